@@ -1,0 +1,7 @@
+//! What every task stands on: its contract, the stores, the HTTP client, the schedule, the settings.
+//!
+//! This crate names no source. Families depend on it; it depends on none of them.
+
+pub mod error;
+
+pub use error::{Class, Error, Result};
