@@ -3,5 +3,6 @@
 //! This crate names no source. Families depend on it; it depends on none of them.
 
 pub mod error;
+pub mod schedule;
 
 pub use error::{Class, Error, Result};
