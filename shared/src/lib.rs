@@ -3,6 +3,7 @@
 //! This crate names no source. Families depend on it; it depends on none of them.
 
 pub mod error;
+pub mod indicator;
 pub mod schedule;
 
 pub use error::{Class, Error, Result};
