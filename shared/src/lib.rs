@@ -2,6 +2,7 @@
 //!
 //! This crate names no source. Families depend on it; it depends on none of them.
 
+pub mod clock;
 pub mod error;
 pub mod indicator;
 pub mod schedule;
