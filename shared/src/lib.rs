@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod http;
 pub mod indicator;
 pub mod schedule;
 

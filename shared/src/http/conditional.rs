@@ -1,0 +1,186 @@
+//! What a server says about time and sameness: validators, freshness, `Retry-After`.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::fmt::rfc2822::DateTimeParser;
+use jiff::fmt::strtime;
+use jiff::tz::TimeZone;
+use reqwest::header::{AGE, CACHE_CONTROL, ETAG, HeaderMap, HeaderName, LAST_MODIFIED};
+
+/// The longest `Retry-After` that is believed; a source must not be able to silence itself for years.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// The longest validator that is kept; they are stored for each source.
+const VALIDATOR_MAX: usize = 1024;
+
+/// What names the version of a body that was seen, sent back verbatim with the next request.
+///
+/// Keep them only after the body was parsed and stored: a crash in between would lose the update for ever.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Validators {
+    /// `ETag`, sent back as `If-None-Match`.
+    pub etag: Option<String>,
+    /// `Last-Modified`, sent back as `If-Modified-Since`.
+    pub last_modified: Option<String>,
+}
+
+impl Validators {
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.etag.is_none() && self.last_modified.is_none()
+    }
+
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        Self { etag: text(headers, ETAG), last_modified: text(headers, LAST_MODIFIED) }
+    }
+}
+
+/// The header's value as it came, if it is UTF-8 and of a sensible length.
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
+    let value = std::str::from_utf8(headers.get(name)?.as_bytes()).ok()?;
+    (!value.is_empty() && value.len() <= VALIDATOR_MAX).then(|| value.to_owned())
+}
+
+/// How long an answer stays fresh: `Cache-Control: max-age` less the `Age` it already has.
+pub(super) fn fresh_for(headers: &HeaderMap) -> Option<Duration> {
+    let mut max_age = None;
+    for value in headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok()) {
+        for directive in value.split(',').map(str::trim) {
+            let (name, argument) = directive.split_once('=').unwrap_or((directive, ""));
+            if name.eq_ignore_ascii_case("no-store") || name.eq_ignore_ascii_case("no-cache") {
+                return None;
+            }
+            if name.eq_ignore_ascii_case("max-age") {
+                max_age = max_age.or(seconds(argument.trim_matches('"')));
+            }
+        }
+    }
+    let age =
+        headers.get(AGE).and_then(|age| age.to_str().ok()).and_then(seconds).unwrap_or_default();
+    Some(max_age?.saturating_sub(age))
+}
+
+/// Reads `Retry-After` in both its forms, seconds and HTTP-date, capped at [`RETRY_AFTER_MAX`]; a date gone by is zero.
+pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    let wait = match seconds(value) {
+        Some(wait) => wait,
+        None => Duration::try_from(http_date(value)?.duration_since(now)).unwrap_or_default(),
+    };
+    Some(wait.min(RETRY_AFTER_MAX))
+}
+
+/// Digits only; more of them than fit are the largest number.
+fn seconds(value: &str) -> Option<Duration> {
+    let digits = value.trim();
+    let all_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    all_digits.then(|| Duration::from_secs(digits.parse().unwrap_or(u64::MAX)))
+}
+
+/// Reads RFC 9110's three date forms; all are in UTC.
+fn http_date(value: &str) -> Option<Timestamp> {
+    static PARSER: DateTimeParser = DateTimeParser::new().relaxed_weekday(true);
+    let value = value.trim();
+    if let Ok(timestamp) = PARSER.parse_timestamp(value) {
+        return Some(timestamp);
+    }
+    let civil = |format, value| -> Option<DateTime> {
+        strtime::parse(format, value).ok()?.to_datetime().ok()
+    };
+    let rfc_850 = || civil("%d-%b-%y %H:%M:%S GMT", value.split_once(", ")?.1);
+    let asctime = || civil("%b %e %H:%M:%S %Y", value.split_once(' ')?.1);
+    rfc_850().or_else(asctime)?.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use reqwest::header::HeaderValue;
+
+    use super::*;
+
+    const NOW: &str = "2026-11-23T12:00:00Z";
+
+    #[track_caller]
+    fn check(value: &str, expected: Option<u64>) {
+        let wait = retry_after(value, NOW.parse().unwrap());
+        assert_eq!(wait, expected.map(Duration::from_secs), "{value}");
+    }
+
+    #[test]
+    fn retry_after_is_read_in_both_forms() {
+        check("0", Some(0));
+        check(" 120 ", Some(120));
+        check("86401", Some(86400));
+        check("99999999999999999999999", Some(86400));
+        check("Mon, 23 Nov 2026 12:00:07 GMT", Some(7));
+        check("Sun, 23 Nov 2026 12:00:07 GMT", Some(7));
+        check("Monday, 23-Nov-26 12:00:07 GMT", Some(7));
+        check("Mon Nov 23 12:00:07 2026", Some(7));
+        check("Thu Dec  3 12:00:07 2026", Some(86400));
+        check("Sun, 06 Nov 1994 08:49:37 GMT", Some(0));
+        check("Sun, 06 Nov 9994 08:49:37 GMT", Some(86400));
+        for nonsense in ["", "-1", "1.5", "soon", "1s", "+5", "Mon, 99 Nov 2026 12:00:07 GMT", "２"]
+        {
+            check(nonsense, None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn retry_after_survives_any_string(value: String, second in -377_705_000_000i64..253_400_000_000) {
+            let wait = retry_after(&value, Timestamp::from_second(second).unwrap());
+            prop_assert!(wait.is_none_or(|wait| wait <= RETRY_AFTER_MAX));
+        }
+
+        #[test]
+        fn retry_after_survives_what_looks_like_a_date(value in "[A-Z][a-z]{2,8},? [0-9]{1,3}[- ][A-Z][a-z]{2}[- ][0-9]{1,5} [0-9]{1,2}:[0-9:]{1,5} ?(GMT)?[0-9]{0,5}") {
+            let wait = retry_after(&value, NOW.parse().unwrap());
+            prop_assert!(wait.is_none_or(|wait| wait <= RETRY_AFTER_MAX));
+        }
+
+        #[test]
+        fn every_second_is_read_back_from_its_http_date(ahead in 0i64..86_400) {
+            let now: Timestamp = NOW.parse().unwrap();
+            let then = Timestamp::from_second(now.as_second() + ahead).unwrap();
+            for format in ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"] {
+                let value = then.strftime(format).to_string();
+                prop_assert_eq!(retry_after(&value, now), Some(Duration::from_secs(ahead as u64)), "{}", value);
+            }
+        }
+    }
+
+    #[test]
+    fn freshness_is_max_age_less_age() {
+        let fresh = |pairs: &[(HeaderName, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(name, HeaderValue::from_static(value));
+            }
+            fresh_for(&headers).map(|fresh| fresh.as_secs())
+        };
+        assert_eq!(fresh(&[]), None);
+        assert_eq!(fresh(&[(CACHE_CONTROL, "public, Max-Age=600, s-maxage=9")]), Some(600));
+        assert_eq!(
+            fresh(&[(CACHE_CONTROL, "public"), (CACHE_CONTROL, "max-age=\"60\"")]),
+            Some(60)
+        );
+        assert_eq!(fresh(&[(CACHE_CONTROL, "max-age=600"), (AGE, "590")]), Some(10));
+        assert_eq!(fresh(&[(CACHE_CONTROL, "max-age=600"), (AGE, "700")]), Some(0));
+        assert_eq!(fresh(&[(CACHE_CONTROL, "max-age=600, no-cache")]), None);
+        assert_eq!(fresh(&[(CACHE_CONTROL, "max-age=x")]), None);
+    }
+
+    #[test]
+    fn validators_are_kept_verbatim_unless_absurd() {
+        let mut headers = HeaderMap::new();
+        headers.insert(ETAG, HeaderValue::from_bytes("W/\"é\"".as_bytes()).unwrap());
+        headers.insert(LAST_MODIFIED, HeaderValue::from_static("yesterday-ish"));
+        let validators = Validators::of(&headers);
+        assert_eq!(validators.etag.as_deref(), Some("W/\"é\""));
+        assert_eq!(validators.last_modified.as_deref(), Some("yesterday-ish"));
+        headers.insert(ETAG, HeaderValue::from_str(&"x".repeat(VALIDATOR_MAX + 1)).unwrap());
+        headers.insert(LAST_MODIFIED, HeaderValue::from_bytes(b"\xff").unwrap());
+        assert!(Validators::of(&headers).is_empty());
+    }
+}
