@@ -3,6 +3,7 @@
 //! This crate names no source. Families depend on it; it depends on none of them.
 
 pub mod clock;
+pub mod config;
 pub mod error;
 pub mod http;
 pub mod indicator;

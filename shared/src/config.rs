@@ -1,0 +1,310 @@
+//! Every setting, and the only code that reads the environment.
+//!
+//! A struct per concern; a field is its documentation, its type, its default and its name in the environment. All
+//! problems are reported together. `docs/CONFIG.md` is generated from [`all`].
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::http::AllowNets;
+use url::Url;
+
+/// A value that is never shown: not in a log, an error, a report or a debug print.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret<T>(T);
+
+impl<T> Secret<T> {
+    /// Wraps a value that must not be printed.
+    pub fn new(value: T) -> Self {
+        Self(value)
+    }
+
+    /// The value itself, for the one call that needs it.
+    pub fn expose(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> fmt::Debug for Secret<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// One setting, as `docs/CONFIG.md` lists it.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Its name in the environment.
+    pub name: &'static str,
+    /// What holds when it is not set; empty when nothing does.
+    pub default: &'static str,
+    /// What it is for.
+    pub about: &'static str,
+}
+
+/// A type that a setting can have.
+trait Value: Sized + Default {
+    fn read(text: &str) -> Result<Self, String>;
+}
+
+impl Value for PathBuf {
+    fn read(text: &str) -> Result<Self, String> {
+        Ok(Self::from(text))
+    }
+}
+
+impl Value for String {
+    fn read(text: &str) -> Result<Self, String> {
+        Ok(text.to_owned())
+    }
+}
+
+impl Value for u32 {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| format!("`{text}` is not a whole number"))
+    }
+}
+
+impl Value for Clock {
+    fn read(text: &str) -> Result<Self, String> {
+        Self::parse(text)
+    }
+}
+
+impl Value for AllowNets {
+    fn read(text: &str) -> Result<Self, String> {
+        Self::parse(text)
+    }
+}
+
+impl Value for Option<Url> {
+    fn read(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        Url::parse(text).map(Some).map_err(|cause| format!("not a URL: {cause}"))
+    }
+}
+
+impl Value for Secret<String> {
+    fn read(text: &str) -> Result<Self, String> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl<T: Value> Value for Option<T> {
+    fn read(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Ok(None) } else { T::read(text).map(Some) }
+    }
+}
+
+/// Reads settings by name and remembers every problem.
+struct Reader<'a> {
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+    problems: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn read<T: Value>(&mut self, name: &str, default: &str) -> T {
+        let given = (self.lookup)(name).filter(|text| !text.trim().is_empty());
+        T::read(given.as_deref().map_or(default, str::trim)).unwrap_or_else(|problem| {
+            self.problems.push(format!("`{name}`: {problem}"));
+            T::default()
+        })
+    }
+}
+
+macro_rules! settings {
+    ($( $(#[doc = $about:literal])* pub struct $concern:ident {
+        $( $(#[doc = $doc:literal])* $field:ident: $type:ty = $default:literal, $name:literal; )*
+    } )*) => {
+        $(
+            $(#[doc = $about])*
+            #[derive(Clone, Debug, Default)]
+            pub struct $concern { $( $(#[doc = $doc])* pub $field: $type, )* }
+
+            impl $concern {
+                const SETTINGS: &[Setting] = &[
+                    $( Setting { name: $name, default: $default, about: concat!($($doc),*) }, )*
+                ];
+
+                fn read(reader: &mut Reader<'_>) -> Self {
+                    Self { $( $field: reader.read($name, $default), )* }
+                }
+            }
+        )*
+    };
+}
+
+settings! {
+    /// Where documents and state are kept.
+    pub struct Stores {
+        /// Folder of the embedded store. On Lambda it must be set, as the disk there vanishes.
+        data_dir: Option<PathBuf> = "", "MINERVA_DATA_DIR";
+        /// Folder in which each response is kept as it was fetched, compressed; off when unset.
+        archive: Option<PathBuf> = "", "MINERVA_ARCHIVE";
+        /// Days that an archived response is kept.
+        archive_days: u32 = "30", "MINERVA_ARCHIVE_DAYS";
+    }
+
+    /// What is read.
+    pub struct Sources {
+        /// TOML file with the RSS sources; default: the list compiled in.
+        rss: Option<PathBuf> = "", "RSS_SOURCES";
+    }
+
+    /// How it is fetched.
+    pub struct Network {
+        /// Networks (`127.0.0.0/8`) and hosts (`mirror.lan`) excepted from the ban on private addresses, separated by commas.
+        allow_nets: AllowNets = "", "MINERVA_ALLOW_NETS";
+        /// Proxy for every request. Names are resolved there, so only literal addresses can be checked here.
+        proxy: Option<Url> = "", "HTTPS_PROXY";
+        /// Address of a person, sent in the User-Agent so that a source's owner can write.
+        contact: Option<String> = "", "MINERVA_CONTACT";
+    }
+
+    /// How a run behaves.
+    pub struct Behaviour {
+        /// `machine`, `slot` (a run lives at its slot: a replay) or a fixed instant.
+        clock: Clock = "machine", "MINERVA_CLOCK";
+        /// What is logged: `error`, `warn`, `info`, `debug`, or a filter such as `info,rss=debug`.
+        log: String = "info", "MINERVA_LOG";
+        /// Set by `local-runner reparse`: archived responses are read from this folder instead of the network.
+        reparse: Option<PathBuf> = "", "MINERVA_REPARSE";
+        /// Set by `local-runner` for its children: they end when it does.
+        under_runner: Option<String> = "", "MINERVA_RUNNER";
+        /// Set by Lambda: the function's name.
+        lambda: Option<String> = "", "AWS_LAMBDA_FUNCTION_NAME";
+        /// The predecessor's broker: accepted and ignored, with one line of log.
+        redis: Option<Secret<String>> = "", "REDIS_URL";
+    }
+}
+
+/// All settings of a process.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// Where documents and state are kept.
+    pub stores: Stores,
+    /// What is read.
+    pub sources: Sources,
+    /// How it is fetched.
+    pub network: Network,
+    /// How a run behaves.
+    pub behaviour: Behaviour,
+}
+
+/// Every setting, by concern, in the order of `docs/CONFIG.md`.
+pub fn all() -> [(&'static str, &'static [Setting]); 4] {
+    [
+        ("Stores", Stores::SETTINGS),
+        ("Sources", Sources::SETTINGS),
+        ("Network", Network::SETTINGS),
+        ("Behaviour", Behaviour::SETTINGS),
+    ]
+}
+
+/// One variable of this process's environment, for the runner to hand on to its children.
+#[expect(clippy::disallowed_methods, reason = "the one reader of the environment")]
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+impl Config {
+    /// The folder of the embedded store when `MINERVA_DATA_DIR` does not name one.
+    pub const DATA_DIR: &str = "minerva-data";
+
+    /// Reads the environment of this process.
+    ///
+    /// # Errors
+    /// `Config`, with all problems in one message.
+    pub fn from_env() -> Result<Self> {
+        Self::from_lookup(&variable)
+    }
+
+    /// Reads settings from any source of names and values, such as a test's table.
+    ///
+    /// # Errors
+    /// `Config`, with all problems in one message.
+    pub fn from_lookup(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        let mut reader = Reader { lookup, problems: Vec::new() };
+        let config = Self {
+            stores: Stores::read(&mut reader),
+            sources: Sources::read(&mut reader),
+            network: Network::read(&mut reader),
+            behaviour: Behaviour::read(&mut reader),
+        };
+        for later in ["ES_URL", "DATABASE_URL"] {
+            if lookup(later).is_some_and(|value| !value.is_empty()) {
+                reader
+                    .problems
+                    .push(format!("`{later}`: this version has only the embedded store; unset it"));
+            }
+        }
+        if reader.problems.is_empty() {
+            return Ok(config);
+        }
+        Err(Error::config(format!("read the settings: {}", reader.problems.join("; ")))
+            .hint("docs/CONFIG.md lists every setting; `local-runner doctor` checks them"))
+    }
+
+    /// The folder of the embedded store.
+    ///
+    /// # Errors
+    /// `Config` on Lambda without `MINERVA_DATA_DIR`: data must not go to a disk that vanishes.
+    pub fn data_dir(&self) -> Result<PathBuf> {
+        match (&self.stores.data_dir, &self.behaviour.lambda) {
+            (Some(folder), _) => Ok(folder.clone()),
+            (None, None) => Ok(PathBuf::from(Self::DATA_DIR)),
+            (None, Some(_)) => Err(Error::config(
+                "open the store: on Lambda the disk vanishes, and no lasting store is set",
+            )
+            .hint("set `MINERVA_DATA_DIR` to a folder that lasts")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn read(settings: &[(&str, &str)]) -> Result<Config> {
+        Config::from_lookup(&|name| {
+            settings.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn all_problems_come_in_one_message() {
+        let error =
+            read(&[("MINERVA_ARCHIVE_DAYS", "soon"), ("MINERVA_CLOCK", "noon")]).unwrap_err();
+        assert!(
+            error.to_string().contains("`MINERVA_ARCHIVE_DAYS`")
+                && error.to_string().contains("`MINERVA_CLOCK`")
+        );
+    }
+
+    #[test]
+    fn a_secret_prints_as_stars() {
+        let config = read(&[("REDIS_URL", "redis://:hunter2@localhost")]).unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn lambda_needs_a_folder_that_lasts() {
+        let on_lambda = read(&[("AWS_LAMBDA_FUNCTION_NAME", "collect_all_rss_feeds")]).unwrap();
+        assert!(on_lambda.data_dir().unwrap_err().to_string().contains("vanishes"));
+        assert_eq!(read(&[]).unwrap().data_dir().unwrap(), PathBuf::from("minerva-data"));
+    }
+
+    #[test]
+    fn every_setting_says_what_it_is_for() {
+        for (concern, settings) in all() {
+            for setting in settings {
+                assert!(!setting.about.is_empty(), "{concern}: `{}` has no text", setting.name);
+            }
+        }
+    }
+}
