@@ -4,9 +4,11 @@
 
 pub mod clock;
 pub mod config;
+pub mod documents;
 pub mod error;
 pub mod http;
 pub mod indicator;
 pub mod schedule;
+mod sqlite;
 
 pub use error::{Class, Error, Result};

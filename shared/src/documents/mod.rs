@@ -1,0 +1,152 @@
+//! The document store: what a task writes, and what analysts search.
+//!
+//! One trait, [`Documents`], over the embedded store and real servers. Every write names its [`Owner`]; [`plan`] decides,
+//! purely, what a write changes, so that all stores agree to the letter.
+
+use async_trait::async_trait;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+
+mod embedded;
+mod index;
+mod plan;
+
+pub use embedded::Embedded;
+pub use index::{FieldType, Index};
+pub(crate) use plan::hex;
+pub use plan::{Owner, Plan, Write, hash, plan};
+
+/// A stored document: its fields by name.
+pub type Body = Map<String, Value>;
+
+/// What the store did with one write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// There was no such document.
+    New,
+    /// There was one, and it differs now.
+    Changed,
+    /// There was one, and it is equal: nothing was written.
+    Unchanged,
+    /// The store refused it, for this reason.
+    Failed(String),
+}
+
+/// A document with its id.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Document {
+    /// The document's id.
+    #[serde(rename = "_id")]
+    pub id: String,
+    /// Its fields.
+    #[serde(flatten)]
+    pub body: Body,
+}
+
+/// How found documents are ordered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sort {
+    /// By a field; documents without it come last.
+    Field {
+        /// The field's name.
+        name: String,
+        /// Largest first.
+        descending: bool,
+    },
+    /// By how well the text matches.
+    Relevance,
+}
+
+/// A condition that a document must meet.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Filter {
+    /// One of these values stands in the field.
+    Terms(String, Vec<String>),
+    /// The field is at least the first and below the second, as RFC 3339 instants.
+    Range(String, Option<String>, Option<String>),
+    /// The field has a value.
+    Exists(String),
+}
+
+/// What is looked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Query {
+    /// Words for the text fields: `"a phrase"`, `prefix*`, `-not`; any of the words will do.
+    pub text: Option<String>,
+    /// Conditions, all of which must hold.
+    pub filters: Vec<Filter>,
+    /// The order; newest first when not set and the index has a date to sort by.
+    pub sort: Option<Sort>,
+    /// How many to leave out at the start.
+    pub offset: u32,
+    /// How many to give, at most [`Query::LIMIT_MAX`].
+    pub limit: u32,
+}
+
+impl Query {
+    /// The most that one page can hold, as in the predecessor.
+    pub const LIMIT_MAX: u32 = 10_000;
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        Self { text: None, filters: Vec::new(), sort: None, offset: 0, limit: 10 }
+    }
+}
+
+/// A page of found documents.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Page {
+    /// How many there are in all.
+    pub total: u64,
+    /// Those of this page.
+    pub documents: Vec<Document>,
+}
+
+/// A store of documents. Writes are safe to repeat, and safe beside those of other processes.
+#[async_trait]
+pub trait Documents: Send + Sync {
+    /// Makes the index ready for writing, creating it where it is missing.
+    async fn ensure(&self, index: &'static Index) -> Result<()>;
+
+    /// Writes a batch as one owner; one outcome for each write, in order. Ids must be distinct within a batch.
+    async fn upsert(
+        &self,
+        index: &'static Index,
+        owner: &Owner,
+        writes: &[Write],
+    ) -> Result<Vec<Written>>;
+
+    /// One document.
+    async fn get(&self, index: &'static Index, id: &str) -> Result<Option<Body>>;
+
+    /// How many documents match.
+    async fn count(&self, index: &'static Index, query: &Query) -> Result<u64>;
+
+    /// A page of those that match.
+    async fn search(&self, index: &'static Index, query: &Query) -> Result<Page>;
+
+    /// Documents in the order of their ids, `limit` at the most, after the given id.
+    async fn scan(
+        &self,
+        index: &'static Index,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Document>>;
+
+    /// How many document writes the index has seen: the store's own count, not the tasks'.
+    async fn sequence(&self, index: &'static Index) -> Result<u64>;
+}
+
+/// Refuses a batch in which an id stands twice: which of the two should win is the task's to say.
+fn distinct(writes: &[Write]) -> Result<()> {
+    let mut seen = std::collections::HashSet::with_capacity(writes.len());
+    match writes.iter().find(|write| !seen.insert(write.id.as_str())) {
+        None => Ok(()),
+        Some(twice) => {
+            Err(Error::store(format!("write a batch that holds document `{}` twice", twice.id)))
+        }
+    }
+}
