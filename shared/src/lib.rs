@@ -8,6 +8,7 @@ pub mod documents;
 pub mod error;
 pub mod http;
 pub mod indicator;
+pub mod report;
 pub mod schedule;
 mod sqlite;
 
