@@ -11,5 +11,6 @@ pub mod indicator;
 pub mod report;
 pub mod schedule;
 mod sqlite;
+pub mod state;
 
 pub use error::{Class, Error, Result};
