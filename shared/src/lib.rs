@@ -2,15 +2,21 @@
 //!
 //! This crate names no source. Families depend on it; it depends on none of them.
 
+pub mod archive;
 pub mod clock;
 pub mod config;
 pub mod documents;
 pub mod error;
+pub mod events;
+pub mod function;
 pub mod http;
 pub mod indicator;
 pub mod report;
 pub mod schedule;
+pub mod source;
 mod sqlite;
 pub mod state;
+pub mod task;
+pub mod telemetry;
 
 pub use error::{Class, Error, Result};
