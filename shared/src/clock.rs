@@ -68,9 +68,9 @@ impl Deadline {
         self.left().is_zero()
     }
 
-    /// When the platform ends the run, reserve or not.
-    pub fn end(&self) -> Instant {
-        self.at
+    /// When a run that does not heed its deadline is cut off: half of the reserve is left to say so.
+    pub fn cut_off(&self) -> Instant {
+        self.at - self.reserve / 2
     }
 
     /// When work should stop so that the reserve is left.

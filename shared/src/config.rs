@@ -79,12 +79,14 @@ impl Value for AllowNets {
     }
 }
 
-impl Value for Option<Url> {
+impl Value for Option<Secret<Url>> {
     fn read(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Ok(None);
         }
-        Url::parse(text).map(Some).map_err(|cause| format!("not a URL: {cause}"))
+        // The value is not repeated: it may hold a password.
+        let url = Url::parse(text).map_err(|cause| format!("not a URL: {cause}"))?;
+        Ok(Some(Secret(url)))
     }
 }
 
@@ -160,7 +162,7 @@ settings! {
         /// Networks (`127.0.0.0/8`) and hosts (`mirror.lan`) excepted from the ban on private addresses, separated by commas.
         allow_nets: AllowNets = "", "MINERVA_ALLOW_NETS";
         /// Proxy for every request. Names are resolved there, so only literal addresses can be checked here.
-        proxy: Option<Url> = "", "HTTPS_PROXY";
+        proxy: Option<Secret<Url>> = "", "HTTPS_PROXY";
         /// Address of a person, sent in the User-Agent so that a source's owner can write.
         contact: Option<String> = "", "MINERVA_CONTACT";
     }

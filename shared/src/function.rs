@@ -26,9 +26,6 @@ use crate::telemetry;
 /// Continuations a run may have; more than any honest run needs, few enough to end a runaway within hours.
 pub const CONTINUATIONS_MAX: u32 = 24;
 
-/// How long before its end a run that does not heed its deadline is cut off, so that the answer still gets out.
-const CUT_OFF: Duration = Duration::from_millis(500);
-
 /// What a process opens once and all its runs use.
 pub struct Home {
     /// The settings.
@@ -57,7 +54,7 @@ impl Home {
         }
         let clock = config.behaviour.clock;
         Ok(Self {
-            http: Http::new(&network(&config), move || clock.now(None))?,
+            http: Http::new(&config.network, move || clock.now(None))?,
             documents: Arc::new(documents::Embedded::open(&folder).await?),
             state: Arc::new(state::Sqlite::open(&folder).await?),
             archive: Archive::new(&config.stores),
@@ -105,11 +102,12 @@ async fn serve(task: &'static Registered) -> Result<(), lambda_runtime::Error> {
             let (payload, context) = event.into_parts();
             let opened = home.get_or_try_init(|| async {
                 let config = config.as_ref().as_ref().map_err(again)?;
-                Home::open(config.clone()).await
+                Box::pin(Home::open(config.clone())).await
             });
             let report = match opened.await {
                 Ok(home) => {
-                    invoke(home, task, payload, &context.request_id, deadline(&context)).await
+                    let left = deadline(&context);
+                    Box::pin(invoke(home, task, payload, &context.request_id, left)).await
                 }
                 Err(error) => named(Report::failed(&error), task.name),
             };
@@ -255,9 +253,8 @@ async fn claim_and_run(
 
 /// Runs the task within its time, and turns a panic into an error.
 async fn attempt(task: &Registered, ctx: &Ctx, input: Value) -> Result<Report> {
-    let end = ctx.deadline.end().checked_sub(CUT_OFF).unwrap_or_else(Instant::now);
     let work = AssertUnwindSafe(task.run(ctx, input)).catch_unwind();
-    match tokio::time::timeout_at(end.into(), work).await {
+    match tokio::time::timeout_at(ctx.deadline.cut_off().into(), work).await {
         Ok(Ok(result)) => result,
         Ok(Err(_panic)) => Err(Error::format(format!("run `{}`: it panicked", task.name))
             .hint("this is a bug: the log has the place; please report it with the input")),
@@ -309,13 +306,4 @@ async fn conclude(home: &Home, ctx: &Ctx, hold: Hold, report: Report) -> Result<
 /// The time now of a process without a run.
 pub fn now(config: &Config) -> Timestamp {
     config.behaviour.clock.now(None)
-}
-
-/// The network's settings as the client takes them.
-fn network(config: &Config) -> crate::http::Network {
-    crate::http::Network {
-        allow_nets: config.network.allow_nets.clone(),
-        contact: config.network.contact.clone(),
-        proxy: config.network.proxy.clone(),
-    }
 }

@@ -18,5 +18,7 @@ mod sqlite;
 pub mod state;
 pub mod task;
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use error::{Class, Error, Result};

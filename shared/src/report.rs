@@ -353,10 +353,10 @@ fn all_failed(problems: &[&Problem]) -> Problem {
 mod tests {
     use super::*;
 
-    fn source(name: &str, counts: Counts, problem: Option<Error>) -> SourceReport {
+    fn source(name: &str, counts: Counts, problem: Option<&Error>) -> SourceReport {
         SourceReport {
             counts,
-            problem: problem.as_ref().map(Problem::from),
+            problem: problem.map(Problem::from),
             ..SourceReport::new(name, "rss_articles")
         }
     }
@@ -372,7 +372,7 @@ mod tests {
     fn one_bad_source_makes_it_partial_and_all_bad_ones_fail_it() {
         let good = || source("good", Counts { found: 1, new: 1, ..Counts::default() }, None);
         let bad =
-            || source("bad", Counts::default(), Some(Error::upstream("read `x`: status `500`")));
+            || source("bad", Counts::default(), Some(&Error::upstream("read `x`: status `500`")));
         assert_eq!(
             Report::of_sources(vec![good(), bad()], vec![]).unwrap().status,
             Status::Partial

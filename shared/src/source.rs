@@ -109,7 +109,7 @@ pub enum Begun<'a> {
     /// It can.
     Visit(Box<Visit<'a>>),
     /// It is left alone this time, for the reason that the report gives.
-    Not(SourceReport),
+    Not(Box<SourceReport>),
 }
 
 impl<'a> Visit<'a> {
@@ -128,7 +128,7 @@ impl<'a> Visit<'a> {
         let Some(lease) = ctx.state.lease(&name).await? else {
             "busy".clone_into(&mut report.outcome);
             report.notes.push("another run is at it".to_owned());
-            return Ok(Begun::Not(report));
+            return Ok(Begun::Not(Box::new(report)));
         };
         let replay = match &ctx.config.behaviour.reparse {
             Some(folder) => Some(Archive::at(folder).kept(&name)?.into()),
@@ -141,12 +141,12 @@ impl<'a> Visit<'a> {
             report
                 .notes
                 .push("it said that it is gone for good; enable it again if it is back".to_owned());
-            return Ok(Begun::Not(report));
+            return Ok(Begun::Not(Box::new(report)));
         }
         if let (None, Some(allowed)) = (&replay, waits) {
             "waiting".clone_into(&mut report.outcome);
             report.notes.push(format!("it asked not to be asked before {allowed}"));
-            return Ok(Begun::Not(report));
+            return Ok(Begun::Not(Box::new(report)));
         }
         let started = Instant::now();
         let visit = Visit {

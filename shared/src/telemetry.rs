@@ -26,7 +26,12 @@ pub fn report(report: &Report) {
     let line = serde_json::to_string(report).unwrap_or_default();
     match report.status {
         Status::Failed => {
-            tracing::error!(task = report.task, run_id = report.run_id, report = line, "run failed")
+            tracing::error!(
+                task = report.task,
+                run_id = report.run_id,
+                report = line,
+                "run failed"
+            );
         }
         Status::Complete | Status::Partial | Status::Skipped => {
             tracing::info!(

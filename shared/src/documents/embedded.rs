@@ -369,7 +369,7 @@ impl Documents for Embedded {
         }
         let rows = statement.fetch_all(&self.pool).await.map_err(failed("search documents"))?;
         let documents = rows
-            .into_iter()
+            .iter()
             .map(document)
             .collect::<sqlx::Result<_>>()
             .map_err(failed("search documents"))?;
@@ -392,10 +392,7 @@ impl Documents for Embedded {
             .fetch_all(&self.pool)
             .await
             .map_err(failed("scan documents"))?;
-        rows.into_iter()
-            .map(document)
-            .collect::<sqlx::Result<_>>()
-            .map_err(failed("scan documents"))
+        rows.iter().map(document).collect::<sqlx::Result<_>>().map_err(failed("scan documents"))
     }
 
     async fn sequence(&self, index: &'static Index) -> Result<u64> {
@@ -409,7 +406,7 @@ impl Documents for Embedded {
     }
 }
 
-fn document(row: sqlx::sqlite::SqliteRow) -> sqlx::Result<Document> {
+fn document(row: &sqlx::sqlite::SqliteRow) -> sqlx::Result<Document> {
     Ok(Document { id: row.try_get("id")?, body: read_body(row.try_get("body")?)? })
 }
 

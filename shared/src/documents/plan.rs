@@ -235,7 +235,8 @@ mod tests {
     };
 
     fn write(fields: Value) -> Write {
-        Write { id: "1".to_owned(), contributor: None, fields: fields.as_object().unwrap().clone() }
+        let Value::Object(fields) = fields else { panic!("fields are an object") };
+        Write { id: "1".to_owned(), contributor: None, fields }
     }
 
     fn body(plan: Plan) -> Body {

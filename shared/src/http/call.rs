@@ -18,7 +18,7 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Between two parts of the body.
     pub idle_timeout: Duration,
-    /// The whole call: redirects, a second try, and the waits for a turn at the host and for memory included.
+    /// The whole call from its first turn at the host: redirects, a second try, and the wait for memory included.
     pub total_timeout: Duration,
 }
 

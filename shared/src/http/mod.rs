@@ -22,7 +22,6 @@ mod route;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -48,8 +47,9 @@ pub use self::route::MAX_REDIRECTS;
 
 use self::body::Memory;
 use self::guard::{GuardedResolver, Lookup};
-use self::pace::Pace;
+use self::pace::{Pace, Turn};
 use self::route::Route;
+use crate::config::{Network, Secret};
 use crate::error::{Error, Result};
 
 /// A `Retry-After` up to this is waited for within the call.
@@ -66,29 +66,6 @@ const LOCATION_MAX: usize = 8 << 10;
 /// What HTTP/2 may send ahead of the reader, a stream and a connection; hyper's 2 and 5 MiB times 60 sources are too much.
 const HTTP2_STREAM_WINDOW: u32 = 256 << 10;
 const HTTP2_CONNECTION_WINDOW: u32 = 512 << 10;
-
-/// The network's settings.
-#[derive(Clone, Default)]
-pub struct Network {
-    /// Who is excepted from the ban on private addresses, and from the spacing of requests.
-    pub allow_nets: AllowNets,
-    /// A URL or an address at which a source's owner reaches the operator; goes into the `User-Agent`.
-    pub contact: Option<String>,
-    /// The proxy for every request but those to hosts that `allow_nets` lists as they are written.
-    ///
-    /// Names are resolved by the proxy, so behind one only literal addresses can be checked here.
-    pub proxy: Option<Url>,
-}
-
-impl fmt::Debug for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Network")
-            .field("allow_nets", &self.allow_nets)
-            .field("contact", &self.contact)
-            .field("proxy", &self.proxy.as_ref().map(shown))
-            .finish()
-    }
-}
 
 /// The client; a clone shares connections, pace and memory with the original.
 #[derive(Clone)]
@@ -165,7 +142,10 @@ impl Http {
         let mut resolver = GuardedResolver {
             allow: network.allow_nets.clone(),
             nets_count: true,
-            proxy: network.proxy.as_ref().and_then(|proxy| proxy.host_str().map(str::to_owned)),
+            proxy: network
+                .proxy
+                .as_ref()
+                .and_then(|proxy| proxy.expose().host_str().map(str::to_owned)),
             lookup,
         };
         let configured = client(network, tls.clone(), resolver.clone())?;
@@ -186,9 +166,13 @@ impl Http {
     /// Fetches a URL. Dropping the future ends the request.
     pub async fn get(&self, get: Get<'_>) -> Result<Fetched, Failure> {
         let mut progress = Progress::default();
+        // A host's slowness to others is not this call's: the time starts with the first turn.
+        guard::check(get.url, &self.inner.allow)
+            .map_err(|reason| Failure::new(reason, 0, get.url, None))?;
+        let turn = self.inner.turn(get.url).await;
         let total = get.limits.total_timeout;
         let deadline = Instant::now() + total;
-        let call = Box::pin(self.inner.follow(&get, deadline, &mut progress));
+        let call = Box::pin(self.inner.follow(&get, turn, deadline, &mut progress));
         let result = match timeout_at(deadline, call).await {
             Ok(result) => result,
             Err(_) => Err(Reason::TimedOut { limit: Limit::Total(progress.phase), after: total }),
@@ -203,15 +187,17 @@ impl Inner {
     async fn follow(
         &self,
         get: &Get<'_>,
+        first_turn: Turn,
         deadline: Instant,
         progress: &mut Progress,
     ) -> Result<Fetched, Reason> {
         let mut route = Route::from(get.url);
         let mut is_second_try = false;
+        let mut turn = Some(first_turn);
         loop {
             progress.last_url = Some(route.here.clone());
             guard::check(&route.here, &self.allow)?;
-            let reason = match self.hop(get, &route, progress).await {
+            let reason = match self.hop(get, &route, turn.take(), progress).await {
                 Ok(ControlFlow::Continue(Redirect { location, is_permanent })) => {
                     // The place that was refused is the one to be shown.
                     progress.last_url = route.here.join(&location).ok();
@@ -244,16 +230,24 @@ impl Inner {
         }
     }
 
+    async fn turn(&self, url: &Url) -> Turn {
+        self.pace.turn(url, !self.allow.has_host(url)).await
+    }
+
     /// One request and its answer, within the host's turn.
     async fn hop(
         &self,
         get: &Get<'_>,
         route: &Route<'_>,
+        turn: Option<Turn>,
         progress: &mut Progress,
     ) -> Result<ControlFlow<Fetched, Redirect>, Reason> {
         let headers = headers(get, route)?;
         progress.phase = Phase::Turn;
-        let _turn = self.pace.turn(&route.here, !self.allow.has_host(&route.here)).await;
+        let _turn = match turn {
+            Some(turn) => turn,
+            None => self.turn(&route.here).await,
+        };
 
         progress.phase = Phase::Head;
         progress.requests += 1;
@@ -411,7 +405,7 @@ fn client(network: &Network, tls: ClientConfig, resolver: GuardedResolver) -> Re
         .pool_max_idle_per_host(pace::IN_FLIGHT)
         .http2_initial_stream_window_size(HTTP2_STREAM_WINDOW)
         .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW);
-    if let Some(proxy) = &network.proxy {
+    if let Some(proxy) = network.proxy.as_ref().map(Secret::expose) {
         if !matches!(proxy.scheme(), "http" | "https") {
             return Err(Error::config(format!("use the proxy `{}`", shown(proxy)))
                 .hint("only http and https proxies are known"));

@@ -1,5 +1,6 @@
 //! The client against real servers on loopback, most of them hostile.
 
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::*;
+use crate::config::Secret;
 use crate::error::Class;
 
 const NOW: &str = "2026-11-23T12:00:00Z";
@@ -748,7 +750,7 @@ async fn behind_a_proxy_names_are_its_business_and_literals_are_ours() {
     let network = Network {
         allow_nets: AllowNets::parse("127.0.0.1").unwrap(),
         contact: None,
-        proxy: Some(proxy_url),
+        proxy: Some(Secret::new(proxy_url)),
     };
     assert!(!format!("{network:?}").contains("s3cret"));
     let http = build(&network, Lookup::Table(Arc::new(|_| vec![[127, 0, 0, 1].into()])));
@@ -771,7 +773,7 @@ async fn behind_a_proxy_names_are_its_business_and_literals_are_ours() {
 
 #[test]
 fn settings_that_make_no_sense_are_refused() {
-    let proxy = Some(Url::parse("socks5://ana:s3cret@127.0.0.1/").unwrap());
+    let proxy = Some(Secret::new(Url::parse("socks5://ana:s3cret@127.0.0.1/").unwrap()));
     for network in [
         Network { contact: Some("a\nb".into()), ..Network::default() },
         Network { proxy, ..Network::default() },
