@@ -1,0 +1,245 @@
+//! JSON Feed: finds the items without reading the whole document as one value, so that a cut or broken one costs only itself.
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::canonical::{Values, When, from_values};
+use super::value::{Markup, looks_like_html, resolved};
+use super::{FeedError, Head};
+
+/// One item's values, or why there are none and its text.
+pub(super) type Item<'t> = Result<Box<Values<'static>>, (String, &'t str)>;
+
+pub(super) struct Items {
+    at: usize,
+    base: Option<Url>,
+    authors: Vec<Cow<'static, str>>,
+    pub(super) cut: bool,
+}
+
+/// Reads everything but the items into `head`.
+pub(super) fn open(text: &str, base: Option<Url>, head: &mut Head) -> Result<Items, FeedError> {
+    let Some(items) = items_start(text) else { return Err(not_a_feed(text)) };
+    let end = array_end(text, items);
+    let without = [&text[..items], &text[end.unwrap_or(text.len())..]].concat();
+    let fields: Map<String, Value> = match serde_json::from_str(&without) {
+        Ok(fields) => fields,
+        // Cut off inside the items: what stood before them is still good.
+        Err(_) => serde_json::from_str(&format!("{}]}}", &text[..items])).unwrap_or_default(),
+    };
+    let version = string(&fields, "version").unwrap_or_default();
+    head.version = version.rsplit('/').next().unwrap_or_default().to_owned();
+    head.language = string(&fields, "language");
+    let base_of = base.as_ref();
+    let values = Values {
+        title: string(&fields, "title").map(guessed),
+        summary: string(&fields, "description").map(|text| markup(text, false)),
+        link: string(&fields, "home_page_url").map(|link| resolved(Cow::Owned(link), base_of)),
+        ..Values::default()
+    };
+    from_values(&values, head);
+    Ok(Items { at: items, base, authors: authors(&fields), cut: false })
+}
+
+impl Items {
+    pub(super) fn next<'t>(&mut self, text: &'t str) -> Option<Item<'t>> {
+        let bytes = text.as_bytes();
+        while bytes.get(self.at).is_some_and(|byte| byte.is_ascii_whitespace() || *byte == b',') {
+            self.at += 1;
+        }
+        let from = self.at;
+        match bytes.get(from) {
+            Some(b']') => return None,
+            None => {
+                self.cut = true;
+                return None;
+            }
+            Some(_) => {}
+        }
+        let Some(end) = value_end(text, from) else {
+            self.at = text.len();
+            return Some(Err(("cut off inside the item".to_owned(), &text[from..])));
+        };
+        // A bracket too many is an item of one byte, or reading would never go on.
+        let end = if end > from { end } else { from + 1 };
+        self.at = end;
+        let raw = &text[from..end];
+        Some(match serde_json::from_str::<Map<String, Value>>(raw) {
+            Ok(fields) => Ok(Box::new(self.values(&fields))),
+            Err(error) => Err((error.to_string(), raw)),
+        })
+    }
+
+    fn values(&self, fields: &Map<String, Value>) -> Values<'static> {
+        let base = self.base.as_ref();
+        let link = |name: &str| string(fields, name).map(|link| resolved(Cow::Owned(link), base));
+        let when = |name: &str| {
+            string(fields, name).map_or_else(When::default, |text| When::of(text.trim()))
+        };
+        let own = authors(fields);
+        let html = string(fields, "content_html").map(|text| markup(text, true));
+        let plain = string(fields, "content_text").map(|text| markup(text, false));
+        let summary = string(fields, "summary").map(|text| markup(text, false));
+        let (content, summary) = match (html, plain, summary) {
+            (Some(html), plain, summary) => (Some(html), summary.or(plain)),
+            (None, plain, summary) => (plain, summary),
+        };
+        let attachments = fields
+            .get("attachments")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_object);
+        Values {
+            id: string(fields, "id").map(Cow::Owned),
+            title: string(fields, "title").map(guessed),
+            link: link("url").or_else(|| link("external_url")),
+            original: link("external_url").filter(|_| fields.contains_key("url")),
+            authors: if own.is_empty() { self.authors.clone() } else { own },
+            categories: strings(fields.get("tags")),
+            media: attachments
+                .filter_map(|fields| {
+                    let url = resolved(Cow::Owned(string(fields, "url")?), base);
+                    Some((url, string(fields, "mime_type").map(Cow::Owned)))
+                })
+                .collect(),
+            published: when("date_published"),
+            updated: when("date_modified"),
+            summary,
+            content,
+            ..Values::default()
+        }
+    }
+}
+
+fn not_a_feed(text: &str) -> FeedError {
+    let error = serde_json::from_str::<Value>(text).ok().and_then(|value| {
+        let found =
+            ["error", "message", "detail", "errors"].iter().find_map(|name| value.get(*name))?;
+        Some(found.as_str().map_or_else(|| found.to_string(), str::to_owned))
+    });
+    FeedError::not_a_feed(
+        &error.map_or_else(|| text.to_owned(), |message| format!("{{ error: {message} }}")),
+    )
+}
+
+/// Titles are to be plain text, and have HTML in them as RSS titles do.
+fn guessed(title: String) -> Markup<'static> {
+    let html = looks_like_html(&title);
+    markup(title, html)
+}
+
+fn markup(text: String, html: bool) -> Markup<'static> {
+    Markup { text: Cow::Owned(text), html }
+}
+
+/// A string, or a number as one: ids are sometimes numbers.
+fn string(fields: &Map<String, Value>, name: &str) -> Option<String> {
+    let text = match fields.get(name)? {
+        Value::String(text) => text.trim().to_owned(),
+        Value::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    (!text.is_empty()).then_some(text)
+}
+
+fn strings(value: Option<&Value>) -> Vec<Cow<'static, str>> {
+    let list = value.and_then(Value::as_array).into_iter().flatten();
+    list.filter_map(Value::as_str)
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
+        .map(|text| Cow::Owned(text.to_owned()))
+        .collect()
+}
+
+fn authors(fields: &Map<String, Value>) -> Vec<Cow<'static, str>> {
+    let listed = fields
+        .get("authors")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .chain(fields.get("author"));
+    let mut names = Vec::new();
+    for author in listed {
+        let name = author
+            .as_object()
+            .and_then(|author| string(author, "name"))
+            .or_else(|| author.as_str().map(str::to_owned));
+        if let Some(name) = name.map(Cow::Owned).filter(|name| !names.contains(name)) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// Behind the `[` of the outermost object's `items`.
+fn items_start(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let mut at = 1;
+    if bytes.first() != Some(&b'{') {
+        return None;
+    }
+    loop {
+        at = skip(bytes, at, b',');
+        if bytes.get(at) != Some(&b'"') {
+            return None;
+        }
+        let end = string_end(bytes, at)?;
+        let key = &text[at + 1..end - 1];
+        at = skip(bytes, end, b':');
+        if key == "items" && bytes.get(at) == Some(&b'[') {
+            return Some(at + 1);
+        }
+        at = value_end(text, at)?;
+    }
+}
+
+fn skip(bytes: &[u8], from: usize, also: u8) -> usize {
+    let wanted = |byte: &u8| !byte.is_ascii_whitespace() && *byte != also;
+    bytes
+        .get(from..)
+        .and_then(|rest| rest.iter().position(wanted))
+        .map_or(bytes.len(), |at| from + at)
+}
+
+/// Where the array whose inside starts at `from` is closed.
+fn array_end(text: &str, from: usize) -> Option<usize> {
+    value_end(text, from.checked_sub(1)?).map(|end| end - 1)
+}
+
+/// Behind the value that starts at `from`; brackets are counted, not matched by kind.
+fn value_end(text: &str, from: usize) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let mut depth = 0_usize;
+    let mut at = from;
+    loop {
+        match bytes.get(at)? {
+            b'"' => {
+                at = string_end(bytes, at)?;
+                if depth == 0 {
+                    return Some(at);
+                }
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth <= 1 => return Some(at + usize::from(depth == 1)),
+            b'}' | b']' => depth -= 1,
+            b',' if depth == 0 && at > from => return Some(at),
+            _ => {}
+        }
+        at += 1;
+    }
+}
+
+fn string_end(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from + 1;
+    loop {
+        at += memchr::memchr2(b'"', b'\\', bytes.get(at..)?)?;
+        if bytes[at] == b'"' {
+            return Some(at + 1);
+        }
+        at += 2;
+    }
+}

@@ -1,0 +1,387 @@
+//! Feeds: bytes in, entries out. RSS 0.9x to 2.0, RSS 0.90/1.0 (RDF), Atom 0.3 and 1.0, CDF and JSON Feed.
+//!
+//! `feed-rs` reads well-formed feeds and nothing else, so it stands behind a front that mends: `decode` finds the encoding,
+//! `scan` and `walk` take the document apart however broken it is, `canonical` writes each entry anew as Atom 1.0, which
+//! `feed-rs` then reads, some at a time. One entry's damage stays with that entry; nothing is invented, no date is "now".
+
+use std::borrow::Cow;
+use std::fmt;
+
+use jiff::Timestamp;
+use url::Url;
+
+mod canonical;
+pub mod date;
+mod decode;
+mod entities;
+mod entities_table;
+mod json;
+mod names;
+mod root;
+mod scan;
+pub mod text;
+mod value;
+mod walk;
+
+use canonical::Sheet;
+use entities::Declared;
+use walk::{Draft, Stop, Walker};
+
+/// Entries handed to `feed-rs` at once: large enough that its start costs nothing, small enough to hold.
+const CHUNK_ENTRIES: usize = 32;
+/// A chunk ends early when its canonical form has grown to this.
+const CHUNK_BYTES: usize = 1024 * 1024;
+
+/// What is known of a body besides its bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Hints<'a> {
+    /// The HTTP header, of which only `charset` is believed.
+    pub content_type: Option<&'a str>,
+    /// Where it came from; relative links are resolved against it.
+    pub url: &'a str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Rss,
+    Rdf,
+    Atom,
+    Cdf,
+    Json,
+}
+
+/// What had to be mended for a document to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repair {
+    Encoding,
+    ControlCharacters,
+    LeadingJunk,
+    BareAmpersands,
+    UnclosedTags,
+    StrayEndTags,
+    UnclosedCdata,
+    Truncated,
+}
+
+impl Repair {
+    const ALL: [Self; 8] = [
+        Self::Encoding,
+        Self::ControlCharacters,
+        Self::LeadingJunk,
+        Self::BareAmpersands,
+        Self::UnclosedTags,
+        Self::StrayEndTags,
+        Self::UnclosedCdata,
+        Self::Truncated,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Encoding => "wrong encoding",
+            Self::ControlCharacters => "control characters",
+            Self::LeadingJunk => "leading junk",
+            Self::BareAmpersands => "bare ampersands",
+            Self::UnclosedTags => "unclosed tags",
+            Self::StrayEndTags => "stray end tags",
+            Self::UnclosedCdata => "unclosed cdata",
+            Self::Truncated => "truncated",
+        }
+    }
+}
+
+/// A set of repairs.
+#[derive(Debug, Clone, Copy, Default)]
+struct Repairs(u8);
+
+impl Repairs {
+    fn add(&mut self, repair: Repair) {
+        self.0 |= 1 << repair as u8;
+    }
+
+    fn list(self) -> Vec<Repair> {
+        Repair::ALL.into_iter().filter(|repair| self.0 & (1 << *repair as u8) != 0).collect()
+    }
+}
+
+/// The feed itself. `repairs` grows while entries are read, and so may what a feed says only after its entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    pub kind: Kind,
+    /// As written: `2.0`, `0.91`, `1.0`; empty if the document does not say.
+    pub version: String,
+    pub title: Option<String>,
+    pub description: Option<String>,
+    pub link: Option<String>,
+    pub language: Option<String>,
+    pub updated: Option<Timestamp>,
+    pub ttl_minutes: Option<u32>,
+    pub encoding: &'static str,
+    pub repairs: Vec<Repair>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// Its place in the document, rejects counted.
+    pub index: usize,
+    /// As the feed gives it; never made up.
+    pub guid: Option<String>,
+    /// Plain text.
+    pub title: Option<String>,
+    /// The title as HTML, where it is not plain text in the feed.
+    pub title_html: Option<String>,
+    pub link: Option<String>,
+    /// Where `link` leads if it goes through `FeedBurner`.
+    pub original_link: Option<String>,
+    pub comments: Option<String>,
+    pub authors: Vec<String>,
+    pub published: Option<Timestamp>,
+    /// Only if it is given and cannot be understood.
+    pub published_raw: Option<String>,
+    pub updated: Option<Timestamp>,
+    pub updated_raw: Option<String>,
+    pub summary_html: Option<String>,
+    pub content_html: Option<String>,
+    pub categories: Vec<String>,
+    pub media: Vec<Media>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Media {
+    pub url: String,
+    pub mime: Option<String>,
+}
+
+/// An entry that could not be read, with enough of it to see why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reject {
+    pub index: usize,
+    pub reason: String,
+    /// Its first 80 characters.
+    pub head: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Chunk {
+    pub entries: Vec<Entry>,
+    pub rejects: Vec<Reject>,
+}
+
+/// Why a body is no feed at all. Damage that costs single entries is a [`Reject`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FeedError {
+    Empty,
+    Html { title: String },
+    NotAFeed { root: String },
+    TooDeep { name: String },
+}
+
+impl FeedError {
+    fn html(title: &str) -> Self {
+        Self::Html { title: head_of(title.trim()) }
+    }
+
+    fn not_a_feed(root: &str) -> Self {
+        Self::NotAFeed { root: head_of(root) }
+    }
+
+    fn too_deep(name: &str) -> Self {
+        Self::TooDeep { name: head_of(name) }
+    }
+}
+
+impl fmt::Display for FeedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("read feed: the body is empty"),
+            Self::Html { title } => write!(f, "read feed: the body is a web page titled `{title}`"),
+            Self::NotAFeed { root } => {
+                write!(f, "read feed: the body is no feed but starts with `{root}`")
+            }
+            Self::TooDeep { name } => {
+                write!(f, "read feed: `{name}` is nested more than {} deep", walk::DEPTH_MAX)
+            }
+        }
+    }
+}
+
+impl std::error::Error for FeedError {}
+
+/// Reads the head; entries follow through [`Reader::next_chunk`].
+pub fn open<'a>(body: &'a [u8], hints: &Hints<'_>) -> Result<Reader<'a>, FeedError> {
+    let decoded = decode::decode(body, hints.content_type);
+    let mut repairs = Repairs::default();
+    for repair in decoded.repairs {
+        repairs.add(repair);
+    }
+    let start = decoded.text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+    if start.is_empty() {
+        return Err(FeedError::Empty);
+    }
+    let base = Url::parse(hints.url).ok();
+    let mut head = Head {
+        kind: Kind::Json,
+        version: String::new(),
+        title: None,
+        description: None,
+        link: None,
+        language: None,
+        updated: None,
+        ttl_minutes: None,
+        encoding: decoded.encoding,
+        repairs: Vec::new(),
+    };
+    if start.starts_with(['{', '[']) {
+        let items = json::open(start, base, &mut head)?;
+        let offset = decoded.text.len() - start.len();
+        let source = Source::Json(items);
+        return Ok(Reader {
+            text: decoded.text,
+            offset,
+            head,
+            source,
+            repairs,
+            next_index: 0,
+            over: false,
+            scratch: String::new(),
+        });
+    }
+    let mut declared = Declared::default();
+    let root = root::find(&decoded.text, &mut declared)?;
+    if root.junk_before {
+        repairs.add(Repair::LeadingJunk);
+    }
+    head.kind = root.kind;
+    head.version = root.version;
+    let walker = Walker::new(base, root.position);
+    let source = Source::Xml(Xml { walker, declared, in_entry: false, ids_seen: false });
+    let mut reader = Reader {
+        text: decoded.text,
+        offset: 0,
+        head,
+        source,
+        repairs,
+        next_index: 0,
+        over: false,
+        scratch: String::new(),
+    };
+    reader.read_head()?;
+    Ok(reader)
+}
+
+/// A feed being read. Holds its text and one chunk's work, never all entries.
+pub struct Reader<'a> {
+    text: Cow<'a, str>,
+    /// Where in `text` the JSON begins.
+    offset: usize,
+    head: Head,
+    source: Source,
+    repairs: Repairs,
+    next_index: usize,
+    over: bool,
+    scratch: String,
+}
+
+enum Source {
+    Xml(Xml),
+    Json(json::Items),
+}
+
+struct Xml {
+    walker: Walker,
+    declared: Declared,
+    in_entry: bool,
+    /// Entries of this feed have ids, so one cut off before its id must not get another identity.
+    ids_seen: bool,
+}
+
+impl Reader<'_> {
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The next entries and rejects, or `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`FeedError::TooDeep`], for which the whole source is to be refused.
+    pub fn next_chunk(&mut self) -> Result<Option<Chunk>, FeedError> {
+        if self.over {
+            return Ok(None);
+        }
+        let mut sheet = Sheet::new(std::mem::take(&mut self.scratch));
+        while !self.over && sheet.entries() < CHUNK_ENTRIES && sheet.bytes() < CHUNK_BYTES {
+            match &mut self.source {
+                Source::Json(items) => match items.next(&self.text[self.offset..]) {
+                    Some(item) => sheet.item(self.next_index, item),
+                    None => {
+                        self.over = true;
+                        if items.cut {
+                            self.repairs.add(Repair::Truncated);
+                        }
+                        break;
+                    }
+                },
+                Source::Xml(xml) if !xml.in_entry => {
+                    self.read_head()?;
+                    continue;
+                }
+                Source::Xml(xml) => {
+                    let from = xml.walker.position.offset();
+                    let mut draft = Draft::default();
+                    let stop = xml.walker.read(&self.text, &mut draft)?;
+                    xml.in_entry = false;
+                    let raw = &self.text[from.min(xml.walker.position.offset())..];
+                    let cut = stop == Stop::End { open: true };
+                    self.over = matches!(stop, Stop::End { .. });
+                    let has_id = draft.has_id();
+                    if cut && xml.ids_seen && !has_id {
+                        sheet.reject(self.next_index, "cut off before its id", raw);
+                    } else if stop == Stop::EntryLeftOpen && draft.is_blank() {
+                        // `</item>` that lost its slash looks like this.
+                        sheet.reject(self.next_index, "not closed and without content", raw);
+                    } else if cut && !draft.is_usable() {
+                        sheet.reject(self.next_index, "cut off before a whole title or link", raw);
+                    } else {
+                        sheet.entry(self.next_index, &draft, self.head.kind, xml);
+                    }
+                    xml.ids_seen |= has_id;
+                }
+            }
+            self.next_index += 1;
+        }
+        self.note_repairs();
+        let (chunk, scratch) = sheet.finish();
+        self.scratch = scratch;
+        Ok((!chunk.entries.is_empty() || !chunk.rejects.is_empty()).then_some(chunk))
+    }
+
+    /// Reads what stands outside entries, up to the next one.
+    fn read_head(&mut self) -> Result<(), FeedError> {
+        let Source::Xml(xml) = &mut self.source else { return Ok(()) };
+        let mut draft = Draft::default();
+        let stop = xml.walker.read(&self.text, &mut draft)?;
+        xml.in_entry = stop == Stop::EntryStarts;
+        self.over = matches!(stop, Stop::End { .. });
+        canonical::head(&draft, &mut self.head, xml);
+        self.note_repairs();
+        Ok(())
+    }
+
+    fn note_repairs(&mut self) {
+        if let Source::Xml(xml) = &self.source {
+            self.repairs.0 |= xml.walker.repairs.0;
+            if xml.declared.bare {
+                self.repairs.add(Repair::BareAmpersands);
+            }
+        }
+        self.head.repairs = self.repairs.list();
+    }
+}
+
+/// The first 80 characters, for messages.
+fn head_of(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+#[cfg(test)]
+mod tests;
