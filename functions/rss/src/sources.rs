@@ -1,0 +1,209 @@
+//! The list of RSS sources: the file, and a person's word over it.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use shared::config::Config;
+use shared::state::State;
+use shared::{Error, Result};
+use url::Url;
+
+use crate::FAMILY;
+
+/// The list compiled in; its head says where each address was found.
+const DEFAULT: &str = include_str!("sources.toml");
+
+/// One feed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// Its key: stable for ever, as documents and state are named after it.
+    pub id: String,
+    /// Its name for people.
+    pub name: String,
+    /// Where it is.
+    pub url: Url,
+    /// What language it is written in (BCP 47).
+    #[serde(default)]
+    pub language: Option<String>,
+    /// Under which heading it belongs.
+    pub category: String,
+    /// Whether it is collected.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    source: Vec<Source>,
+}
+
+/// The sources, in the order of the list; added ones at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sources(Vec<Source>);
+
+impl Sources {
+    /// Reads the list that the settings name, and what people said of its sources since.
+    ///
+    /// # Errors
+    /// `Config`, when the list cannot be read; `Store`, when the overrides cannot.
+    pub async fn load(config: &Config, state: &dyn State) -> Result<Self> {
+        let (text, place) = match &config.sources.rss {
+            None => (DEFAULT.to_owned(), "the list compiled in".to_owned()),
+            Some(path) => {
+                let shown = path.display().to_string();
+                let text = tokio::fs::read_to_string(path).await.map_err(|cause| {
+                    Error::config(format!("read the sources `{shown}`"))
+                        .because(cause)
+                        .hint("`RSS_SOURCES` names a TOML file")
+                })?;
+                (text, shown)
+            }
+        };
+        let mut sources = Self::parse(&text, &place)?;
+        for (id, word) in state.overrides(FAMILY.name).await? {
+            let added = word.definition.map(serde_json::from_value::<Source>).transpose();
+            let added = added.map_err(|cause| {
+                Error::config(format!("read the added source `{id}`")).because(cause)
+            })?;
+            if let Some(source) = added {
+                sources.0.retain(|known| known.id != id);
+                sources.0.push(source);
+            }
+            if let (Some(enabled), Some(source)) =
+                (word.enabled, sources.0.iter_mut().find(|source| source.id == id))
+            {
+                source.enabled = enabled;
+            }
+        }
+        Ok(sources)
+    }
+
+    /// Reads a list in the form of `sources.toml`; `place` is named in errors.
+    ///
+    /// # Errors
+    /// `Config`: no such form, an id twice, or an address that is not http.
+    pub fn parse(text: &str, place: &str) -> Result<Self> {
+        let file: File = toml::from_str(text).map_err(|cause| {
+            Error::config(format!("read the sources of {place}"))
+                .because(cause)
+                .hint("each is a `[[source]]` with id, name, url, category and, if wanted, language and enabled")
+        })?;
+        let mut seen = BTreeSet::new();
+        for source in &file.source {
+            if !seen.insert(&source.id) {
+                return Err(Error::config(format!(
+                    "read the sources of {place}: the id `{}` stands twice",
+                    source.id
+                )));
+            }
+            if source.id.is_empty() || !matches!(source.url.scheme(), "http" | "https") {
+                return Err(Error::config(format!(
+                    "read the sources of {place}: `{}` needs an id and an http(s) url",
+                    source.name
+                )));
+            }
+        }
+        Ok(Self(file.source))
+    }
+
+    /// Every source, switched off or not.
+    pub fn all(&self) -> &[Source] {
+        &self.0
+    }
+
+    /// Those that are collected.
+    pub fn enabled(&self) -> impl Iterator<Item = Source> {
+        self.0.iter().filter(|source| source.enabled).cloned()
+    }
+
+    /// The enabled sources of these categories; of all when none is given.
+    ///
+    /// # Errors
+    /// `Config`, naming a category that no source has and those there are.
+    pub fn in_categories(&self, categories: &[String]) -> Result<Vec<Source>> {
+        let known: BTreeSet<&str> = self.0.iter().map(|source| source.category.as_str()).collect();
+        if let Some(unknown) = categories.iter().find(|category| !known.contains(category.as_str()))
+        {
+            let known: Vec<&str> = known.into_iter().collect();
+            return Err(Error::config(format!("find the category `{unknown}`"))
+                .hint(format!("there is: {}", known.join(", "))));
+        }
+        Ok(self
+            .enabled()
+            .filter(|source| categories.is_empty() || categories.contains(&source.category))
+            .collect())
+    }
+
+    /// The sources of these ids, switched off or not; every enabled one when none is given.
+    ///
+    /// # Errors
+    /// `Config`, naming an id that no source has.
+    pub fn named(&self, ids: &[String]) -> Result<Vec<Source>> {
+        if ids.is_empty() {
+            return Ok(self.enabled().collect());
+        }
+        if let Some(unknown) = ids.iter().find(|id| self.0.iter().all(|source| source.id != **id)) {
+            return Err(Error::config(format!("find the source `{unknown}`"))
+                .hint("`local-runner sources list` shows them all"));
+        }
+        Ok(self.0.iter().filter(|source| ids.contains(&source.id)).cloned().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_compiled_in_is_whole() {
+        let sources = Sources::parse(DEFAULT, "the list compiled in").unwrap();
+        let categories: BTreeSet<&str> =
+            sources.all().iter().map(|source| source.category.as_str()).collect();
+        assert_eq!(sources.all().len(), 60);
+        assert!(categories.len() >= 5, "{categories:?}");
+        assert!(
+            sources
+                .all()
+                .iter()
+                .filter(|source| source.language.as_deref() == Some("pt-BR"))
+                .count()
+                >= 5
+        );
+    }
+
+    #[test]
+    fn a_slip_in_a_list_is_named() {
+        let twice = r#"
+            [[source]]
+            id = "a"
+            name = "A"
+            url = "https://example.org/"
+            category = "news"
+            [[source]]
+            id = "a"
+            name = "B"
+            url = "https://example.net/"
+            category = "news"
+        "#;
+        assert!(
+            Sources::parse(twice, "x.toml").unwrap_err().to_string().contains("`a` stands twice")
+        );
+        let sources = Sources::parse(DEFAULT, "x.toml").unwrap();
+        assert!(
+            sources
+                .in_categories(&["malwar".to_owned()])
+                .unwrap_err()
+                .hint_text()
+                .unwrap()
+                .contains("malware")
+        );
+        assert!(sources.named(&["nope".to_owned()]).is_err());
+    }
+}
