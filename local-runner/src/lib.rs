@@ -1,0 +1,3 @@
+//! Lambda and EventBridge for one machine.
+
+pub mod lambda;
