@@ -1,3 +1,53 @@
-//! Lambda and EventBridge for one machine.
+//! Lambda and EventBridge for one machine: the timetable, its tasks and what they stored, on the command line.
 
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+use shared::telemetry;
+
+mod cli;
+mod commands;
+mod demo;
+pub mod families;
 pub mod lambda;
+mod out;
+mod page;
+mod runner;
+mod scheduler;
+mod settings;
+
+/// The whole program, with this process's arguments.
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let cli = match cli::Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(out::USAGE));
+        }
+    };
+    // A function is a process of its own kind: it opens its own runtime and logs in Lambda's manner.
+    if let cli::Command::Function { task } = &cli.command {
+        return function(task);
+    }
+    telemetry::start(cli.log_filter());
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return telemetry::complain(&format!("start the async runtime: {error}")),
+    };
+    match runtime.block_on(commands::run(&cli)) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => out::complain(&error),
+    }
+}
+
+fn function(task: &str) -> ExitCode {
+    let family = families::FAMILIES
+        .iter()
+        .find(|family| family.tasks.iter().any(|known| known.name == task));
+    match family {
+        Some(family) => shared::function::main_of(family.tasks, task),
+        None => telemetry::complain(&format!("there is no task `{task}`")),
+    }
+}

@@ -1,0 +1,218 @@
+//! The command line: what can be asked, and how it is explained.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Keeps a threat-intelligence store fresh, on this machine: the timetable, its tasks, what they stored.
+#[derive(Debug, Parser)]
+#[command(name = "local-runner", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 the run failed, 2 wrong usage or settings, 3 a service is unreachable.\n\
+    Settings are environment variables or lines of a `.env` file; docs/CONFIG.md lists them."
+)]
+pub(crate) struct Cli {
+    /// Answer with one JSON document (streams: one object a line)
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Show the functions' log on standard error
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+    /// Folder of the embedded store [default: `MINERVA_DATA_DIR`, else `minerva-data`]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub(crate) data_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+impl Cli {
+    /// What this process itself logs; the functions log for themselves.
+    pub(crate) fn log_filter(&self) -> &'static str {
+        if self.verbose { "info" } else { "warn" }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run one task now and show its report
+    Run(RunArgs),
+    /// List the tasks: what each does and when it runs
+    Tasks,
+    /// Show what runs next, in local time and UTC
+    Scheduled {
+        /// How many runs to show
+        #[arg(short = 'n', long, default_value_t = 12)]
+        count: usize,
+    },
+    /// Show what ran, newest first
+    Runs {
+        /// Only runs of this task
+        task: Option<String>,
+        /// How many runs to show
+        #[arg(short = 'n', long, default_value_t = 20)]
+        count: u32,
+    },
+    /// Search the stored articles
+    Search(SearchArgs),
+    /// Stream every document of an index, one JSON object a line
+    Documents {
+        /// The index, as `rss_articles`
+        index: String,
+    },
+    /// Look at the sources, try one, switch one on or off, add one
+    #[command(subcommand)]
+    Sources(SourcesCommand),
+    /// Check the settings and every service, and say what is wrong
+    Doctor,
+    /// Work with schedule expressions
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
+    /// Run the timetable until interrupted
+    Serve(ServeArgs),
+    /// Replay two days of the timetable on bundled feeds, without network or server
+    Demo {
+        /// End after the replay, with a summary
+        #[arg(long)]
+        exit: bool,
+        /// Port of the page that stays open after the replay
+        #[arg(long, default_value_t = 9000)]
+        port: u16,
+    },
+    /// Run a task over the archived responses instead of the network, after a parser was mended
+    Reparse {
+        /// The task
+        task: String,
+    },
+    /// Be a function: speak the Lambda Runtime API to the runner that started this process
+    #[command(hide = true)]
+    Function {
+        /// The task
+        task: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The task, as `collect_all_rss_feeds`
+    pub(crate) task: String,
+    /// Its input, or an EventBridge event, as JSON
+    #[arg(long, value_name = "JSON")]
+    pub(crate) input: Option<String>,
+    /// Let the run live at this instant instead of now
+    #[arg(long, value_name = "RFC 3339")]
+    pub(crate) clock: Option<String>,
+    /// Seconds it may take [default: its row in the timetable]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u64>,
+    /// Use binaries that were built apart: FOLDER/<task>/bootstrap or FOLDER/<task>
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) functions: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SearchArgs {
+    /// Words to look for: any of them, `"a phrase"`, `prefix*`, `-not`; nothing for the newest
+    pub(crate) text: Vec<String>,
+    /// The index to search
+    #[arg(long, default_value = "rss_articles")]
+    pub(crate) index: String,
+    /// Only this value of a field, as `category=brazil`; may be repeated
+    #[arg(short, long = "where", value_name = "FIELD=VALUE")]
+    pub(crate) filters: Vec<String>,
+    /// Only what was published at or after this date or instant
+    #[arg(long, value_name = "DATE")]
+    pub(crate) since: Option<String>,
+    /// Best matches first instead of newest first
+    #[arg(long)]
+    pub(crate) relevance: bool,
+    /// How many to show
+    #[arg(short = 'n', long, default_value_t = 10)]
+    pub(crate) count: u32,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SourcesCommand {
+    /// List every source with its health
+    List {
+        /// Only sources of this health: ok, quiet, failing, gone, unknown, disabled
+        #[arg(long)]
+        health: Option<String>,
+    },
+    /// Fetch a source once and show what would be stored, without storing it
+    Test {
+        /// A source's id, or an address
+        source: String,
+    },
+    /// Add a source
+    Add {
+        /// Its address
+        url: String,
+        /// Its id, stable for ever [default: made of the host's name]
+        #[arg(long)]
+        id: Option<String>,
+        /// Its name for people [default: what the feed calls itself]
+        #[arg(long)]
+        name: Option<String>,
+        /// Its category
+        #[arg(long, default_value = "news")]
+        category: String,
+        /// Its language (BCP 47)
+        #[arg(long)]
+        language: Option<String>,
+        /// Add it without trying it first
+        #[arg(long)]
+        untested: bool,
+    },
+    /// Switch a source on
+    Enable {
+        /// The source's id
+        id: String,
+    },
+    /// Switch a source off
+    Disable {
+        /// The source's id
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ScheduleCommand {
+    /// Show the next instants of an expression
+    Next {
+        /// As `cron(0 0/2 * * ? *)`, `rate(2 hours)` or `at(2026-12-25T08:30:00)`
+        expression: String,
+        /// The IANA name of the zone in which it is read
+        #[arg(long, default_value = "America/Sao_Paulo")]
+        zone: String,
+        /// Strictly after this instant [default: now]
+        #[arg(long, value_name = "RFC 3339")]
+        from: Option<String>,
+        /// How many
+        #[arg(long, default_value_t = 5)]
+        count: usize,
+        /// By the rules of which API: `rule` (EventBridge rules) or `scheduler`
+        #[arg(long, default_value = "scheduler", value_parser = ["rule", "scheduler"])]
+        api: String,
+    },
+    /// Check the timetable
+    Check {
+        /// A file instead of the timetable compiled in
+        file: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Port of the Invoke API, on `127.0.0.1` and `::1`
+    #[arg(long, default_value_t = 9000)]
+    pub(crate) port: u16,
+    /// A timetable instead of the one compiled in
+    #[arg(long, value_name = "FILE")]
+    pub(crate) timetable: Option<PathBuf>,
+    /// Use binaries that were built apart: FOLDER/<task>/bootstrap or FOLDER/<task>
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) functions: Option<PathBuf>,
+    /// Runs at once
+    #[arg(long, default_value_t = 4)]
+    pub(crate) workers: usize,
+}

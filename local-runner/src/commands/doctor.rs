@@ -1,0 +1,165 @@
+//! `doctor`: is everything as it should be, and if not, what to do.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use rss::sources::Sources;
+use serde::Serialize;
+use shared::documents::Index;
+use shared::{Class, Error, Result};
+
+use super::{open_documents, open_state, settings};
+use crate::cli::Cli;
+use crate::out::{self, Outcome};
+use crate::runner;
+use crate::settings::Settings;
+
+#[derive(Serialize)]
+struct Check {
+    name: &'static str,
+    ok: bool,
+    /// What was found.
+    says: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+    #[serde(skip)]
+    code: u8,
+}
+
+impl Check {
+    fn of(name: &'static str, result: Result<String>) -> Self {
+        match result {
+            Ok(says) => Self { name, ok: true, says, hint: None, code: out::DONE },
+            Err(error) => Self {
+                name,
+                ok: false,
+                says: format!("failed to {}", error.chain()),
+                hint: error.hint_text().map(ToOwned::to_owned),
+                code: if error.class() == Class::Store { out::UNREACHABLE } else { out::USAGE },
+            },
+        }
+    }
+}
+
+/// `local-runner doctor`.
+pub(crate) async fn doctor(cli: &Cli) -> Outcome {
+    let settings = settings(cli);
+    let mut checks = vec![Check::of(
+        "settings",
+        settings.as_ref().map(|_| "all can be read".to_owned()).map_err(same),
+    )];
+    checks.push(Check::of("timetable", timetable()));
+    if let Ok(settings) = &settings {
+        checks.push(Check::of("documents", documents(settings).await));
+        checks.push(Check::of("state", state(settings).await));
+        checks.push(Check::of("sources", sources(settings).await));
+        checks.push(Check::of("archive", archive(settings)));
+        checks.push(Check::of("network", Ok(network(settings))));
+        checks.push(Check::of("port 9000", port()));
+    }
+    if cli.json {
+        out::json(&checks);
+    } else {
+        for check in &checks {
+            out::line(&format!(
+                "{} {:<10} {}",
+                if check.ok { "✓" } else { "✗" },
+                check.name,
+                check.says
+            ));
+            if let Some(hint) = check.hint.as_ref().filter(|hint| !hint.is_empty()) {
+                out::line(&format!("  hint: {hint}"));
+            }
+        }
+    }
+    Ok(checks.iter().map(|check| check.code).max().unwrap_or(out::DONE))
+}
+
+fn same(error: &Error) -> Error {
+    Error::config(error.chain()).hint(error.hint_text().unwrap_or_default())
+}
+
+fn timetable() -> Result<String> {
+    let timetable = runner::timetable(None)?;
+    let built = timetable.rows().iter().filter(|row| row.built).count();
+    let zone = timetable.zone().iana_name().unwrap_or("a zone without a name").to_owned();
+    let version = jiff::tz::db();
+    Ok(format!("{} tasks, {built} of them built, in {zone} by {version:?}", timetable.rows().len()))
+}
+
+async fn documents(settings: &Settings) -> Result<String> {
+    let store = open_documents(settings).await?;
+    let mut counts = Vec::new();
+    for index in Index::all() {
+        store.ensure(index).await?;
+        counts.push(format!(
+            "{} in {}",
+            store.count(index, &shared::documents::Query::default()).await?,
+            index.name
+        ));
+    }
+    Ok(format!("embedded, in {}: {}", settings.data_dir.display(), counts.join(", ")))
+}
+
+async fn state(settings: &Settings) -> Result<String> {
+    let state = open_state(settings).await?;
+    let runs = state.runs(None, 1).await?;
+    let last = runs.first().map_or_else(
+        || "nothing ran yet".to_owned(),
+        |run| format!("last run: {} {}", run.task, run.status),
+    );
+    Ok(format!("embedded; {last}"))
+}
+
+async fn sources(settings: &Settings) -> Result<String> {
+    let state = open_state(settings).await?;
+    let sources = Sources::load(&settings.config, state.as_ref()).await?;
+    let place = settings
+        .config
+        .sources
+        .rss
+        .as_ref()
+        .map_or_else(|| "the list compiled in".to_owned(), |path| path.display().to_string());
+    Ok(format!(
+        "{} RSS sources, {} switched on, from {place}",
+        sources.all().len(),
+        sources.enabled().count()
+    ))
+}
+
+fn archive(settings: &Settings) -> Result<String> {
+    let Some(folder) = &settings.config.stores.archive else { return Ok("off".to_owned()) };
+    let trial = folder.join(".doctor");
+    std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::write(&trial, b""))
+        .and_then(|()| std::fs::remove_file(&trial))
+        .map_err(|cause| {
+            Error::store(format!("write the archive `{}`", folder.display())).because(cause)
+        })?;
+    Ok(format!("{}, kept for {} days", folder.display(), settings.config.stores.archive_days))
+}
+
+fn network(settings: &Settings) -> String {
+    let network = &settings.config.network;
+    let mut says = Vec::new();
+    says.push(match &network.contact {
+        Some(contact) => format!("sources are told how to reach you: {contact}"),
+        None => "set MINERVA_CONTACT so that sources know whom to write to".to_owned(),
+    });
+    if network.proxy.is_some() {
+        says.push(
+            "behind a proxy: it resolves names, so only literal addresses can be checked here"
+                .to_owned(),
+        );
+    }
+    says.join("; ")
+}
+
+fn port() -> Result<String> {
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, 9000)) {
+        Ok(_) => Ok("free".to_owned()),
+        Err(cause) => Ok(format!(
+            "taken ({cause}): a runner is serving, or choose another with `serve --port`"
+        )),
+    }
+}

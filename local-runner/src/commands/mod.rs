@@ -1,0 +1,67 @@
+//! One file a command.
+
+use std::sync::Arc;
+
+use shared::documents::{self, Documents};
+use shared::state::{self, State};
+use shared::{Error, Result};
+
+use crate::cli::{Cli, Command};
+use crate::demo;
+use crate::out::Outcome;
+use crate::settings::Settings;
+
+mod doctor;
+mod documents_of;
+mod listings;
+mod run;
+mod schedule;
+mod search;
+mod serve;
+mod sources;
+
+pub(crate) use run::{interrupted, log_sink};
+
+/// Carries out what was asked.
+pub(crate) async fn run(cli: &Cli) -> Outcome {
+    match &cli.command {
+        Command::Run(args) => run::run(cli, args).await,
+        Command::Tasks => listings::tasks(cli),
+        Command::Scheduled { count } => listings::scheduled(cli, *count),
+        Command::Runs { task, count } => listings::runs(cli, task.as_deref(), *count).await,
+        Command::Search(args) => search::search(cli, args).await,
+        Command::Documents { index } => documents_of::documents(cli, index).await,
+        Command::Sources(command) => sources::sources(cli, command).await,
+        Command::Doctor => doctor::doctor(cli).await,
+        Command::Schedule(command) => schedule::schedule(cli, command),
+        Command::Serve(args) => serve::serve(cli, args).await,
+        Command::Demo { exit, port } => demo::demo(cli, *exit, *port).await,
+        Command::Reparse { task } => run::reparse(cli, task).await,
+        Command::Function { .. } => {
+            Err(Error::config("be a function here: that is decided before any command"))
+        }
+    }
+}
+
+/// The settings, with the command line's word above the environment's.
+pub(crate) fn settings(cli: &Cli) -> Result<Settings> {
+    settings_with(cli, Vec::new())
+}
+
+/// As [`settings`], with further variables of the command's own.
+pub(crate) fn settings_with(cli: &Cli, mut overrides: Vec<(&str, String)>) -> Result<Settings> {
+    if let Some(folder) = &cli.data_dir {
+        overrides.push(("MINERVA_DATA_DIR", folder.to_string_lossy().into_owned()));
+    }
+    Settings::read(&overrides)
+}
+
+/// Opens the state that the functions use.
+pub(crate) async fn open_state(settings: &Settings) -> Result<Arc<dyn State>> {
+    Ok(Arc::new(state::Sqlite::open(&settings.data_dir).await?))
+}
+
+/// Opens the documents that the functions write.
+pub(crate) async fn open_documents(settings: &Settings) -> Result<Arc<dyn Documents>> {
+    Ok(Arc::new(documents::Embedded::open(&settings.data_dir).await?))
+}

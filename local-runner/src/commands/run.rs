@@ -1,0 +1,180 @@
+//! `run` and `reparse`: one task, now, in a child over the Runtime API, continuations included.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use shared::report::{Report, Status};
+use shared::{Error, Result};
+use uuid::Uuid;
+
+use super::{open_state, settings_with};
+use crate::cli::{Cli, RunArgs};
+use crate::lambda::{self, LogSink};
+use crate::out::{self, Outcome};
+use crate::runner::{self, Continuations};
+use crate::settings::Settings;
+
+/// How long a run that was interrupted may take to end.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// `local-runner run`.
+pub(crate) async fn run(cli: &Cli, args: &RunArgs) -> Outcome {
+    let overrides = args.clock.iter().map(|clock| ("MINERVA_CLOCK", clock.clone())).collect();
+    let settings = settings_with(cli, overrides)?;
+    one(cli, args, settings).await
+}
+
+/// `local-runner reparse`.
+pub(crate) async fn reparse(cli: &Cli, task: &str) -> Outcome {
+    let settings = settings_with(cli, Vec::new())?;
+    let archive = settings.config.stores.archive.clone().ok_or_else(|| {
+        Error::config("reparse: no archive is set")
+            .hint("`MINERVA_ARCHIVE` names the folder in which responses are kept")
+    })?;
+    let settings =
+        settings_with(cli, vec![("MINERVA_REPARSE", archive.to_string_lossy().into_owned())])?;
+    let args =
+        RunArgs { task: task.to_owned(), input: None, clock: None, timeout: None, functions: None };
+    one(cli, &args, settings).await
+}
+
+async fn one(cli: &Cli, args: &RunArgs, settings: Settings) -> Outcome {
+    let timetable = runner::timetable(None)?;
+    runner::row(&timetable, &args.task)?;
+    let input = match &args.input {
+        None => Value::Null,
+        Some(text) => serde_json::from_str(text).map_err(|cause| {
+            Error::config(format!("read the input `{text}`"))
+                .because(cause)
+                .hint("it must be JSON, as '{\"categories\":[\"malware\"]}'")
+        })?,
+    };
+    let mut functions = runner::functions(&settings, &timetable, args.functions.as_deref())?;
+    if let Some(seconds) = args.timeout {
+        for function in &mut functions {
+            function.timeout = Duration::from_secs(seconds);
+        }
+    }
+    let state = open_state(&settings).await?;
+    let continuations = Arc::new(Continuations::default());
+    let events: Arc<dyn lambda::Events> = Arc::clone(&continuations) as _;
+    let config = lambda::Config {
+        events: Some(events),
+        logs: log_sink(cli.verbose),
+        ..lambda::Config::new(functions)
+    };
+    let lambda = runner::start(config).await?;
+    let invoker = lambda.invoker();
+
+    let work = async {
+        let mut event = input;
+        let mut request_id = Uuid::new_v4().to_string();
+        loop {
+            let report =
+                runner::invoke(&invoker, state.as_ref(), &args.task, &event, &request_id).await?;
+            match continuations.take() {
+                Some(continuation) if report.continues.is_some() => event = continuation,
+                _ => return Ok(report),
+            }
+            request_id = Uuid::new_v4().to_string();
+        }
+    };
+    let report: Result<Report> = tokio::select! {
+        report = work => report,
+        () = interrupted() => Err(Error::deadline("finish: interrupted").hint("nothing is lost: the next run goes on")),
+    };
+    lambda.stop(GRACE).await;
+    let report = report?;
+    if cli.json {
+        out::json(&report);
+    } else {
+        show(&report);
+    }
+    Ok(if report.status == Status::Failed { failure_code(&report) } else { out::DONE })
+}
+
+/// A failed run is 1; one that failed for its settings is a matter of usage.
+fn failure_code(report: &Report) -> u8 {
+    match &report.error {
+        Some(problem) if problem.class == shared::Class::Config && report.sources.is_empty() => {
+            out::USAGE
+        }
+        _ => out::FAILED,
+    }
+}
+
+/// Waits for Ctrl-C or a polite request to end.
+pub(crate) async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// Shows the functions' log, or keeps it to themselves.
+pub(crate) fn log_sink(verbose: bool) -> LogSink {
+    Arc::new(move |line| {
+        if verbose {
+            out::note(line.text);
+        }
+    })
+}
+
+/// The report for a person.
+pub(crate) fn show(report: &Report) {
+    let seconds = Duration::from_millis(report.took_ms).as_secs_f64();
+    out::line(&format!("{}: {} in {seconds:.1} s", report.task, report.status.name()));
+    if let Some(reason) = &report.reason {
+        out::line(&format!("  {reason}"));
+    }
+    if let Some(hint) = report.error.as_ref().and_then(|problem| problem.hint.as_ref()) {
+        out::line(&format!("  hint: {hint}"));
+    }
+    let counts = &report.counts;
+    if report.status != Status::Skipped {
+        let told = [
+            (counts.new, "new"),
+            (counts.changed, "changed"),
+            (counts.unchanged, "unchanged"),
+            (counts.merged, "merged"),
+            (counts.filtered, "filtered"),
+            (counts.rejected, "rejected"),
+            (counts.failed, "failed"),
+            (counts.deferred, "deferred"),
+        ];
+        let told: Vec<String> = told
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, name)| format!("{count} {name}"))
+            .collect();
+        let told = if told.is_empty() { "nothing to store".to_owned() } else { told.join(", ") };
+        out::line(&format!("  {} items found: {told}", counts.found));
+    }
+    if !report.sources.is_empty() {
+        let outcomes: Vec<String> =
+            report.outcomes().iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();
+        out::line(&format!("  {} sources: {}", report.sources.len(), outcomes.join(", ")));
+    }
+    for source in &report.sources {
+        if let Some(problem) = &source.problem {
+            out::line(&format!("  ✗ {} ({}): {}", source.source, source.outcome, problem.message));
+        }
+        for note in &source.notes {
+            out::line(&format!("  · {}: {note}", source.source));
+        }
+    }
+    for reject in &report.rejects {
+        out::line(&format!("  reject from {}: {}", reject.source, reject.reason));
+    }
+    if let Some(quiet) =
+        report.detail.get("quiet").and_then(Value::as_array).filter(|quiet| !quiet.is_empty())
+    {
+        let names: Vec<&str> = quiet.iter().filter_map(|one| one["source"].as_str()).collect();
+        out::line(&format!("  quiet for longer than usual: {}", names.join(", ")));
+    }
+}

@@ -1,0 +1,154 @@
+//! `serve`: the timetable at work until it is interrupted, and the Invoke API for those who want a run now.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use shared::clock::Clock;
+use shared::report::Status;
+use shared::{Error, Result};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::run::interrupted;
+use super::{open_state, settings};
+use crate::cli::{Cli, ServeArgs};
+use crate::lambda::{self, to_tracing};
+use crate::out::{self, Outcome};
+use crate::runner::{self, Ledger};
+use crate::scheduler::{LOOK_AGAIN, Scheduler};
+
+/// How long running tasks may take to end after an interruption.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How soon the queue is looked at again: a run that was asked for over the Invoke API should not wait long.
+const QUEUE_LOOK: Duration = Duration::from_millis(250);
+
+/// The hold that keeps a second `serve` from the same folder.
+const ONLY_ONE: &str = "runner/serve";
+
+/// `local-runner serve`.
+pub(crate) async fn serve(cli: &Cli, args: &ServeArgs) -> Outcome {
+    let settings = settings(cli)?;
+    let timetable = runner::timetable(args.timetable.as_deref())?;
+    let functions = runner::functions(&settings, &timetable, args.functions.as_deref())?;
+    let state = open_state(&settings).await?;
+    let Some(_only) = state.lease(ONLY_ONE).await? else {
+        return Err(Error::config(format!(
+            "serve `{}`: another runner is at it",
+            settings.data_dir.display()
+        ))
+        .hint("stop the other one, or give this one a folder of its own with `--data-dir`"));
+    };
+    let ledger = Arc::new(Ledger(Arc::clone(&state)));
+    let config = lambda::Config {
+        addresses: vec![
+            SocketAddr::from((Ipv4Addr::LOCALHOST, args.port)),
+            SocketAddr::from((Ipv6Addr::LOCALHOST, args.port)),
+        ],
+        queue: Some(Arc::clone(&ledger) as _),
+        events: Some(ledger as _),
+        logs: if cli.verbose { super::run::log_sink(true) } else { to_tracing() },
+        ..lambda::Config::new(functions)
+    };
+    let lambda = start(config, args.port).await?;
+    let scheduler = Scheduler {
+        timetable: Arc::new(timetable),
+        state: Arc::clone(&state),
+        invoker: lambda.invoker(),
+    };
+
+    let put_back = state.recover(now()).await?;
+    scheduler.tick(now()).await?;
+    announce(&scheduler, lambda.origin(), put_back);
+    let ended = tokio::select! {
+        ended = run_what_is_due(&scheduler, args.workers) => ended,
+        () = interrupted() => Ok(()),
+    };
+    out::note("stopping; what was not finished goes on with the next start");
+    lambda.stop(GRACE).await;
+    ended.map(|()| out::DONE)
+}
+
+/// Starts the platform; a machine without IPv6 is served on IPv4 alone.
+async fn start(config: lambda::Config, port: u16) -> Result<lambda::Lambda> {
+    let has_ipv6 = std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    let addresses =
+        config.addresses.into_iter().filter(|address| has_ipv6 || address.is_ipv4()).collect();
+    runner::start(lambda::Config { addresses, ..config }).await.map_err(|error| {
+        error.hint(format!("is another runner on port {port}? choose one with `--port`"))
+    })
+}
+
+fn announce(scheduler: &Scheduler, origin: &str, put_back: u64) {
+    let zone = scheduler.timetable.zone();
+    out::note(&format!(
+        "serving on {origin}: `cargo lambda invoke`, `aws lambda invoke --endpoint-url {origin}`"
+    ));
+    if put_back > 0 {
+        out::note(&format!("{put_back} interrupted runs go on"));
+    }
+    if let Some(next) = scheduler.next_firing(now()) {
+        let local = next.to_zoned(zone.clone());
+        out::note(&format!("next run {}; stop with Ctrl-C", local.strftime("%a %H:%M %Z")));
+    }
+}
+
+/// Queues what the timetable says and runs what is queued, some at once.
+async fn run_what_is_due(scheduler: &Scheduler, workers: usize) -> Result<()> {
+    let places = Arc::new(Semaphore::new(workers.max(1)));
+    let mut running = JoinSet::new();
+    loop {
+        scheduler.tick(now()).await?;
+        while let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+            let Some(entry) = scheduler.state.take(now()).await? else { break };
+            let scheduler = scheduler.clone();
+            running.spawn(async move {
+                let report = scheduler.run(&entry, now()).await;
+                drop(place);
+                match report {
+                    Ok(report) if report.status == Status::Failed => {
+                        let reason = report.reason.unwrap_or_default();
+                        out::note(&format!(
+                            "{} failed (try {}): {reason}",
+                            entry.task, entry.attempts
+                        ));
+                    }
+                    Ok(report) => out::note(&format!(
+                        "{} {}: {} new, {} changed, {} unchanged",
+                        report.task,
+                        report.status.name(),
+                        report.counts.new,
+                        report.counts.changed,
+                        report.counts.unchanged
+                    )),
+                    Err(error) => {
+                        out::note(&format!("{}: failed to {}", entry.task, error.chain()));
+                    }
+                }
+            });
+        }
+        while running.try_join_next().is_some() {}
+        let wait = scheduler
+            .next_firing(now())
+            .map_or(LOOK_AGAIN, |next| until(next).min(LOOK_AGAIN))
+            .min(QUEUE_LOOK);
+        // A run that ends frees a place; nothing else needs to be waited for.
+        let _ = timeout(wait, async {
+            if running.join_next().await.is_none() {
+                std::future::pending::<()>().await;
+            }
+        })
+        .await;
+    }
+}
+
+fn until(instant: Timestamp) -> Duration {
+    instant.duration_since(now()).try_into().unwrap_or(Duration::ZERO)
+}
+
+fn now() -> Timestamp {
+    Clock::Machine.now(None)
+}

@@ -1,0 +1,251 @@
+//! `demo`: two days of the timetable in seconds, on bundled real feeds, with the very processes that serve in earnest.
+//!
+//! Through day one the sources live: they gain items, edit some, send undated and broken ones. On day two nothing
+//! changes upstream, every slot is fresh, every run is executed, and nothing is written.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use shared::documents::{Index, Query};
+use shared::report::{Report, Status};
+use shared::{Error, Result};
+
+use crate::cli::Cli;
+use crate::commands;
+use crate::lambda;
+use crate::out::{self, Outcome};
+use crate::page;
+use crate::runner::{self, Ledger};
+use crate::scheduler::Scheduler;
+use crate::settings::Settings;
+use upstream::Upstream;
+
+mod upstream;
+
+/// Where the demo keeps its store when no folder is named.
+const FOLDER: &str = "minerva-demo";
+
+/// Marks a folder whose contents a demo made and may make anew.
+const MARKER: &str = "made-by-the-demo";
+
+/// The first midnight of the replay, São Paulo time.
+const FIRST_DAY: &str = "2026-03-01T03:00:00Z";
+
+const INDEX: &str = "rss_articles";
+
+#[derive(Debug, Default, Serialize)]
+struct Summary {
+    documents_stored: u64,
+    writes_first_day: u64,
+    writes_second_day: u64,
+    runs_executed: u64,
+    runs_skipped: u64,
+    /// Visits by what came of them, over both days.
+    sources: BTreeMap<String, u64>,
+    seconds: f64,
+    data_dir: PathBuf,
+}
+
+/// `local-runner demo`.
+pub(crate) async fn demo(cli: &Cli, exit: bool, port: u16) -> Outcome {
+    let folder = cli.data_dir.clone().unwrap_or_else(|| PathBuf::from(FOLDER));
+    prepare(&folder)?;
+    let upstream = Upstream::start()
+        .await
+        .map_err(|cause| Error::config("serve the bundled feeds on loopback").because(cause))?;
+    let list = folder.join("sources.toml");
+    std::fs::write(&list, upstream.sources())
+        .map_err(|cause| Error::config(format!("write `{}`", list.display())).because(cause))?;
+    let settings = Settings::read(&[
+        ("MINERVA_DATA_DIR", folder.to_string_lossy().into_owned()),
+        ("RSS_SOURCES", absolute(&list)),
+        ("MINERVA_ALLOW_NETS", "127.0.0.0/8".to_owned()),
+        ("MINERVA_CLOCK", "slot".to_owned()),
+        ("MINERVA_ARCHIVE", String::new()),
+    ])?;
+    let started = Instant::now();
+    let (summary, last) = replay(cli, &settings, &upstream).await?;
+    let summary =
+        Summary { seconds: started.elapsed().as_secs_f64(), data_dir: folder.clone(), ..summary };
+    if cli.json {
+        out::json(&summary);
+    } else {
+        show(&summary, last.as_ref());
+    }
+    if !exit {
+        stay(&settings, port).await?;
+    }
+    Ok(out::DONE)
+}
+
+/// Makes the folder ready for a fresh replay; a folder that something else filled is left alone.
+fn prepare(folder: &Path) -> Result<()> {
+    let failed = |cause: std::io::Error| {
+        Error::config(format!("prepare the folder `{}`", folder.display())).because(cause)
+    };
+    if folder.join(MARKER).exists() {
+        std::fs::remove_dir_all(folder).map_err(failed)?;
+    } else if std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(Error::config(format!(
+            "demo in `{}`: the folder holds something else",
+            folder.display()
+        ))
+        .hint("name an empty one with `--data-dir`"));
+    }
+    std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::write(folder.join(MARKER), b""))
+        .map_err(failed)
+}
+
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).to_string_lossy().into_owned()
+}
+
+/// Runs every slot of two days, and counts what the store itself says was written.
+async fn replay(
+    cli: &Cli,
+    settings: &Settings,
+    upstream: &Upstream,
+) -> Result<(Summary, Option<Report>)> {
+    let timetable = Arc::new(runner::timetable(None)?);
+    let state = commands::open_state(settings).await?;
+    let documents = commands::open_documents(settings).await?;
+    let index = Index::named(INDEX)?;
+    documents.ensure(index).await?;
+    let config = lambda::Config {
+        events: Some(Arc::new(Ledger(Arc::clone(&state))) as _),
+        logs: commands::log_sink(cli.verbose),
+        ..lambda::Config::new(runner::functions(settings, &timetable, None)?)
+    };
+    let lambda = runner::start(config).await?;
+    let scheduler =
+        Scheduler { timetable: Arc::clone(&timetable), state, invoker: lambda.invoker() };
+
+    let first: Timestamp = FIRST_DAY.parse().expect("a constant that a test reads");
+    let day = SignedDuration::from_hours(24);
+    // One second before midnight, so that the slot at midnight belongs to the day.
+    let begin = first.saturating_sub(SignedDuration::from_secs(1)).unwrap_or(first);
+    scheduler.tick(begin).await?;
+    let mut summary = Summary::default();
+    let mut last = None;
+    for number in 0..2 {
+        let from = begin.saturating_add(day * number).unwrap_or(begin);
+        let to = from.saturating_add(day).unwrap_or(from);
+        let before = documents.sequence(index).await?;
+        let slots: std::collections::BTreeSet<Timestamp> =
+            timetable.firings(from, to).map(|firing| firing.at).collect();
+        for (place, slot) in slots.into_iter().enumerate() {
+            if number == 0 {
+                upstream.advance(place);
+            }
+            scheduler.tick(slot).await?;
+            while let Some(entry) = scheduler.state.take(slot).await? {
+                let report = scheduler.run(&entry, slot).await?;
+                count(&mut summary, &report);
+                progress(cli, &report);
+                last = Some(report);
+            }
+        }
+        let writes = documents.sequence(index).await? - before;
+        if number == 0 {
+            summary.writes_first_day = writes;
+        } else {
+            summary.writes_second_day = writes;
+        }
+    }
+    summary.documents_stored = documents.count(index, &Query::default()).await?;
+    lambda.stop(Duration::from_secs(1)).await;
+    Ok((summary, last))
+}
+
+fn count(summary: &mut Summary, report: &Report) {
+    match report.status {
+        Status::Skipped => summary.runs_skipped += 1,
+        Status::Complete | Status::Partial | Status::Failed => summary.runs_executed += 1,
+    }
+    for source in &report.sources {
+        *summary.sources.entry(source.outcome.clone()).or_default() += 1;
+    }
+}
+
+fn progress(cli: &Cli, report: &Report) {
+    if cli.json {
+        return;
+    }
+    let slot =
+        report.slot.map_or_else(String::new, |slot| slot.strftime("%d %b %H:%MZ").to_string());
+    let counts = &report.counts;
+    let told = format!(
+        "{slot}  {}  {:<8} {:>3} new {:>2} changed {:>3} unchanged",
+        report.task,
+        report.status.name(),
+        counts.new,
+        counts.changed,
+        counts.unchanged
+    );
+    let bad: Vec<String> = report
+        .sources
+        .iter()
+        .filter(|source| source.problem.is_some() || !source.notes.is_empty())
+        .map(|source| match source.notes.first() {
+            Some(note) if source.problem.is_none() => format!("{}: {note}", source.source),
+            _ => format!("{}: {}", source.source, source.outcome),
+        })
+        .collect();
+    out::line(&if bad.is_empty() { told } else { format!("{told}  ({})", bad.join("; ")) });
+}
+
+fn show(summary: &Summary, last: Option<&Report>) {
+    out::line("");
+    out::line(&format!(
+        "{} articles from {} feeds; {} runs, {} skipped; {} writes on day one, {} on day two; {:.1} s",
+        summary.documents_stored,
+        last.map_or(0, |report| report.sources.len()),
+        summary.runs_executed,
+        summary.runs_skipped,
+        summary.writes_first_day,
+        summary.writes_second_day,
+        summary.seconds
+    ));
+    let folder = summary.data_dir.display();
+    out::line("look at it:");
+    for command in
+        ["search cve", "search segurança", "sources list", "runs", "documents rss_articles"]
+    {
+        out::line(&format!("  local-runner --data-dir {folder} {command}"));
+    }
+}
+
+/// Keeps a page open on what was stored.
+async fn stay(settings: &Settings, port: u16) -> Result<()> {
+    let documents = commands::open_documents(settings).await?;
+    let config = lambda::Config {
+        addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))],
+        status: page::routes(documents),
+        ..lambda::Config::new([])
+    };
+    let lambda = runner::start(config).await?;
+    out::note(&format!("open {}/ in a browser; Ctrl-C ends the demo", lambda.origin()));
+    commands::interrupted().await;
+    lambda.stop(Duration::from_secs(1)).await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_someone_else_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("thesis.tex"), b"x").unwrap();
+        assert!(prepare(folder.path()).is_err());
+        assert!(folder.path().join("thesis.tex").exists());
+        assert!(FIRST_DAY.parse::<Timestamp>().is_ok());
+    }
+}

@@ -1,0 +1,87 @@
+//! What a person or a script reads: JSON as one document, tables, errors with their hints, exit codes.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+use shared::{Class, Error};
+
+/// Done: complete, partial or skipped.
+pub(crate) const DONE: u8 = 0;
+/// The run failed.
+pub(crate) const FAILED: u8 = 1;
+/// Wrong usage or settings.
+pub(crate) const USAGE: u8 = 2;
+/// A service is unreachable.
+pub(crate) const UNREACHABLE: u8 = 3;
+
+/// How a command ended: an exit code, or an error to be told.
+pub(crate) type Outcome = shared::Result<u8>;
+
+/// Writes a line; a reader that went away (`| head`) ends the process quietly, as it would end `cat`.
+pub(crate) fn line(text: &str) {
+    let mut out = io::stdout().lock();
+    if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
+        quit();
+    }
+}
+
+/// Writes many lines with one flush at the end.
+pub(crate) fn lines(texts: impl Iterator<Item = String>) {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    for text in texts {
+        if writeln!(out, "{text}").is_err() {
+            quit();
+        }
+    }
+    if out.flush().is_err() {
+        quit();
+    }
+}
+
+#[expect(clippy::exit, reason = "nobody reads any more, so there is nothing left to do")]
+fn quit() -> ! {
+    std::process::exit(0)
+}
+
+/// Writes one JSON document.
+pub(crate) fn json(value: &impl Serialize) {
+    line(&serde_json::to_string_pretty(value).expect("our own types are JSON"));
+}
+
+/// Writes a table without frames.
+pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(head.iter().copied());
+    for row in rows {
+        table.add_row(row);
+    }
+    for text in table.to_string().lines() {
+        line(text.trim_end());
+    }
+}
+
+/// Says on standard error what went wrong and what to do, and gives the exit code that goes with it.
+pub(crate) fn complain(error: &Error) -> ExitCode {
+    let mut err = io::stderr().lock();
+    let _ = writeln!(err, "error: failed to {}", error.chain());
+    if let Some(hint) = error.hint_text().filter(|hint| !hint.is_empty()) {
+        let _ = writeln!(err, "hint: {hint}");
+    }
+    ExitCode::from(code_of(error))
+}
+
+/// The exit code of an error.
+pub(crate) fn code_of(error: &Error) -> u8 {
+    match error.class() {
+        Class::Config => USAGE,
+        Class::Store => UNREACHABLE,
+        Class::Upstream | Class::Format | Class::Deadline => FAILED,
+    }
+}
+
+/// A note on standard error, for what is not the command's answer.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}

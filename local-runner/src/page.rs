@@ -1,0 +1,168 @@
+//! The page on which a person looks at what was stored: newest articles first, a search box, no script.
+//!
+//! Everything shown comes from hostile feeds: maud escapes it, links open without referrer and only where they are http.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Query as Parameters, State};
+use axum::http::{HeaderName, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use maud::{DOCTYPE, Markup, html};
+use serde::Deserialize;
+use serde_json::Value;
+use shared::documents::{Body, Documents, Filter, Index, Page, Query};
+
+const INDEX: &str = "rss_articles";
+
+/// Articles on one page.
+const SHOWN: u32 = 50;
+
+/// Characters of a summary that are shown.
+const SUMMARY: usize = 280;
+
+const STYLE: &str = "
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 54rem; margin: 2rem auto; padding: 0 1rem; color: #1c2430; background: #fff }
+header { display: flex; gap: 1rem; align-items: baseline; flex-wrap: wrap } h1 { font-size: 1.3rem; margin: 0 }
+form { flex: 1; display: flex; gap: .5rem } input { flex: 1; font: inherit; padding: .3rem .6rem }
+button { font: inherit; padding: .3rem .9rem }
+article { padding: .9rem 0; border-bottom: 1px solid #dde3ea } h2 { font-size: 1.05rem; margin: 0 }
+p { margin: .2rem 0 } .meta { color: #5b6878; font-size: .87rem } .tag { background: #eef2f7; border-radius: 3px; padding: 0 .35rem }
+.cve { background: #fde8e6; color: #8c1d12 } .ioc { background: #fff3d6; color: #6b4a00 } a { color: #0b57a4; text-decoration: none }
+a:hover { text-decoration: underline }
+@media (prefers-color-scheme: dark) { body { color: #dbe2ea; background: #12171e } .tag { background: #222b36 }
+  a { color: #7db7f5 } article { border-color: #28323e } .cve { background: #4a1d1a; color: #ffb9b0 } .ioc { background: #40330f; color: #ffdf8a } }
+";
+
+/// What the page may load: its own style, nothing else.
+const POLICY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'";
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Asked {
+    q: String,
+    category: String,
+}
+
+/// `GET /`.
+pub(crate) fn routes(documents: Arc<dyn Documents>) -> Router {
+    Router::new().route("/", get(show)).with_state(documents)
+}
+
+async fn show(
+    State(documents): State<Arc<dyn Documents>>,
+    Parameters(asked): Parameters<Asked>,
+) -> Response {
+    let query = Query {
+        text: Some(asked.q.clone()).filter(|text| !text.trim().is_empty()),
+        filters: Some(asked.category.clone())
+            .filter(|category| !category.is_empty())
+            .map(|category| Filter::Terms("category".to_owned(), vec![category]))
+            .into_iter()
+            .collect(),
+        limit: SHOWN,
+        ..Query::default()
+    };
+    let found = match Index::named(INDEX) {
+        Ok(index) => documents.search(index, &query).await,
+        Err(error) => Err(error),
+    };
+    let markup = page(&asked, found.as_ref().map_err(shared::Error::chain));
+    let headers: [(HeaderName, &str); 2] =
+        [(header::CONTENT_SECURITY_POLICY, POLICY), (header::REFERRER_POLICY, "no-referrer")];
+    (headers, markup).into_response()
+}
+
+fn page(asked: &Asked, found: Result<&Page, String>) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "Minerva: articles" }
+                style { (maud::PreEscaped(STYLE)) }
+            }
+            body {
+                header {
+                    h1 { a href="/" { "Minerva" } }
+                    form action="/" {
+                        input type="search" name="q" value=(asked.q) placeholder="CVE-2021, seguran*, \"a phrase\", -not" autofocus;
+                        button { "Search" }
+                    }
+                }
+                @match found {
+                    Err(problem) => p { "The store could not be read: " (problem) },
+                    Ok(page) => {
+                        p.meta {
+                            (page.total) @if page.total == 1 { " article" } @else { " articles" }
+                            @if !asked.category.is_empty() { " in " (asked.category) }
+                            @if page.total > u64::from(SHOWN) { ", the first " (SHOWN) " shown" }
+                        }
+                        @for document in &page.documents { (article(&document.body)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn article(body: &Body) -> Markup {
+    let title = Some(text(body, "title")).filter(|title| !title.is_empty()).unwrap_or("(no title)");
+    let link = Some(text(body, "link"))
+        .filter(|link| link.starts_with("https://") || link.starts_with("http://"));
+    let category = text(body, "category");
+    html! {
+        article lang=(text(body, "language")) {
+            h2 { @if let Some(link) = link { a href=(link) rel="noreferrer noopener nofollow" { (title) } } @else { (title) } }
+            p.meta {
+                (text(body, "published").get(..10).unwrap_or_default()) " · " (text(body, "feed_name")) " · "
+                a href={ "/?category=" (category) } { (category) }
+                @for cve in list(body, "cves") { " " span.tag.cve { (cve) } }
+                @let iocs = body.get("iocs").and_then(Value::as_array).map_or(0, Vec::len);
+                @if iocs > 0 { " " span.tag.ioc { (iocs) " indicators" } }
+                @for tag in list(body, "tags").into_iter().take(5) { " " span.tag { (tag) } }
+            }
+            p { (shortened(text(body, "summary"))) }
+        }
+    }
+}
+
+fn shortened(summary: &str) -> String {
+    match summary.char_indices().nth(SUMMARY) {
+        Some((end, _)) => format!("{}…", &summary[..end]),
+        None => summary.to_owned(),
+    }
+}
+
+fn text<'a>(body: &'a Body, name: &str) -> &'a str {
+    body.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn list<'a>(body: &'a Body, name: &str) -> Vec<&'a str> {
+    body.get(name)
+        .and_then(Value::as_array)
+        .map(|list| list.iter().filter_map(Value::as_str).collect())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_feed_sends_is_shown_and_never_run() {
+        let body = json!({"title": "<script>alert(1)</script>", "link": "javascript:alert(1)", "summary": "a\" onload=\"x"});
+        let shown = article(body.as_object().unwrap()).into_string();
+        assert!(
+            !shown.contains("<script>")
+                && !shown.contains("javascript:")
+                && !shown.contains("\" onload"),
+            "{shown}"
+        );
+    }
+}

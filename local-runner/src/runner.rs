@@ -1,0 +1,290 @@
+//! The functions of this machine: each task as a Lambda function, invoked in a child over the real Runtime API.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::Value;
+use shared::events::{CONTINUATION, SOURCE};
+use shared::report::{Problem, Report};
+use shared::schedule::{Row, Timetable};
+use shared::state::{Due, State};
+use shared::{Class, Error, Result};
+
+use crate::families::all_tasks;
+use crate::lambda::{self, Entry, Function, FunctionError, Invoker, Lambda, Options};
+use crate::settings::Settings;
+
+/// The timetable, compiled in so that one file is all there is to copy.
+const TIMETABLE: &str = include_str!("../../infra/schedule.toml");
+
+/// Reads the timetable: the file that is given, or the one compiled in.
+///
+/// # Errors
+/// `Config`, with everything that is wrong with it.
+pub(crate) fn timetable(file: Option<&Path>) -> Result<Timetable> {
+    let Some(path) = file else {
+        return Ok(
+            Timetable::parse(TIMETABLE).expect("a unit test reads the timetable compiled in")
+        );
+    };
+    let text = std::fs::read_to_string(path).map_err(|cause| {
+        Error::config(format!("read the timetable `{}`", path.display())).because(cause)
+    })?;
+    Timetable::parse(&text).map_err(|cause| {
+        Error::config(format!("read the timetable `{}`", path.display())).because(cause)
+    })
+}
+
+/// The row of a task.
+///
+/// # Errors
+/// `Config`, when there is no such task or it is not built yet, with the name that was probably meant.
+pub(crate) fn row<'a>(timetable: &'a Timetable, task: &str) -> Result<&'a Row> {
+    let Some(row) = timetable.row(task) else {
+        let near =
+            all_tasks().map(|(_, known)| known.name).min_by_key(|known| distance(known, task));
+        let hint = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+        return Err(Error::config(format!("find the task `{task}`"))
+            .hint(format!("{hint}`local-runner tasks` lists them all")));
+    };
+    if !row.built || all_tasks().all(|(_, known)| known.name != task) {
+        return Err(Error::config(format!("run `{task}`: it is planned and not built yet"))
+            .hint("`local-runner tasks` shows which are"));
+    }
+    Ok(row)
+}
+
+/// How many letters must be changed to make one word of the other.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, letter) in one.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, against) in other.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != *against);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
+}
+
+/// Every built task as a function: a child of this executable, or of `folder` when binaries were built apart.
+///
+/// # Errors
+/// `Config`, when a binary is missing.
+pub(crate) fn functions(
+    settings: &Settings,
+    timetable: &Timetable,
+    folder: Option<&Path>,
+) -> Result<Vec<Function>> {
+    let own = std::env::current_exe()
+        .map_err(|cause| Error::config("find this program's own file").because(cause))?;
+    let mut functions = Vec::new();
+    for (_, task) in all_tasks() {
+        let Some(row) = timetable.row(task.name).filter(|row| row.built) else { continue };
+        let (program, args) = match folder {
+            None => (own.clone(), vec!["function".to_owned(), task.name.to_owned()]),
+            Some(folder) => (built_binary(folder, task.name)?, Vec::new()),
+        };
+        functions.push(Function {
+            args,
+            env: settings.environment(),
+            memory_mb: row.memory_mb,
+            timeout: Duration::from_secs(u64::from(row.timeout_s)),
+            ..Function::new(task.name, program)
+        });
+    }
+    Ok(functions)
+}
+
+/// `folder/<task>/bootstrap` as cargo-lambda builds it, or `folder/<task>` as cargo does.
+fn built_binary(folder: &Path, task: &str) -> Result<PathBuf> {
+    let candidates = [folder.join(task).join("bootstrap"), folder.join(task)];
+    let found = candidates.iter().find(|path| path.is_file());
+    found.and_then(|path| std::path::absolute(path).ok()).ok_or_else(|| {
+        Error::config(format!("find the binary of `{task}` in `{}`", folder.display())).hint(
+            "build them with `cargo build --release --bins` or `cargo lambda build --release`",
+        )
+    })
+}
+
+/// Starts the platform for one command, on any free port.
+///
+/// # Errors
+/// `Config`, when it cannot listen.
+pub(crate) async fn start(config: lambda::Config) -> Result<Lambda> {
+    Lambda::start(config).await.map_err(|cause| {
+        Error::config("start the functions' platform")
+            .because(cause)
+            .hint("another runner may be listening there: see `--port`")
+    })
+}
+
+/// Continuations that functions sent, for a command that carries them out itself.
+#[derive(Default)]
+pub(crate) struct Continuations(Mutex<Vec<Value>>);
+
+impl Continuations {
+    /// Takes the oldest.
+    pub(crate) fn take(&self) -> Option<Value> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (!kept.is_empty()).then(|| kept.remove(0))
+    }
+}
+
+#[async_trait]
+impl lambda::Events for Continuations {
+    async fn put(&self, entries: &[Entry]) -> Result<(), String> {
+        let now = shared::clock::Clock::Machine.now(None);
+        let events =
+            entries.iter().filter(|entry| is_continuation(entry)).map(|entry| entry.envelope(now));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(events);
+        Ok(())
+    }
+}
+
+fn is_continuation(entry: &Entry) -> bool {
+    entry.source == SOURCE && entry.detail_type == CONTINUATION
+}
+
+/// The durable queue behind asynchronous invocations and continuations.
+#[derive(Clone)]
+pub(crate) struct Ledger(pub(crate) Arc<dyn State>);
+
+#[async_trait]
+impl lambda::Queue for Ledger {
+    async fn enqueue(
+        &self,
+        function: &str,
+        payload: Bytes,
+        request_id: &str,
+    ) -> Result<(), String> {
+        let event = if payload.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&payload).map_err(|cause| cause.to_string())?
+        };
+        let due = Due {
+            request_id: request_id.to_owned(),
+            task: function.to_owned(),
+            event,
+            due: Timestamp::UNIX_EPOCH,
+        };
+        self.0.enqueue(&due).await.map_err(|error| error.chain())
+    }
+}
+
+#[async_trait]
+impl lambda::Events for Ledger {
+    async fn put(&self, entries: &[Entry]) -> Result<(), String> {
+        let now = shared::clock::Clock::Machine.now(None);
+        for entry in entries.iter().filter(|entry| is_continuation(entry)) {
+            let text =
+                |name: &str| entry.detail.get(name).and_then(Value::as_str).unwrap_or_default();
+            let due = Due {
+                // A doubled event has the same id, and is queued once.
+                request_id: format!(
+                    "{}-{}",
+                    text("run_id"),
+                    entry.detail.get("step").unwrap_or(&Value::Null)
+                ),
+                task: text("task").to_owned(),
+                event: entry.envelope(now),
+                due: Timestamp::UNIX_EPOCH,
+            };
+            self.0.enqueue(&due).await.map_err(|error| error.chain())?;
+        }
+        Ok(())
+    }
+}
+
+/// Invokes a task and gives its report, whatever came of it.
+///
+/// # Errors
+/// `Config`, when the platform refuses; `Format`, when the answer is no report.
+pub(crate) async fn invoke(
+    invoker: &Invoker,
+    state: &dyn State,
+    task: &str,
+    event: &Value,
+    request_id: &str,
+) -> Result<Report> {
+    let payload = Bytes::from(event.to_string());
+    let options = Options { request_id: Some(request_id.to_owned()), ..Options::default() };
+    let invocation = invoker
+        .invoke(task, payload, options)
+        .await
+        .map_err(|cause| Error::config(format!("invoke `{task}`")).because(cause))?;
+    match invocation.outcome {
+        Ok(answer) => serde_json::from_slice(&answer)
+            .map_err(|cause| Error::format(format!("read the report of `{task}`")).because(cause)),
+        Err(error) => {
+            // What the function stored before it failed says more than the error it posted.
+            let stored = state.run_of(request_id).await.ok().flatten().and_then(|run| run.report);
+            Ok(match stored {
+                Some(report) if report.error.is_some() => report,
+                _ => failed(task, &error),
+            })
+        }
+    }
+}
+
+/// The report of a run of which only the platform's error is known.
+fn failed(task: &str, error: &FunctionError) -> Report {
+    let message = error.message();
+    let (message, hint) = match message.split_once("\nhint: ") {
+        Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
+        None => (message, None),
+    };
+    let class =
+        Class::of_error_type(&error.error_type).unwrap_or(match error.error_type.as_str() {
+            "Sandbox.Timedout" => Class::Deadline,
+            _ => Class::Format,
+        });
+    let reason = message.lines().next().unwrap_or_default().to_owned();
+    let problem = Problem { class, message, hint };
+    Report {
+        task: task.to_owned(),
+        reason: Some(reason),
+        error: Some(problem),
+        ..Report::failed(&Error::format(""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_timetable_compiled_in_names_every_task_that_is_linked() {
+        let timetable = timetable(None).unwrap();
+        for (family, task) in all_tasks() {
+            assert!(
+                timetable.row(task.name).is_some_and(|row| row.built),
+                "{family}: `{}` has no built row",
+                task.name
+            );
+        }
+        let built: Vec<&str> =
+            timetable.rows().iter().filter(|row| row.built).map(|row| row.name.as_str()).collect();
+        assert!(
+            built.iter().all(|name| all_tasks().any(|(_, task)| task.name == *name)),
+            "a row says built and is not: {built:?}"
+        );
+    }
+
+    #[test]
+    fn a_typo_is_answered_with_the_task_that_was_meant() {
+        let timetable = timetable(None).unwrap();
+        let error = row(&timetable, "colect_all_rss_feed").unwrap_err();
+        assert!(error.hint_text().unwrap().contains("`collect_all_rss_feeds`"));
+        assert!(
+            row(&timetable, "sync_otx_pulses").unwrap_err().to_string().contains("not built yet")
+        );
+    }
+}

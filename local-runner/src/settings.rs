@@ -1,0 +1,70 @@
+//! The settings of this process and of the functions it starts: the environment, and below it a `.env` file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use shared::config::{self, Config};
+use shared::{Error, Result};
+
+/// What the runner was given.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    given: BTreeMap<String, String>,
+    /// The same, read and checked.
+    pub(crate) config: Config,
+    /// The folder of the embedded store, absolute: children may run elsewhere.
+    pub(crate) data_dir: PathBuf,
+}
+
+impl Settings {
+    /// Reads the environment and `.env`; what the command line says goes above both.
+    ///
+    /// # Errors
+    /// `Config`, with everything that is wrong.
+    pub(crate) fn read(overrides: &[(&str, String)]) -> Result<Self> {
+        let mut given = from_file(Path::new(".env"))?;
+        // Names that the functions read, and those that the AWS SDK in them reads.
+        let names = config::all()
+            .into_iter()
+            .flat_map(|(_, settings)| settings.iter().map(|setting| setting.name));
+        let aws = [
+            "AWS_PROFILE",
+            "AWS_REGION",
+            "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_SESSION_TOKEN",
+            "HOME",
+        ];
+        for name in names.chain(aws).chain(["ES_URL", "DATABASE_URL"]) {
+            if let Some(value) = config::variable(name) {
+                given.insert(name.to_owned(), value);
+            }
+        }
+        given.remove("AWS_LAMBDA_FUNCTION_NAME");
+        given.extend(overrides.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        let config = Config::from_lookup(&|name| given.get(name).cloned())?;
+        let folder = config.data_dir()?;
+        let data_dir = std::path::absolute(&folder).map_err(|cause| {
+            Error::config(format!("find the folder `{}`", folder.display())).because(cause)
+        })?;
+        given.insert("MINERVA_DATA_DIR".to_owned(), data_dir.to_string_lossy().into_owned());
+        Ok(Self { given, config, data_dir })
+    }
+
+    /// The variables of a function's process.
+    pub(crate) fn environment(&self) -> Vec<(String, String)> {
+        self.given.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+}
+
+fn from_file(path: &Path) -> Result<BTreeMap<String, String>> {
+    if !path.exists() {
+        return Ok(BTreeMap::new());
+    }
+    let failed = |cause: dotenvy::Error| {
+        Error::config(format!("read `{}`", path.display()))
+            .because(cause)
+            .hint("each line is NAME=value; quote values with spaces")
+    };
+    dotenvy::from_path_iter(path).map_err(failed)?.map(|pair| pair.map_err(failed)).collect()
+}
