@@ -1,0 +1,340 @@
+//! Rules that no compiler checks: what each file opens with, who may know whom, what is generated, what is banned.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use local_runner::families::{FAMILIES, all_tasks};
+use shared::config;
+use shared::documents::Index;
+use shared::schedule::Timetable;
+use shared::task::Registered;
+
+pub(crate) const TRIALS: &[crate::Case] = &[
+    ("each_file_says_what_it_is", each_file_says_what_it_is),
+    ("a_task_has_its_five_places", a_task_has_its_five_places),
+    ("no_family_knows_another", no_family_knows_another),
+    ("banned_crates_stay_out", banned_crates_stay_out),
+    ("generated_pages_are_fresh", generated_pages_are_fresh),
+    ("fixtures_stay_small", fixtures_stay_small),
+    ("nothing_names_a_machine", nothing_names_a_machine),
+];
+
+/// Crates that would bring a second TLS stack, an old one, or an abandoned one; `name` or `name version-prefix`.
+const BANNED: &[&str] = &[
+    "openssl-sys",
+    "native-tls",
+    "aws-lc-sys",
+    "rustls 0.21",
+    "hyper 0.14",
+    "tokio-tar",
+    "chrono-tz",
+];
+
+const FIXTURES_MAX: u64 = 12 << 20;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the tests lie in the workspace")
+        .to_path_buf()
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every file below a folder, build output and hidden folders left out.
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with('.') || name == "target" || name == "proptest-regressions" {
+            continue;
+        }
+        if path.is_dir() { files(&path, found) } else { found.push(path) }
+    }
+}
+
+fn rust_files() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    files(&root(), &mut found);
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    found
+}
+
+fn each_file_says_what_it_is() {
+    let mut wrong = Vec::new();
+    for path in rust_files() {
+        let text = read(&path);
+        let is_main = path.parent().is_some_and(|folder| folder.ends_with("src/bin"))
+            || path.ends_with("src/main.rs");
+        if !is_main && !text.starts_with("//!") {
+            wrong.push(format!("{} does not open with `//!`", path.display()));
+        }
+        // Written apart, or this line would find itself.
+        for half_done in [
+            concat!("FIX", "ME"),
+            concat!("todo", "!("),
+            concat!("#[ig", "nore"),
+            concat!("unimple", "mented!("),
+        ] {
+            if text.contains(half_done) {
+                wrong.push(format!("{} holds `{half_done}`", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn a_task_has_its_five_places() {
+    let timetable = Timetable::parse(&read(&root().join("infra/schedule.toml")))
+        .expect("the timetable can be read");
+    let mut wrong = Vec::new();
+    for (family, task) in all_tasks() {
+        let places = [
+            root().join(format!("functions/{family}/src/{}.rs", task.name)),
+            root().join(format!("functions/{family}/src/bin/{}.rs", task.name)),
+            crate::contract::fixture(task.name),
+        ];
+        wrong.extend(
+            places
+                .iter()
+                .filter(|path| !path.exists())
+                .map(|path| format!("`{}` has no {}", task.name, path.display())),
+        );
+        if timetable.row(task.name).is_none_or(|row| !row.built) {
+            wrong.push(format!("`{}` has no built row in infra/schedule.toml", task.name));
+        }
+        let page = fs::read_to_string(&places[0]).unwrap_or_default();
+        for word in ["//! Reads ", "//! Writes ", "//! Twice ", "//! Quirk "] {
+            if !page.contains(word) {
+                wrong.push(format!("{} does not say `{word}`", places[0].display()));
+            }
+        }
+    }
+    // What a removed task left behind.
+    for family in FAMILIES {
+        for entry in fs::read_dir(root().join(format!("functions/{}/src/bin", family.name)))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let stem = entry
+                .path()
+                .file_stem()
+                .map(|stem| stem.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            if family.tasks.iter().all(|task| task.name != stem) {
+                wrong.push(format!("{} serves no listed task", entry.path().display()));
+            }
+            if !read(&entry.path()).contains(&format!("\"{stem}\"")) {
+                wrong.push(format!(
+                    "{} does not serve the task it is named after",
+                    entry.path().display()
+                ));
+            }
+        }
+    }
+    for row in timetable.rows().iter().filter(|row| row.built) {
+        if all_tasks().all(|(_, task)| task.name != row.name) {
+            wrong.push(format!("the row `{}` says it is built and no family lists it", row.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn no_family_knows_another() {
+    let families: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
+    let names_a_family = |manifest: &str, but: &str| {
+        families.iter().any(|family| {
+            *family != but
+                && manifest.lines().any(|line| {
+                    line.starts_with(&format!("{family}."))
+                        || line.starts_with(&format!("{family} "))
+                })
+        })
+    };
+    assert!(
+        !names_a_family(&read(&root().join("shared/Cargo.toml")), ""),
+        "`shared` must not know a family"
+    );
+    for family in &families {
+        let manifest = read(&root().join(format!("functions/{family}/Cargo.toml")));
+        assert!(!names_a_family(&manifest, family), "`{family}` must not know another family");
+    }
+}
+
+fn banned_crates_stay_out() {
+    let lock = read(&root().join("Cargo.lock"));
+    let mut found: Vec<&str> = Vec::new();
+    for package in lock.split("[[package]]") {
+        let value = |key: &str| {
+            package
+                .lines()
+                .find_map(|line| line.strip_prefix(&format!("{key} = \""))?.strip_suffix('"'))
+        };
+        let (Some(name), Some(version)) = (value("name"), value("version")) else { continue };
+        found.extend(BANNED.iter().copied().filter(|banned| match banned.split_once(' ') {
+            None => *banned == name,
+            Some((banned, prefix)) => banned == name && version.starts_with(&format!("{prefix}.")),
+        }));
+    }
+    assert!(
+        found.is_empty(),
+        "Cargo.lock holds {found:?}: look for a feature that drags it in with `cargo tree -i`"
+    );
+}
+
+fn fixtures_stay_small() {
+    let mut found = Vec::new();
+    files(&root().join("tests/fixtures"), &mut found);
+    let bytes: u64 =
+        found.iter().filter_map(|path| fs::metadata(path).ok()).map(|meta| meta.len()).sum();
+    assert!(bytes <= FIXTURES_MAX, "the fixtures hold {bytes} bytes, more than {FIXTURES_MAX}");
+}
+
+fn nothing_names_a_machine() {
+    let mut found = Vec::new();
+    files(&root(), &mut found);
+    let fixtures = root().join("tests/fixtures");
+    // Written apart, or this line would find itself.
+    let places = [concat!("/wo", "rk/"), concat!("/fa", "rm/"), concat!("/ro", "ot/")];
+    let wrong: Vec<String> = found
+        .iter()
+        .filter(|path| {
+            !path.starts_with(&fixtures)
+                && path.file_name().is_some_and(|name| name != "Cargo.lock")
+        })
+        .filter(|path| {
+            fs::read_to_string(path)
+                .is_ok_and(|text| places.iter().any(|place| text.contains(place)))
+        })
+        .map(|path| path.display().to_string())
+        .collect();
+    assert!(wrong.is_empty(), "these name a path of one machine: {wrong:?}");
+}
+
+fn generated_pages_are_fresh() {
+    let pages = BTreeMap::from([
+        ("docs/CONFIG.md", config_page()),
+        ("docs/FIELDS.md", fields_page()),
+        ("docs/TASKS.md", tasks_page()),
+    ]);
+    let mut stale = Vec::new();
+    for (name, page) in pages {
+        let path = root().join(name);
+        if fs::read_to_string(&path).unwrap_or_default() == page {
+            continue;
+        }
+        stale.push(name);
+        if config::variable("CI").is_none() {
+            fs::write(&path, page).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        }
+    }
+    assert!(
+        stale.is_empty(),
+        "{stale:?} were stale; `cargo test` has rewritten them (not in CI): look at the difference and commit it"
+    );
+}
+
+fn config_page() -> String {
+    let mut page = String::from(
+        "# Settings\n\nGenerated by `cargo test` from `shared/src/config.rs`. Each is an environment variable; `local-runner` also reads a \
+         `.env` file\nbelow them. `local-runner doctor` checks them all, and tells every problem at once.\n",
+    );
+    for (concern, settings) in config::all() {
+        let _ =
+            write!(page, "\n## {concern}\n\n| name | default | what it is for |\n|---|---|---|\n");
+        for setting in settings {
+            let default = if setting.default.is_empty() {
+                "—".to_owned()
+            } else {
+                format!("`{}`", setting.default)
+            };
+            let _ = writeln!(page, "| `{}` | {default} | {} |", setting.name, setting.about.trim());
+        }
+    }
+    page
+}
+
+fn fields_page() -> String {
+    let mut page = String::from(
+        "# Fields\n\nGenerated by `cargo test` from `shared/src/documents/mappings/`. A field with a `.keyword` sub-field can be asked for under\n\
+         either name.\n",
+    );
+    for index in Index::all() {
+        let _ = write!(
+            page,
+            "\n## `{}`, version {}\n\n| field | type |\n|---|---|\n",
+            index.name, index.mapping["_meta"]["version"]
+        );
+        for (field, form) in index.mapping["properties"].as_object().into_iter().flatten() {
+            let mut kind = form["type"].as_str().unwrap_or("object").to_owned();
+            if let Some(path) = form["path"].as_str() {
+                let _ = write!(kind, " of `{path}`");
+            }
+            if form["fields"].get("keyword").is_some() {
+                kind.push_str(", `.keyword`");
+            }
+            let _ = writeln!(page, "| `{field}` | {kind} |");
+        }
+    }
+    page
+}
+
+fn tasks_page() -> String {
+    let timetable = Timetable::parse(&read(&root().join("infra/schedule.toml")))
+        .expect("the timetable can be read");
+    let zone = timetable.zone().iana_name().unwrap_or_default().to_owned();
+    let mut page = format!(
+        "# Tasks\n\nGenerated by `cargo test` from `infra/schedule.toml` and each task's own file. Times are local to {zone}.\n\n\
+         | task | when | what it does |\n|---|---|---|\n"
+    );
+    for row in timetable.rows() {
+        let when =
+            row.when.as_ref().map_or_else(|| "on demand".to_owned(), |when| format!("`{when}`"));
+        let later = if row.built { "" } else { " (not built yet)" };
+        let name =
+            if row.built { format!("[`{0}`](#{0})", row.name) } else { format!("`{}`", row.name) };
+        let _ = writeln!(page, "| {name} | {when} | {}{later} |", row.does);
+    }
+    for (family, task) in all_tasks() {
+        let text = read(&root().join(format!("functions/{family}/src/{}.rs", task.name)));
+        let opening: Vec<&str> =
+            text.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim).collect();
+        let _ = write!(
+            page,
+            "\n## {}\n\n{}\n\n",
+            task.name,
+            opening.first().copied().unwrap_or_default()
+        );
+        for line in opening.iter().skip(1).filter(|line| !line.is_empty()) {
+            match line.split_once(' ') {
+                Some((word @ ("Reads" | "Writes" | "Twice" | "Quirk"), rest)) => {
+                    let _ = writeln!(page, "- **{word}** {}", rest.trim());
+                }
+                _ => {
+                    let _ = writeln!(page, "  {line}");
+                }
+            }
+        }
+        let _ = writeln!(page, "- **Input** {}", input(task));
+    }
+    page
+}
+
+/// The fields of a task's input, as its own refusal lists them.
+fn input(task: &Registered) -> String {
+    let refusal = task
+        .check_input(&serde_json::json!({"?": 0}))
+        .map_or_else(|error| error.chain(), |()| String::new());
+    match refusal.split_once("expected ") {
+        Some((_, fields)) => fields
+            .replace("one of ", "")
+            .trim_end_matches(|letter: char| letter.is_numeric() || " atlineco".contains(letter))
+            .to_owned(),
+        None => "none".to_owned(),
+    }
+}
