@@ -1,6 +1,6 @@
 //! The document store: what a task writes, and what analysts search.
 //!
-//! One trait, [`Documents`], over the embedded store and real servers. Every write names its [`Owner`]; [`plan`] decides,
+//! One trait, [`Documents`], over the embedded store and real servers. Every write names its [`Owner`]; [`plan`](plan()) decides,
 //! purely, what a write changes, so that all stores agree to the letter.
 
 use async_trait::async_trait;
