@@ -57,6 +57,9 @@ pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) {
     for row in rows {
         table.add_row(row);
     }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     for text in table.to_string().lines() {
         line(text.trim_end());
     }

@@ -13,6 +13,7 @@ mod feeds;
 mod indicator;
 mod lambda;
 mod owners;
+mod page;
 mod tidy;
 
 /// A test: its name and what it does; a panic is its failure.
@@ -27,8 +28,13 @@ const MODULES: &[(&str, &[Case])] = &[
     ("indicator", indicator::TRIALS),
     ("lambda", lambda::TRIALS),
     ("owners", owners::TRIALS),
+    ("page", page::TRIALS),
     ("tidy", tidy::TRIALS),
 ];
+
+/// Modules that need what this workspace does not build, and why it is not there, if it is not.
+const OUTER_PARTS: &[(&str, fn() -> Option<&'static str>)] =
+    &[("clients::", clients::unavailable), ("page::", page::unavailable)];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -43,23 +49,29 @@ fn main() -> ExitCode {
             })
         })
         .collect();
-    let wanted = |trial: &Trial| {
-        let filter = arguments.filter.as_deref().unwrap_or_default();
-        trial.name().starts_with("clients::") && trial.name().contains(filter)
-    };
-    // Looked for only where they are wanted, as looking installs them. In CI nothing may be missing: there the tests run
-    // and fail.
-    if !arguments.list
-        && config::variable("CI").is_none()
-        && trials.iter().any(wanted)
-        && let Some(reason) = clients::unavailable()
-    {
-        let _ = writeln!(std::io::stderr(), "skipped: clients::*: {reason}");
-        let skip = |trial: Trial| {
-            let is_skipped = trial.name().starts_with("clients::");
-            trial.with_ignored_flag(is_skipped)
-        };
-        trials = trials.into_iter().map(skip).collect();
+    if !arguments.list && config::variable("CI").is_none() {
+        trials = skip_what_cannot_be_had(&arguments, trials);
     }
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Marks the tests of a module whose outer parts are missing, and says what they are. Not in CI: there they run and fail.
+fn skip_what_cannot_be_had(arguments: &Arguments, mut trials: Vec<Trial>) -> Vec<Trial> {
+    let filter = arguments.filter.as_deref().unwrap_or_default();
+    for (module, unavailable) in OUTER_PARTS {
+        let is_theirs = |trial: &Trial| trial.name().starts_with(module);
+        // Looked for only where they are wanted, as looking may install them.
+        if !trials.iter().any(|trial| is_theirs(trial) && trial.name().contains(filter)) {
+            continue;
+        }
+        if let Some(reason) = unavailable() {
+            let _ = writeln!(std::io::stderr(), "skipped: {module}*: {reason}");
+            let skip = |trial: Trial| {
+                let is_skipped = is_theirs(&trial) || trial.has_ignored_flag();
+                trial.with_ignored_flag(is_skipped)
+            };
+            trials = trials.into_iter().map(skip).collect();
+        }
+    }
+    trials
 }

@@ -83,8 +83,17 @@ fn timetable() -> Result<String> {
     let timetable = runner::timetable(None)?;
     let built = timetable.rows().iter().filter(|row| row.built).count();
     let zone = timetable.zone().iana_name().unwrap_or("a zone without a name").to_owned();
-    let version = jiff::tz::db();
-    Ok(format!("{} tasks, {built} of them built, in {zone} by {version:?}", timetable.rows().len()))
+    let rows = timetable.rows().len();
+    Ok(format!("{rows} tasks, {built} of them built, in {zone} by {}", zone_rules()))
+}
+
+/// Which rules local times are computed by: a host without its own has those compiled in.
+fn zone_rules() -> String {
+    let text = std::fs::read_to_string("/usr/share/zoneinfo/tzdata.zi").unwrap_or_default();
+    match text.lines().next().and_then(|line| line.strip_prefix("# version ")) {
+        Some(version) => format!("the system's rules of {version}"),
+        None => "the rules of the system, or those compiled in".to_owned(),
+    }
 }
 
 async fn documents(settings: &Settings) -> Result<String> {

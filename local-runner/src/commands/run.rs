@@ -136,7 +136,7 @@ pub(crate) fn show(report: &Report) {
         out::line(&format!("  hint: {hint}"));
     }
     let counts = &report.counts;
-    if report.status != Status::Skipped {
+    if report.status != Status::Skipped && (counts.found > 0 || report.error.is_none()) {
         let told = [
             (counts.new, "new"),
             (counts.changed, "changed"),

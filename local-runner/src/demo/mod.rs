@@ -215,7 +215,7 @@ fn show(summary: &Summary, last: Option<&Report>) {
     let folder = summary.data_dir.display();
     out::line("look at it:");
     for command in
-        ["search cve", "search segurança", "sources list", "runs", "documents rss_articles"]
+        ["search credential", "search comite", "sources list", "runs", "documents rss_articles"]
     {
         out::line(&format!("  local-runner --data-dir {folder} {command}"));
     }
