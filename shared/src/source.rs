@@ -319,7 +319,8 @@ impl<'a> Visit<'a> {
 
     fn succeed(&mut self, now: Timestamp) {
         let counts = &self.report.counts;
-        if counts.new > 0 && self.state.last_new.is_none() {
+        // On the first visit everything is new, and only the items' own dates say how fresh it is.
+        if counts.new > 0 && (self.state.last_success.is_some() || self.state.last_new.is_none()) {
             self.state.last_new = Some(now);
         }
         if self.report.outcome.is_empty() {
