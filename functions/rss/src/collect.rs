@@ -102,6 +102,11 @@ fn order(
             .collect());
     }
     let mut chosen = choose(sources)?;
+    // Whoever adopts a checkpoint has its rest on its hands: nobody else will come for it.
+    let adopted = sources.enabled().filter(|source| remaining.contains(&source.id));
+    let adopted: Vec<Source> =
+        adopted.filter(|source| chosen.iter().all(|known| known.id != source.id)).collect();
+    chosen.extend(adopted);
     chosen.sort_by_key(|source| !remaining.contains(&source.id));
     Ok(chosen)
 }

@@ -129,8 +129,12 @@ pub(crate) fn log_sink(verbose: bool) -> LogSink {
 pub(crate) fn show(report: &Report) {
     let seconds = Duration::from_millis(report.took_ms).as_secs_f64();
     out::line(&format!("{}: {} in {seconds:.1} s", report.task, report.status.name()));
-    if let Some(reason) = &report.reason {
-        out::line(&format!("  {reason}"));
+    // Without sources the error is all there is to tell, so its causes are told too.
+    let whole = report.error.as_ref().filter(|_| report.sources.is_empty());
+    if let Some(reason) = whole.map(|problem| &problem.message).or(report.reason.as_ref()) {
+        for line in reason.trim_end().lines() {
+            out::line(&format!("  {line}"));
+        }
     }
     if let Some(hint) = report.error.as_ref().and_then(|problem| problem.hint.as_ref()) {
         out::line(&format!("  hint: {hint}"));

@@ -192,13 +192,16 @@ impl FeedError {
 impl fmt::Display for FeedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty => f.write_str("read feed: the body is empty"),
-            Self::Html { title } => write!(f, "read feed: the body is a web page titled `{title}`"),
+            Self::Empty => f.write_str("the body is empty"),
+            Self::Html { title } if title.is_empty() => {
+                f.write_str("the body is a web page without a title")
+            }
+            Self::Html { title } => write!(f, "the body is a web page titled `{title}`"),
             Self::NotAFeed { root } => {
-                write!(f, "read feed: the body is no feed but starts with `{root}`")
+                write!(f, "the body is no feed but starts with `{root}`")
             }
             Self::TooDeep { name } => {
-                write!(f, "read feed: `{name}` is nested more than {} deep", walk::DEPTH_MAX)
+                write!(f, "`{name}` is nested more than {} deep", walk::DEPTH_MAX)
             }
         }
     }

@@ -262,26 +262,20 @@ fn what_is_cut_off_is_kept_only_whole() {
 
 #[test]
 fn what_is_no_feed_says_so() {
-    check(" \u{feff}\n", expect!["read feed: the body is empty"]);
+    check(" \u{feff}\n", expect!["the body is empty"]);
     check(
         "<!DOCTYPE html><html><head><title>Just a &quot;moment&quot;</title></head></html>",
-        expect![[r#"read feed: the body is a web page titled `Just a "moment"`"#]],
+        expect![[r#"the body is a web page titled `Just a "moment"`"#]],
     );
     check(
         r#"{"error":"unauthorized"}"#,
-        expect!["read feed: the body is no feed but starts with `{ error: unauthorized }`"],
+        expect!["the body is no feed but starts with `{ error: unauthorized }`"],
     );
-    check(
-        "<opml><body/></opml>",
-        expect!["read feed: the body is no feed but starts with `<opml>`"],
-    );
-    check(
-        "404 not found",
-        expect!["read feed: the body is no feed but starts with `404 not found`"],
-    );
+    check("<opml><body/></opml>", expect!["the body is no feed but starts with `<opml>`"]);
+    check("404 not found", expect!["the body is no feed but starts with `404 not found`"]);
     check(
         &format!("<rss><channel><item><title>{}", "<a>".repeat(600)),
-        expect!["read feed: `a` is nested more than 512 deep"],
+        expect!["`a` is nested more than 512 deep"],
     );
 }
 

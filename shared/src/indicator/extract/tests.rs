@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::ids::is_hash;
 use super::*;
+use crate::indicator::normal;
 use crate::indicator::{parse, refang};
 
 fn shown(text: &str) -> Vec<String> {
