@@ -53,9 +53,14 @@ impl Deadline {
     /// The longest that is kept back for storing a checkpoint and answering.
     pub const RESERVE_MAX: Duration = Duration::from_secs(10);
 
-    /// A deadline `left` from now; a tenth of it, at most [`RESERVE_MAX`](Self::RESERVE_MAX), is kept back.
+    /// The least that is kept back, where there is as much: a checkpoint is a commit on a disk that may be busy.
+    pub const RESERVE_MIN: Duration = Duration::from_secs(1);
+
+    /// A deadline `left` from now; a tenth of it, within [`RESERVE_MIN`](Self::RESERVE_MIN) and
+    /// [`RESERVE_MAX`](Self::RESERVE_MAX) and at most the half, is kept back.
     pub fn after(left: Duration) -> Self {
-        Self { at: Instant::now() + left, reserve: (left / 10).min(Self::RESERVE_MAX) }
+        let reserve = (left / 10).clamp(Self::RESERVE_MIN, Self::RESERVE_MAX).min(left / 2);
+        Self { at: Instant::now() + left, reserve }
     }
 
     /// Time left for work, nothing when it is time to store a checkpoint.

@@ -123,8 +123,12 @@ impl Error {
         let mut text = self.message.clone();
         let mut cause = self.source();
         while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
+            // Some libraries print their own cause already.
+            let message = error.to_string();
+            if !text.ends_with(&message) {
+                text.push_str(": ");
+                text.push_str(&message);
+            }
             cause = error.source();
         }
         text

@@ -268,7 +268,8 @@ async fn conclude(home: &Home, ctx: &Ctx, hold: Hold, report: Report) -> Result<
     let now = ctx.now();
     let identity = (report.task.clone(), hold.run_id.clone(), hold.slot, hold.attempt);
     let whole = match hold.earlier.clone() {
-        Some(earlier) if report.status != Status::Failed => {
+        // Sources that all failed in this step are judged beside those of the earlier ones.
+        Some(earlier) if report.status != Status::Failed || !report.sources.is_empty() => {
             let (task, run_id, slot, attempt) = identity;
             Report { task, run_id, slot, attempt, ..report.after(earlier)? }
         }

@@ -314,6 +314,7 @@ impl Report {
             .filter(|old| self.sources.iter().all(|new| new.source != old.source))
             .collect();
         sources.extend(self.sources);
+        sources.sort_by(|one, other| one.source.cmp(&other.source));
         let rejects = earlier.rejects.into_iter().chain(self.rejects).collect();
         let whole = Self::of_sources(sources, rejects)?;
         Ok(Self { took_ms: earlier.took_ms + self.took_ms, detail: self.detail, ..whole })

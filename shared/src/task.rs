@@ -91,6 +91,14 @@ fn read_input<T: Task>(input: Value) -> Result<T::Input> {
     if input.is_null() {
         return Ok(T::Input::default());
     }
+    // serde would also read a struct's fields from a list, by their order.
+    if !input.is_object() {
+        return Err(Error::config(format!(
+            "read the input of `{}`: it is no JSON object",
+            T::NAME
+        ))
+        .hint("docs/TASKS.md shows each task's input"));
+    }
     serde_json::from_value(input).map_err(|cause| {
         Error::config(format!("read the input of `{}`", T::NAME))
             .because(cause)

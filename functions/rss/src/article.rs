@@ -219,6 +219,14 @@ pub fn write(source: &Source, head: &Head, entry: &Entry, now: Timestamp) -> Wri
     set("active", json!(true));
     set("collected_at", seconds(now));
     set("first_seen", seconds(now));
+    for value in fields.values_mut() {
+        // JSON may write one, PostgreSQL stores none, and no text means one.
+        if let Value::String(text) = value
+            && text.contains('\0')
+        {
+            text.retain(|letter| letter != '\0');
+        }
+    }
     let content_hash = hash(&OWNER, &fields);
     fields.insert("content_hash".to_owned(), Value::String(content_hash));
     Write { id, contributor: None, fields }

@@ -311,6 +311,7 @@ impl Batch {
         self.rejected += chunk.rejects.len() as u64;
         for reject in chunk.rejects.into_iter().take(Report::REJECTS_SHOWN) {
             let reason = format!("item {}: {}: `{}`", reject.index + 1, reject.reason, reject.head);
+            let reason = reason.replace('\0', "");
             self.rejects.push(Reject { source: source.id.clone(), reason });
         }
         for entry in &chunk.entries {

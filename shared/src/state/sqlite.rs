@@ -148,20 +148,22 @@ impl Sqlite {
         }))
     }
 
-    /// Ends the runs of a task that stored a checkpoint and then lost their continuation or their process, and gives
-    /// the checkpoint of the newest.
+    /// Ends the runs of a task that lost their process or their continuation, and gives the newest checkpoint of theirs.
     async fn adopt_orphan(&self, task: &str, now: Timestamp) -> Result<Option<Value>> {
         let failed = failed("look for orphaned checkpoints");
-        let rows = sqlx::query("SELECT identity, run_id, fence, checkpoint FROM runs WHERE task = $1 AND checkpoint IS NOT NULL
-             AND status IN ('running', 'continuing') ORDER BY started_ms")
-            .bind(task)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(&failed)?;
+        let rows = sqlx::query(
+            "SELECT identity, run_id, fence, checkpoint FROM runs WHERE task = $1
+             AND status IN ('running', 'continuing') ORDER BY started_ms",
+        )
+        .bind(task)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(&failed)?;
         let mut adopted = None;
         for row in rows {
             let Some(_lock) = self.lock_run(task, row.get("identity"))? else { continue };
-            let ended = sqlx::query("UPDATE runs SET status = 'partial', fence = fence + 1, checkpoint = NULL, finished_ms = $3
+            let ended = sqlx::query("UPDATE runs SET status = CASE WHEN checkpoint IS NULL THEN 'failed' ELSE 'partial' END,
+                 fence = fence + 1, checkpoint = NULL, finished_ms = $3
                  WHERE run_id = $1 AND fence = $2 AND status IN ('running', 'continuing')")
                 .bind(row.get::<String, _>("run_id"))
                 .bind(row.get::<i64, _>("fence"))
@@ -170,7 +172,7 @@ impl Sqlite {
                 .await
                 .map_err(&failed)?;
             if ended.rows_affected() == 1 {
-                adopted = json(&row, "checkpoint").map_err(&failed)?;
+                adopted = json(&row, "checkpoint").map_err(&failed)?.or(adopted);
             }
         }
         Ok(adopted)
