@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 /// Keeps a threat-intelligence store fresh, on this machine: the timetable, its tasks, what they stored.
 #[derive(Debug, Parser)]
-#[command(name = "local-runner", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "local-runner", version, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 done, 1 the run failed, 2 wrong usage or settings, 3 a service is unreachable.\n\
     Settings are environment variables or lines of a `.env` file; docs/CONFIG.md lists them."
@@ -102,7 +102,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "RFC 3339")]
     pub(crate) clock: Option<String>,
     /// Seconds it may take [default: its row in the timetable]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=900))]
     pub(crate) timeout: Option<u64>,
     /// Use binaries that were built apart: FOLDER/<task>/bootstrap or FOLDER/<task>
     #[arg(long, value_name = "FOLDER")]

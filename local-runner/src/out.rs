@@ -19,12 +19,27 @@ pub(crate) const UNREACHABLE: u8 = 3;
 /// How a command ended: an exit code, or an error to be told.
 pub(crate) type Outcome = shared::Result<u8>;
 
-/// Writes a line; a reader that went away (`| head`) ends the process quietly, as it would end `cat`.
+/// Writes a line for people.
 pub(crate) fn line(text: &str) {
+    exact_line(&harmless(text));
+}
+
+/// Writes a line; a reader that went away (`| head`) ends the process quietly, as it would end `cat`.
+fn exact_line(text: &str) {
     let mut out = io::stdout().lock();
     if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
         quit();
     }
+}
+
+/// Text for a terminal: what feeds say may hold escapes that clear it, rename it or turn a file's name around.
+fn harmless(text: &str) -> String {
+    let steers = |letter: char| match letter {
+        '\n' | '\t' => false,
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+        other => other.is_control(),
+    };
+    text.replace(steers, "\u{fffd}")
 }
 
 /// Writes many lines with one flush at the end.
@@ -47,7 +62,7 @@ fn quit() -> ! {
 
 /// Writes one JSON document.
 pub(crate) fn json(value: &impl Serialize) {
-    line(&serde_json::to_string_pretty(value).expect("our own types are JSON"));
+    exact_line(&serde_json::to_string_pretty(value).expect("our own types are JSON"));
 }
 
 /// Writes a table without frames.
@@ -68,7 +83,7 @@ pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) {
 /// Says on standard error what went wrong and what to do, and gives the exit code that goes with it.
 pub(crate) fn complain(error: &Error) -> ExitCode {
     let mut err = io::stderr().lock();
-    let _ = writeln!(err, "error: failed to {}", error.chain());
+    let _ = writeln!(err, "error: failed to {}", harmless(&error.chain()));
     if let Some(hint) = error.hint_text().filter(|hint| !hint.is_empty()) {
         let _ = writeln!(err, "hint: {hint}");
     }
@@ -86,5 +101,5 @@ pub(crate) fn code_of(error: &Error) -> u8 {
 
 /// A note on standard error, for what is not the command's answer.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", harmless(text));
 }

@@ -243,7 +243,8 @@ fn failed(task: &str, error: &FunctionError) -> Report {
     };
     let class =
         Class::of_error_type(&error.error_type).unwrap_or(match error.error_type.as_str() {
-            "Sandbox.Timedout" => Class::Deadline,
+            // A process that was killed may have run out of memory; Lambda tries each of these again.
+            "Sandbox.Timedout" | "Runtime.ExitError" => Class::Deadline,
             _ => Class::Format,
         });
     let reason = message.lines().next().unwrap_or_default().to_owned();

@@ -82,7 +82,10 @@ async fn one(cli: &Cli, args: &RunArgs, settings: Settings) -> Outcome {
     };
     let report: Result<Report> = tokio::select! {
         report = work => report,
-        () = interrupted() => Err(Error::deadline("finish: interrupted").hint("nothing is lost: the next run goes on")),
+        () = interrupted() => {
+            let error = Error::deadline("finish: interrupted").hint("nothing is lost: the next run goes on");
+            Ok(Report { task: args.task.clone(), ..Report::failed(&error) })
+        }
     };
     lambda.stop(GRACE).await;
     let report = report?;

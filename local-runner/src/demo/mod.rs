@@ -214,11 +214,12 @@ fn show(summary: &Summary, last: Option<&Report>) {
     ));
     let folder = summary.data_dir.display();
     out::line("look at it:");
-    for command in
-        ["search credential", "search comite", "sources list", "runs", "documents rss_articles"]
-    {
+    for command in ["search credential", "search comite", "runs", "documents rss_articles"] {
         out::line(&format!("  local-runner --data-dir {folder} {command}"));
     }
+    out::line(&format!(
+        "  RSS_SOURCES={folder}/sources.toml local-runner --data-dir {folder} sources list"
+    ));
 }
 
 /// Keeps a page open on what was stored.
