@@ -7,13 +7,18 @@ use libtest_mimic::{Arguments, Trial};
 use shared::config;
 
 mod clients;
+mod commands;
 mod contract;
 mod cron;
 mod feeds;
+mod home;
+mod hostile;
 mod indicator;
+mod kills;
 mod lambda;
 mod owners;
 mod page;
+mod runner;
 mod tidy;
 
 /// A test: its name and what it does; a panic is its failure.
@@ -22,18 +27,25 @@ type Case = (&'static str, fn());
 /// Every module and its tests.
 const MODULES: &[(&str, &[Case])] = &[
     ("clients", clients::TRIALS),
+    ("commands", commands::TRIALS),
     ("contract", contract::TRIALS),
     ("cron", cron::TRIALS),
     ("feeds", feeds::TRIALS),
+    ("hostile", hostile::TRIALS),
     ("indicator", indicator::TRIALS),
+    ("kills", kills::TRIALS),
     ("lambda", lambda::TRIALS),
     ("owners", owners::TRIALS),
     ("page", page::TRIALS),
+    ("runner", runner::TRIALS),
     ("tidy", tidy::TRIALS),
 ];
 
+/// Why something from outside is not there, if it is not.
+type Missing = fn() -> Option<&'static str>;
+
 /// Modules that need what this workspace does not build, and why it is not there, if it is not.
-const OUTER_PARTS: &[(&str, fn() -> Option<&'static str>)] =
+const OUTER_PARTS: &[(&str, Missing)] =
     &[("clients::", clients::unavailable), ("page::", page::unavailable)];
 
 fn main() -> ExitCode {
