@@ -104,7 +104,7 @@ pub(crate) struct RunArgs {
     /// Seconds it may take [default: its row in the timetable]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=900))]
     pub(crate) timeout: Option<u64>,
-    /// Use binaries that were built apart: FOLDER/<task>/bootstrap or FOLDER/<task>
+    /// Use binaries that were built apart: `FOLDER/TASK/bootstrap` or `FOLDER/TASK`
     #[arg(long, value_name = "FOLDER")]
     pub(crate) functions: Option<PathBuf>,
 }
@@ -209,7 +209,7 @@ pub(crate) struct ServeArgs {
     /// A timetable instead of the one compiled in
     #[arg(long, value_name = "FILE")]
     pub(crate) timetable: Option<PathBuf>,
-    /// Use binaries that were built apart: FOLDER/<task>/bootstrap or FOLDER/<task>
+    /// Use binaries that were built apart: `FOLDER/TASK/bootstrap` or `FOLDER/TASK`
     #[arg(long, value_name = "FOLDER")]
     pub(crate) functions: Option<PathBuf>,
     /// Runs at once
