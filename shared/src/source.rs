@@ -17,9 +17,6 @@ use crate::report::{Problem, SourceReport};
 use crate::state::{Lease, SourceState};
 use crate::task::Ctx;
 
-/// How many failures in a row it takes before a source that is asked anyway is also worth an alarm.
-pub const FAILURES_ALARM: u32 = 3;
-
 /// Why a source gave nothing: a name for the report, and the error.
 #[derive(Debug)]
 pub struct Stop {
