@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use shared::events::scheduled;
 use shared::report::{Report, Status};
 use shared::schedule::{CatchUp, Row, Timetable};
-use shared::state::{Due, QueueEntry, QueueState, State};
+use shared::state::{Due, QueueState, State, Taken};
 use shared::{Class, Result};
 
 use crate::lambda::Invoker;
@@ -83,7 +83,8 @@ impl Scheduler {
     ///
     /// # Errors
     /// `Store`, when the queue cannot be written.
-    pub(crate) async fn run(&self, entry: &QueueEntry, now: Timestamp) -> Result<Report> {
+    pub(crate) async fn run(&self, taken: Taken, now: Timestamp) -> Result<Report> {
+        let entry = &taken.entry;
         let report = runner::invoke(
             &self.invoker,
             self.state.as_ref(),
@@ -99,7 +100,7 @@ impl Scheduler {
             _ => (QueueState::Done, None),
         };
         let error = report.error.as_ref().map(|problem| problem.message.as_str());
-        self.state.settle(&entry.request_id, state, due, error).await?;
+        self.state.settle(taken, state, due, error).await?;
         Ok(report)
     }
 }

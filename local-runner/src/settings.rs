@@ -35,18 +35,19 @@ impl Settings {
             "AWS_SESSION_TOKEN",
             "HOME",
         ];
-        for name in names.chain(aws).chain(["ES_URL", "DATABASE_URL"]) {
+        for name in names.chain(aws) {
             if let Some(value) = config::variable(name) {
                 given.insert(name.to_owned(), value);
             }
         }
         given.remove("AWS_LAMBDA_FUNCTION_NAME");
         given.extend(overrides.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
-        let config = Config::from_lookup(&|name| given.get(name).cloned())?;
+        let mut config = Config::from_lookup(&|name| given.get(name).cloned())?;
         let folder = config.data_dir()?;
         let data_dir = std::path::absolute(&folder).map_err(|cause| {
             Error::config(format!("find the folder `{}`", folder.display())).because(cause)
         })?;
+        config.stores.data_dir = Some(data_dir.clone());
         given.insert("MINERVA_DATA_DIR".to_owned(), data_dir.to_string_lossy().into_owned());
         Ok(Self { given, config, data_dir })
     }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::http::AllowNets;
+use crate::state::Address;
 use url::Url;
 
 /// A value that is never shown: not in a log, an error, a report or a debug print.
@@ -90,6 +91,31 @@ impl Value for Option<Secret<Url>> {
     }
 }
 
+impl Value for Option<Address> {
+    fn read(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Ok(None) } else { Address::parse(text).map(Some) }
+    }
+}
+
+impl Value for Secret<Vec<Url>> {
+    fn read(text: &str) -> Result<Self, String> {
+        let read = |part: &str| {
+            let url = Url::parse(part.trim()).map_err(|cause| format!("not a URL: {cause}"))?;
+            match url.scheme() {
+                "http" | "https" if url.has_host() => Ok(url),
+                scheme => {
+                    Err(format!("a URL begins with `http://` or `https://`, not `{scheme}:`"))
+                }
+            }
+        };
+        text.split(',')
+            .filter(|part| !part.trim().is_empty())
+            .map(read)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
 impl Value for Secret<String> {
     fn read(text: &str) -> Result<Self, String> {
         Ok(Self(text.to_owned()))
@@ -143,8 +169,22 @@ macro_rules! settings {
 settings! {
     /// Where documents and state are kept.
     pub struct Stores {
+        /// PostgreSQL for the state: `postgres://user:password@host/database?sslmode=…`; default: a file of the data folder.
+        database_url: Option<Address> = "", "DATABASE_URL";
         /// Folder of the embedded store. On Lambda it must be set, as the disk there vanishes.
         data_dir: Option<PathBuf> = "", "MINERVA_DATA_DIR";
+        /// Elasticsearch 8 or 9, or OpenSearch 2 or 3, for documents: `https://host:9200`, several separated by commas; the embedded store when unset.
+        es_url: Option<Secret<Vec<Url>>> = "", "ES_URL";
+        /// User on that server.
+        es_username: Option<String> = "", "ES_USERNAME";
+        /// The user's password.
+        es_password: Option<Secret<String>> = "", "ES_PASSWORD";
+        /// API key instead of a user: the encoded form, or `id:key`.
+        es_api_key: Option<Secret<String>> = "", "ES_API_KEY";
+        /// PEM file with the certificate authority of a server that has its own.
+        es_ca_cert: Option<PathBuf> = "", "ES_CA_CERT";
+        /// What every index name on that server begins with.
+        es_index_prefix: String = "", "ES_INDEX_PREFIX";
         /// Folder in which each response is kept as it was fetched, compressed; off when unset.
         archive: Option<PathBuf> = "", "MINERVA_ARCHIVE";
         /// Days that an archived response is kept.
@@ -237,13 +277,6 @@ impl Config {
             network: Network::read(&mut reader),
             behaviour: Behaviour::read(&mut reader),
         };
-        for later in ["ES_URL", "DATABASE_URL"] {
-            if lookup(later).is_some_and(|value| !value.is_empty()) {
-                reader
-                    .problems
-                    .push(format!("`{later}`: this version has only the embedded store; unset it"));
-            }
-        }
         if reader.problems.is_empty() {
             return Ok(config);
         }
@@ -290,8 +323,21 @@ mod tests {
 
     #[test]
     fn a_secret_prints_as_stars() {
-        let config = read(&[("REDIS_URL", "redis://:hunter2@localhost")]).unwrap();
+        let config = read(&[
+            ("REDIS_URL", "redis://:hunter2@localhost"),
+            ("DATABASE_URL", "postgresql+asyncpg://minerva:hunter2@localhost/minerva"),
+        ])
+        .unwrap();
         assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn servers_are_a_list_and_a_wrong_one_is_not_repeated() {
+        let config = read(&[("ES_URL", "https://u:hunter2@a:9200, http://b:9200")]).unwrap();
+        assert_eq!(config.stores.es_url.as_ref().unwrap().expose().len(), 2);
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let error = read(&[("ES_URL", "ftp://u:hunter2@a")]).unwrap_err();
+        assert!(!error.chain().contains("hunter2") && error.chain().contains("`ES_URL`"));
     }
 
     #[test]

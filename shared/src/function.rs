@@ -48,15 +48,14 @@ impl Home {
     /// # Errors
     /// `Config` or `Store`, when they cannot be opened.
     pub async fn open(config: Config) -> Result<Self> {
-        let folder = config.data_dir()?;
         if config.behaviour.redis.is_some() {
             tracing::info!("`REDIS_URL` is set and not used: there is no broker any more");
         }
         let clock = config.behaviour.clock;
         Ok(Self {
             http: Http::new(&config.network, move || clock.now(None))?,
-            documents: Arc::new(documents::Embedded::open(&folder).await?),
-            state: Arc::new(state::Sqlite::open(&folder).await?),
+            documents: documents::open(&config).await?,
+            state: state::open(&config).await?,
             archive: Archive::new(&config.stores),
             events: Events::default(),
             config: Arc::new(config),

@@ -1,10 +1,13 @@
 //! `doctor`: is everything as it should be, and if not, what to do.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
 
+use jiff::SignedDuration;
 use rss::sources::Sources;
 use serde::Serialize;
 use shared::documents::Index;
+use shared::state::{Address, Postgres, State};
 use shared::{Class, Error, Result};
 
 use super::{open_documents, open_state, settings};
@@ -12,6 +15,9 @@ use crate::cli::Cli;
 use crate::out::{self, Outcome};
 use crate::runner;
 use crate::settings::Settings;
+
+/// How far a server's clock may be from ours.
+const SKEW_MAX: SignedDuration = SignedDuration::from_secs(5);
 
 #[derive(Serialize)]
 struct Check {
@@ -98,6 +104,7 @@ fn zone_rules() -> String {
 
 async fn documents(settings: &Settings) -> Result<String> {
     let store = open_documents(settings).await?;
+    let place = store.describe().await?;
     let mut counts = Vec::new();
     for index in Index::all() {
         store.ensure(index).await?;
@@ -107,17 +114,43 @@ async fn documents(settings: &Settings) -> Result<String> {
             index.name
         ));
     }
-    Ok(format!("embedded, in {}: {}", settings.data_dir.display(), counts.join(", ")))
+    Ok(format!("{place}: {}", counts.join(", ")))
 }
 
 async fn state(settings: &Settings) -> Result<String> {
-    let state = open_state(settings).await?;
+    let (place, state) = match &settings.config.stores.database_url {
+        Some(address) => postgres(address).await?,
+        None => ("embedded".to_owned(), open_state(settings).await?),
+    };
     let runs = state.runs(None, 1).await?;
     let last = runs.first().map_or_else(
         || "nothing ran yet".to_owned(),
         |run| format!("last run: {} {}", run.task, run.status),
     );
-    Ok(format!("embedded; {last}"))
+    Ok(format!("{place}; {last}"))
+}
+
+/// Connects, and says what the server is and whether its clock and ours agree.
+async fn postgres(address: &Address) -> Result<(String, Arc<dyn State>)> {
+    let state = Postgres::open(address).await?;
+    let about = state.about().await?;
+    if about.ahead.abs() > SKEW_MAX {
+        let seconds = about.ahead.as_secs();
+        return Err(Error::store(format!(
+            "agree with PostgreSQL at `{}` on the time: its clock is {seconds} s ahead of this machine's",
+            address.shown()
+        ))
+        .hint("set both by NTP; runs are due by this machine's clock, holds expire by the server's"));
+    }
+    let place = format!(
+        "PostgreSQL {} at `{}`, {}, schema `{}` version {}",
+        about.server,
+        address.shown(),
+        if about.is_encrypted { "encrypted" } else { "not encrypted" },
+        about.schema,
+        about.version
+    );
+    Ok((place, Arc::new(state)))
 }
 
 async fn sources(settings: &Settings) -> Result<String> {

@@ -58,10 +58,10 @@ pub(crate) fn settings_with(cli: &Cli, mut overrides: Vec<(&str, String)>) -> Re
 
 /// Opens the state that the functions use.
 pub(crate) async fn open_state(settings: &Settings) -> Result<Arc<dyn State>> {
-    Ok(Arc::new(state::Sqlite::open(&settings.data_dir).await?))
+    state::open(&settings.config).await
 }
 
 /// Opens the documents that the functions write.
 pub(crate) async fn open_documents(settings: &Settings) -> Result<Arc<dyn Documents>> {
-    Ok(Arc::new(documents::Embedded::open(&settings.data_dir).await?))
+    documents::open(&settings.config).await
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use shared::clock::Clock;
-use shared::report::Status;
-use shared::{Error, Result};
+use shared::report::{Report, Status};
+use shared::state::{Lease, State};
+use shared::{Class, Error, Result};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -19,12 +20,16 @@ use crate::lambda::{self, to_tracing};
 use crate::out::{self, Outcome};
 use crate::runner::{self, Ledger};
 use crate::scheduler::{LOOK_AGAIN, Scheduler};
+use crate::settings::Settings;
 
 /// How long running tasks may take to end after an interruption.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// How soon the queue is looked at again: a run that was asked for over the Invoke API should not wait long.
 const QUEUE_LOOK: Duration = Duration::from_millis(250);
+
+/// The wait after a store failed.
+const STORE_PAUSE: Duration = Duration::from_secs(2);
 
 /// The hold that keeps a second `serve` from the same folder.
 const ONLY_ONE: &str = "runner/serve";
@@ -35,12 +40,10 @@ pub(crate) async fn serve(cli: &Cli, args: &ServeArgs) -> Outcome {
     let timetable = runner::timetable(args.timetable.as_deref())?;
     let functions = runner::functions(&settings, &timetable, args.functions.as_deref())?;
     let state = open_state(&settings).await?;
-    let Some(_only) = state.lease(ONLY_ONE).await? else {
-        return Err(Error::config(format!(
-            "serve `{}`: another runner is at it",
-            settings.data_dir.display()
-        ))
-        .hint("stop the other one, or give this one a folder of its own with `--data-dir`"));
+    // On a server several runners share the timetable and the queue; a folder has one, which is easily started twice.
+    let only = match &settings.config.stores.database_url {
+        Some(_) => None,
+        None => Some(only_one(state.as_ref(), &settings).await?),
     };
     let ledger = Arc::new(Ledger(Arc::clone(&state)));
     let config = lambda::Config {
@@ -69,7 +72,15 @@ pub(crate) async fn serve(cli: &Cli, args: &ServeArgs) -> Outcome {
     };
     out::note("stopping; what was not finished goes on with the next start");
     lambda.stop(GRACE).await;
+    drop(only);
     ended.map(|()| out::DONE)
+}
+
+async fn only_one(state: &dyn State, settings: &Settings) -> Result<Lease> {
+    state.lease(ONLY_ONE).await?.ok_or_else(|| {
+        Error::config(format!("serve `{}`: another runner is at it", settings.data_dir.display()))
+            .hint("stop the other one, or give this one a folder of its own with `--data-dir`")
+    })
 }
 
 /// Starts the platform; a machine without IPv6 is served on IPv4 alone.
@@ -96,52 +107,79 @@ fn announce(scheduler: &Scheduler, origin: &str, put_back: u64) {
     }
 }
 
-/// Queues what the timetable says and runs what is queued, some at once.
+/// Queues what the timetable says and runs what is queued, some at once. A store that fails is asked again: it may be
+/// starting anew, and what is queued waits there.
 async fn run_what_is_due(scheduler: &Scheduler, workers: usize) -> Result<()> {
     let places = Arc::new(Semaphore::new(workers.max(1)));
     let mut running = JoinSet::new();
+    let mut recovered = now();
     loop {
-        scheduler.tick(now()).await?;
-        while let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-            let Some(entry) = scheduler.state.take(now()).await? else { break };
-            let scheduler = scheduler.clone();
-            running.spawn(async move {
-                let report = scheduler.run(&entry, now()).await;
-                drop(place);
-                match report {
-                    Ok(report) if report.status == Status::Failed => {
-                        let reason = report.reason.unwrap_or_default();
-                        out::note(&format!(
-                            "{} failed (try {}): {reason}",
-                            entry.task, entry.attempts
-                        ));
-                    }
-                    Ok(report) => out::note(&format!(
-                        "{} {}: {} new, {} changed, {} unchanged",
-                        report.task,
-                        report.status.name(),
-                        report.counts.new,
-                        report.counts.changed,
-                        report.counts.unchanged
-                    )),
-                    Err(error) => {
-                        out::note(&format!("{}: failed to {}", entry.task, error.chain()));
-                    }
-                }
-            });
-        }
+        let looked = look(scheduler, &places, &mut running, &mut recovered).await;
+        let wait = match &looked {
+            Ok(()) => scheduler
+                .next_firing(now())
+                .map_or(LOOK_AGAIN, |next| until(next).min(LOOK_AGAIN))
+                .min(QUEUE_LOOK),
+            Err(error) if error.class() == Class::Store => {
+                out::note(&format!("failed to {}", error.chain()));
+                STORE_PAUSE
+            }
+            Err(_) => return looked,
+        };
         while running.try_join_next().is_some() {}
-        let wait = scheduler
-            .next_firing(now())
-            .map_or(LOOK_AGAIN, |next| until(next).min(LOOK_AGAIN))
-            .min(QUEUE_LOOK);
         // A run that ends frees a place; nothing else needs to be waited for.
         let _ = timeout(wait, async {
-            if running.join_next().await.is_none() {
+            if looked.is_err() || running.join_next().await.is_none() {
                 std::future::pending::<()>().await;
             }
         })
         .await;
+    }
+}
+
+/// Looks once: what fell due, what dead runners left, what waits while there are places.
+async fn look(
+    scheduler: &Scheduler,
+    places: &Arc<Semaphore>,
+    running: &mut JoinSet<()>,
+    recovered: &mut Timestamp,
+) -> Result<()> {
+    scheduler.tick(now()).await?;
+    if until(*recovered + LOOK_AGAIN).is_zero() {
+        *recovered = now();
+        let put_back = scheduler.state.recover(now()).await?;
+        if put_back > 0 {
+            out::note(&format!("{put_back} runs that another runner left go on here"));
+        }
+    }
+    while let Ok(place) = Arc::clone(places).try_acquire_owned() {
+        let Some(taken) = scheduler.state.take(now()).await? else { break };
+        let scheduler = scheduler.clone();
+        running.spawn(async move {
+            let (task, attempts) = (taken.entry.task.clone(), taken.entry.attempts);
+            let report = scheduler.run(taken, now()).await;
+            drop(place);
+            tell(&task, attempts, report);
+        });
+    }
+    Ok(())
+}
+
+fn tell(task: &str, attempts: u32, report: Result<Report>) {
+    match report {
+        Ok(report) if report.status == Status::Failed => {
+            let reason = report.reason.unwrap_or_default();
+            out::note(&format!("{task} failed (try {attempts}): {reason}"));
+        }
+        Ok(report) => out::note(&format!(
+            "{} {}: {} new, {} changed, {} unchanged",
+            report.task,
+            report.status.name(),
+            report.counts.new,
+            report.counts.changed,
+            report.counts.unchanged
+        )),
+        Err(error) => out::note(&format!("{task}: failed to {}", error.chain())),
     }
 }
 

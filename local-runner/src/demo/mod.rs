@@ -63,10 +63,14 @@ pub(crate) async fn demo(cli: &Cli, exit: bool, port: u16) -> Outcome {
         .map_err(|cause| Error::config(format!("write `{}`", list.display())).because(cause))?;
     let settings = Settings::read(&[
         ("MINERVA_DATA_DIR", folder.to_string_lossy().into_owned()),
+        // Invented news must not reach a real server.
+        ("ES_URL", String::new()),
         ("RSS_SOURCES", absolute(&list)),
         ("MINERVA_ALLOW_NETS", "127.0.0.0/8".to_owned()),
         ("MINERVA_CLOCK", "slot".to_owned()),
         ("MINERVA_ARCHIVE", String::new()),
+        // The demo never writes to a server.
+        ("DATABASE_URL", String::new()),
     ])?;
     let started = Instant::now();
     let (summary, last) = replay(cli, &settings, &upstream).await?;
@@ -144,8 +148,8 @@ async fn replay(
                 upstream.advance(place);
             }
             scheduler.tick(slot).await?;
-            while let Some(entry) = scheduler.state.take(slot).await? {
-                let report = scheduler.run(&entry, slot).await?;
+            while let Some(taken) = scheduler.state.take(slot).await? {
+                let report = scheduler.run(taken, slot).await?;
                 count(&mut summary, &report);
                 progress(cli, &report);
                 last = Some(report);

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -14,6 +14,7 @@ use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
 use tokio::sync::Mutex;
 
 use super::plan::{Plan, plan};
+use super::words::{Word, Words};
 use super::{
     Body, Document, Documents, Filter, Index, Owner, Page, Query, Sort, Write, Written, distinct,
 };
@@ -29,6 +30,7 @@ const BATCH: usize = 1_000;
 
 /// The embedded document store.
 pub struct Embedded {
+    folder: PathBuf,
     pool: SqlitePool,
     ensured: Mutex<HashSet<&'static str>>,
 }
@@ -43,7 +45,7 @@ impl Embedded {
     /// `Store`, when the folder cannot be used.
     pub async fn open(folder: &Path) -> Result<Self> {
         let pool = sqlite::open(folder, Self::FILE, SqliteSynchronous::Full, MIGRATIONS).await?;
-        Ok(Self { pool, ensured: Mutex::default() })
+        Ok(Self { folder: folder.to_owned(), pool, ensured: Mutex::default() })
     }
 
     async fn write_batch(
@@ -213,7 +215,8 @@ impl Conditions {
             }
             Filter::Exists(field) => {
                 let path = path(index.field(field)?.0);
-                let _ = write!(self.sql, " AND json_extract(body, '{path}') IS NOT NULL");
+                let _ =
+                    write!(self.sql, " AND coalesce(json_extract(body, '{path}'), '[]') <> '[]'");
             }
         }
         Ok(())
@@ -225,32 +228,21 @@ fn path(field: &str) -> String {
     format!(r#"$."{field}""#)
 }
 
-/// Turns what a person typed into an expression of SQLite's full-text search, in which nothing typed is syntax but
-/// `"a phrase"`, `prefix*` and `-not`. Any of the words will do; nothing to look for gives nothing.
+/// What a person typed, as an expression of SQLite's full-text search.
 fn fts_expression(text: &str) -> Option<String> {
-    let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
-    for (place, part) in text.split('"').enumerate() {
-        let words: Vec<&str> =
-            if place % 2 == 1 { vec![part.trim()] } else { part.split_whitespace().collect() };
-        for word in words {
-            let (word, list) = match word.strip_prefix('-') {
-                Some(rest) if place % 2 == 0 => (rest, &mut unwanted),
-                _ => (word, &mut wanted),
-            };
-            let (word, star) = word.strip_suffix('*').map_or((word, ""), |stem| (stem, "*"));
-            if word.chars().any(char::is_alphanumeric) {
-                list.push(format!("\"{}\"{star}", word.replace('"', "")));
-            }
-        }
-    }
-    if wanted.is_empty() {
-        return None;
-    }
-    let wanted = wanted.join(" OR ");
-    Some(if unwanted.is_empty() {
+    let words = Words::read(text)?;
+    let any_of = |words: &[Word]| {
+        let quoted: Vec<String> = words
+            .iter()
+            .map(|word| format!("\"{}\"{}", word.text, if word.is_prefix { "*" } else { "" }))
+            .collect();
+        quoted.join(" OR ")
+    };
+    let wanted = any_of(&words.wanted);
+    Some(if words.unwanted.is_empty() {
         wanted
     } else {
-        format!("({wanted}) NOT ({})", unwanted.join(" OR "))
+        format!("({wanted}) NOT ({})", any_of(&words.unwanted))
     })
 }
 
@@ -404,6 +396,10 @@ impl Documents for Embedded {
                 .map_err(failed("read the store's count of writes"))?;
         Ok(row.map_or(0, |(writes,)| writes.cast_unsigned()))
     }
+
+    async fn describe(&self) -> Result<String> {
+        Ok(format!("embedded, in {}", self.folder.display()))
+    }
 }
 
 fn document(row: &sqlx::sqlite::SqliteRow) -> sqlx::Result<Document> {
@@ -412,117 +408,12 @@ fn document(row: &sqlx::sqlite::SqliteRow) -> sqlx::Result<Document> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    const OWNER: Owner = Owner {
-        name: "rss",
-        fields: &["title", "content", "category", "tags", "published"],
-        unhashed: &[],
-        insert_only: &[],
-        fallback: &[],
-        shared: &[],
-    };
-
-    async fn store() -> (tempfile::TempDir, Embedded, &'static Index) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Embedded::open(folder.path()).await.unwrap();
-        (folder, store, Index::named("rss_articles").unwrap())
-    }
-
-    fn article(id: &str, title: &str, category: &str, published: &str) -> Write {
-        let fields = json!({"title": title, "category": category, "published": published, "tags": [category, "cti"]});
-        Write { id: id.to_owned(), contributor: None, fields: fields.as_object().unwrap().clone() }
-    }
-
-    fn ids(page: &Page) -> Vec<&str> {
-        page.documents.iter().map(|document| document.id.as_str()).collect()
-    }
-
-    #[tokio::test]
-    async fn writes_only_what_changed_and_counts_its_writes() {
-        let (_folder, store, index) = store().await;
-        let batch = [
-            article("a", "one", "news", "2026-01-01T00:00:00Z"),
-            article("b", "two", "news", "2026-01-02T00:00:00Z"),
-        ];
-        assert_eq!(
-            store.upsert(index, &OWNER, &batch).await.unwrap(),
-            [Written::New, Written::New]
-        );
-        let edited = [batch[0].clone(), article("b", "two!", "news", "2026-01-02T00:00:00Z")];
-        assert_eq!(
-            store.upsert(index, &OWNER, &edited).await.unwrap(),
-            [Written::Unchanged, Written::Changed]
-        );
-        assert_eq!(store.sequence(index).await.unwrap(), 3);
-        assert_eq!(store.get(index, "b").await.unwrap().unwrap()["title"], "two!");
-    }
-
-    #[tokio::test]
-    async fn finds_words_without_their_accents_and_newest_first() {
-        let (_folder, store, index) = store().await;
-        let batch = [
-            article("a", "Segurança da informação", "brazil", "2026-01-01T00:00:00Z"),
-            article("b", "Segurança ofensiva", "brazil", "2026-01-03T00:00:00Z"),
-            article("c", "Something else", "news", "2026-01-02T00:00:00Z"),
-        ];
-        store.upsert(index, &OWNER, &batch).await.unwrap();
-        let text = |text: &str| Query { text: Some(text.to_owned()), ..Query::default() };
-        assert_eq!(ids(&store.search(index, &text("seguranca")).await.unwrap()), ["b", "a"]);
-        assert_eq!(ids(&store.search(index, &text("seguranca -ofensiva")).await.unwrap()), ["a"]);
-        assert_eq!(
-            ids(&store.search(index, &text("some* \"da informacao\"")).await.unwrap()),
-            ["c", "a"]
-        );
-        for hostile in ["\"", "AND OR NOT", "a\"b(", "*", "-", "col:x", "' OR 1=1 --"] {
-            store.search(index, &text(hostile)).await.unwrap();
-        }
-    }
-
-    #[tokio::test]
-    async fn filters_by_terms_and_dates_and_by_alias() {
-        let (_folder, store, index) = store().await;
-        let batch = [
-            article("a", "one", "news", "2026-01-01T00:00:00Z"),
-            article("b", "two", "blogs", "2026-01-02T00:00:00Z"),
-        ];
-        store.upsert(index, &OWNER, &batch).await.unwrap();
-        let filtered = |filter| Query { filters: vec![filter], ..Query::default() };
-        let news = filtered(Filter::Terms("category.keyword".to_owned(), vec!["news".to_owned()]));
-        assert_eq!(ids(&store.search(index, &news).await.unwrap()), ["a"]);
-        let tagged = filtered(Filter::Terms("tags".to_owned(), vec!["cti".to_owned()]));
-        assert_eq!(store.count(index, &tagged).await.unwrap(), 2);
-        let late = filtered(Filter::Range(
-            "published".to_owned(),
-            Some("2026-01-02T00:00:00Z".to_owned()),
-            None,
-        ));
-        assert_eq!(ids(&store.search(index, &late).await.unwrap()), ["b"]);
-        let unknown = filtered(Filter::Exists("no_such_field".to_owned()));
-        assert!(store.search(index, &unknown).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn an_edited_text_is_found_by_its_new_words_only() {
-        let (_folder, store, index) = store().await;
-        store
-            .upsert(index, &OWNER, &[article("a", "before", "news", "2026-01-01T00:00:00Z")])
-            .await
-            .unwrap();
-        store
-            .upsert(index, &OWNER, &[article("a", "after", "news", "2026-01-01T00:00:00Z")])
-            .await
-            .unwrap();
-        let text = |text: &str| Query { text: Some(text.to_owned()), ..Query::default() };
-        assert_eq!(store.count(index, &text("before")).await.unwrap(), 0);
-        assert_eq!(store.count(index, &text("after")).await.unwrap(), 1);
-    }
 
     #[tokio::test]
     async fn sqlite_is_new_enough_for_several_writers() {
-        let (_folder, store, _) = store().await;
+        let folder = tempfile::tempdir().unwrap();
+        let store = Embedded::open(folder.path()).await.unwrap();
         let (version,): (String,) =
             sqlx::query_as("SELECT sqlite_version()").fetch_one(&store.pool).await.unwrap();
         let numbers: Vec<u32> = version.split('.').map(|part| part.parse().unwrap()).collect();

@@ -3,16 +3,22 @@
 //! One trait, [`Documents`], over the embedded store and real servers. Every write names its [`Owner`]; [`plan`](plan()) decides,
 //! purely, what a write changes, so that all stores agree to the letter.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::config::Config;
 use crate::error::{Error, Result};
 
+mod elastic;
 mod embedded;
 mod index;
 mod plan;
+mod words;
 
+pub use elastic::Elastic;
 pub use embedded::Embedded;
 pub use index::{FieldType, Index};
 pub(crate) use plan::hex;
@@ -138,6 +144,22 @@ pub trait Documents: Send + Sync {
 
     /// How many document writes the index has seen: the store's own count, not the tasks'.
     async fn sequence(&self, index: &'static Index) -> Result<u64>;
+
+    /// Where the store is, and what a person should know of it.
+    ///
+    /// Not asked by tasks: `doctor` does, and an error says what is wrong and what to do.
+    async fn describe(&self) -> Result<String>;
+}
+
+/// Opens the store that the settings name: a server where `ES_URL` is set, else the embedded one.
+///
+/// # Errors
+/// `Config` or `Store`, when it cannot be opened. A server is not asked yet.
+pub async fn open(config: &Config) -> Result<Arc<dyn Documents>> {
+    Ok(match &config.stores.es_url {
+        Some(_) => Arc::new(Elastic::open(&config.stores)?),
+        None => Arc::new(Embedded::open(&config.data_dir()?).await?),
+    })
 }
 
 /// Refuses a batch in which an id stands twice: which of the two should win is the task's to say.

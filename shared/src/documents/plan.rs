@@ -51,7 +51,10 @@ pub enum Plan {
 }
 
 /// Where the store keeps each owner's hash and contributions within a document.
-const OWNERS: &str = "owners";
+pub(super) const OWNERS: &str = "owners";
+
+/// The document's id once more, as a field that every store can sort by.
+const ID: &str = "id";
 
 /// Hex SHA-256 over the meaning of an owner's fields: those of `fields` that are not `unhashed`, absent ones as null.
 pub fn hash(owner: &Owner, fields: &Body) -> String {
@@ -108,6 +111,20 @@ fn write_canonical(value: &Value, out: &mut String) {
     }
 }
 
+/// Whether `write` would change nothing; of `stored` it needs what stands under `owners` and nothing else.
+pub(super) fn is_unchanged(stored: &Body, owner: &Owner, write: &Write) -> bool {
+    let contributor = write.contributor.as_deref().unwrap_or(owner.name);
+    is_equal(stored, owner, contributor, write, &hash(owner, &write.fields))
+}
+
+fn is_equal(stored: &Body, owner: &Owner, contributor: &str, write: &Write, hash: &str) -> bool {
+    stored_hash(stored, owner) == Some(hash)
+        && owner
+            .shared
+            .iter()
+            .all(|name| contribution(stored, name, contributor) == &given(write, name))
+}
+
 /// Decides what `write` does to `stored`.
 pub fn plan(stored: Option<&Body>, owner: &Owner, write: &Write) -> Plan {
     let contributor = write.contributor.as_deref().unwrap_or(owner.name);
@@ -120,17 +137,12 @@ pub fn plan(stored: Option<&Body>, owner: &Owner, write: &Write) -> Plan {
         set_fields(&mut body, owner, write);
         contribute(&mut body, owner, contributor, write);
         set_hash(&mut body, owner, new_hash);
+        body.insert(ID.to_owned(), Value::String(write.id.clone()));
         body.insert("revision".to_owned(), json!(1));
         return Plan::Create(body);
     };
 
-    let same_fields = stored_hash(stored, owner) == Some(new_hash.as_str());
-    if same_fields
-        && owner
-            .shared
-            .iter()
-            .all(|name| contribution(stored, name, contributor) == &given(write, name))
-    {
+    if is_equal(stored, owner, contributor, write, &new_hash) {
         return Plan::Unchanged;
     }
     let mut body = stored.clone();
@@ -143,6 +155,7 @@ pub fn plan(stored: Option<&Body>, owner: &Owner, write: &Write) -> Plan {
     set_fields(&mut body, owner, write);
     contribute(&mut body, owner, contributor, write);
     set_hash(&mut body, owner, new_hash);
+    body.insert(ID.to_owned(), Value::String(write.id.clone()));
     let revision = stored.get("revision").and_then(Value::as_u64).unwrap_or(0);
     body.insert("revision".to_owned(), json!(revision + 1));
     Plan::Update(body)

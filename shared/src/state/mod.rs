@@ -3,20 +3,37 @@
 //! A run is claimed before it starts and finished once; every write of its holder names a fencing number, so a holder that
 //! was taken for dead cannot write over its successor.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::config::Config;
 use crate::error::Result;
 use crate::report::{Report, Status};
 
 mod file_lock;
+mod postgres;
 mod queue;
+mod rows;
 mod sqlite;
 
-pub use queue::{Due, Queue, QueueEntry, QueueState};
+pub use postgres::{About, Address, Postgres, Timing};
+pub use queue::{Due, Queue, QueueEntry, QueueState, Taken};
 pub use sqlite::Sqlite;
+
+/// Opens the state that the settings name: PostgreSQL where `DATABASE_URL` is set, else a file of the data folder.
+///
+/// # Errors
+/// `Config` or `Store`, when it cannot be opened.
+pub async fn open(config: &Config) -> Result<Arc<dyn State>> {
+    Ok(match &config.stores.database_url {
+        Some(address) => Arc::new(Postgres::open(address).await?),
+        None => Arc::new(Sqlite::open(&config.data_dir()?).await?),
+    })
+}
 
 /// What makes two invocations the same run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,14 +88,46 @@ pub struct Hold {
     pub checkpoint: Option<Value>,
     /// What the earlier steps of this run did.
     pub earlier: Option<Report>,
-    lock: file_lock::FileLock,
+    _lock: Held,
+}
+
+impl Hold {
+    /// The hold of a run's first attempt.
+    fn first(
+        run_id: String,
+        task: &str,
+        identity: &Identity,
+        checkpoint: Option<Value>,
+        lock: Held,
+    ) -> Self {
+        Self {
+            run_id,
+            task: task.to_owned(),
+            slot: identity.slot(),
+            attempt: 1,
+            step: 0,
+            fence: 1,
+            checkpoint,
+            earlier: None,
+            _lock: lock,
+        }
+    }
+}
+
+/// What keeps others away from a name; dropping it lets go.
+#[expect(dead_code, reason = "a file lock is held for its drop alone")]
+enum Held {
+    /// By a file that the kernel unlocks when the process dies.
+    File(file_lock::FileLock),
+    /// By a row that expires when nobody prolongs it.
+    Row(postgres::RowHold),
 }
 
 /// The hold on one source.
 pub struct Lease {
     name: String,
     fence: i64,
-    _lock: file_lock::FileLock,
+    _lock: Held,
 }
 
 impl Lease {

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::Held;
 use crate::error::Result;
 
 /// Where a queued invocation stands.
@@ -75,6 +76,13 @@ pub struct QueueEntry {
     pub error: Option<String>,
 }
 
+/// An invocation that was taken: nobody else runs it while this lives.
+pub struct Taken {
+    /// The invocation.
+    pub entry: QueueEntry,
+    pub(super) hold: Held,
+}
+
 /// The queue and the timetable's marks.
 #[async_trait]
 pub trait Queue: Send + Sync {
@@ -95,21 +103,21 @@ pub trait Queue: Send + Sync {
     async fn enqueue(&self, due: &Due) -> Result<()>;
 
     /// Takes the oldest invocation that is due, as running.
-    async fn take(&self, now: Timestamp) -> Result<Option<QueueEntry>>;
+    async fn take(&self, now: Timestamp) -> Result<Option<Taken>>;
 
     /// When the next queued invocation is due.
     async fn next_due(&self) -> Result<Option<Timestamp>>;
 
-    /// Notes what came of an attempt: done, dead, or queued again for `due`.
+    /// Notes what came of an attempt: done, dead, or queued again for `due`. Refused when a later attempt has begun.
     async fn settle(
         &self,
-        request_id: &str,
+        taken: Taken,
         state: QueueState,
         due: Option<Timestamp>,
         error: Option<&str>,
     ) -> Result<()>;
 
-    /// Puts back what was being run when a runner died; gives how many.
+    /// Puts back what was being run by runners that died; gives how many. What a live runner holds stays.
     async fn recover(&self, now: Timestamp) -> Result<u64>;
 
     /// The queue by state, newest first.

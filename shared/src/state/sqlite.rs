@@ -1,28 +1,25 @@
 //! State in one SQLite file. Holds are file locks, which the kernel lets go of when a process dies; a fencing number is
 //! kept beside each, so that writes by a former holder are refused.
 
-#[cfg(test)]
-mod tests;
-
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::Value;
-use sqlx::Row;
-use sqlx::sqlite::{SqlitePool, SqliteRow, SqliteSynchronous};
+use sqlx::sqlite::{SqlitePool, SqliteSynchronous};
 use uuid::Uuid;
 
 use super::file_lock::FileLock;
+use super::rows::{self, Found, fenced, instant, json, to_json};
 use super::{
-    Claim, Due, Hold, Identity, Lease, Override, Queue, QueueEntry, QueueState, Retry, RunRow,
-    SourceState, State, ended,
+    Claim, Due, Held, Hold, Identity, Lease, Override, Queue, QueueEntry, QueueState, Retry,
+    RunRow, SourceState, State, Taken, ended,
 };
 use crate::error::{Error, Result};
 use crate::report::Report;
 use crate::sqlite::{self, failed};
 
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("migrations/sqlite/0001.sql")];
 
 /// State in `state.db`.
 pub struct Sqlite {
@@ -53,67 +50,11 @@ impl Sqlite {
     fn lock_run(&self, task: &str, identity: &str) -> Result<Option<FileLock>> {
         self.lock(&format!("run/{task}/{identity}"))
     }
-}
 
-/// A run's row, as far as claiming it needs.
-struct Found {
-    run_id: String,
-    task: String,
-    identity: String,
-    slot: Option<Timestamp>,
-    status: String,
-    fence: i64,
-    attempt: i64,
-    step: i64,
-    checkpoint: Option<Value>,
-    report: Option<Report>,
-}
-
-const FOUND: &str = "SELECT run_id, task, identity, slot_ms, status, fence, attempt, step, checkpoint, report FROM runs";
-
-impl Found {
-    fn read(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            run_id: row.try_get("run_id")?,
-            task: row.try_get("task")?,
-            identity: row.try_get("identity")?,
-            slot: instant(row, "slot_ms")?,
-            status: row.try_get("status")?,
-            fence: row.try_get("fence")?,
-            attempt: row.try_get("attempt")?,
-            step: row.try_get("step")?,
-            checkpoint: json(row, "checkpoint")?,
-            report: json(row, "report")?,
-        })
+    /// Locks an invocation for the runner that runs it; `None` when a live one does.
+    fn lock_invocation(&self, request_id: &str) -> Result<Option<FileLock>> {
+        self.lock(&format!("invocation/{request_id}"))
     }
-
-    fn is_done(&self) -> bool {
-        matches!(self.status.as_str(), "complete" | "partial")
-    }
-}
-
-fn instant(row: &SqliteRow, column: &str) -> sqlx::Result<Option<Timestamp>> {
-    let value: Option<i64> = row.try_get(column)?;
-    value
-        .map(Timestamp::from_millisecond)
-        .transpose()
-        .map_err(|cause| sqlx::Error::Decode(cause.into()))
-}
-
-fn json<T: serde::de::DeserializeOwned>(row: &SqliteRow, column: &str) -> sqlx::Result<Option<T>> {
-    let value: Option<String> = row.try_get(column)?;
-    value
-        .map(|text| serde_json::from_str(&text))
-        .transpose()
-        .map_err(|cause| sqlx::Error::Decode(cause.into()))
-}
-
-fn to_json<T: serde::Serialize>(value: &T) -> String {
-    serde_json::to_string(value).expect("our own types are JSON")
-}
-
-fn small(number: i64) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 impl Sqlite {
@@ -125,69 +66,38 @@ impl Sqlite {
         request_id: &str,
         now: Timestamp,
     ) -> sqlx::Result<Option<Hold>> {
-        let claimed = sqlx::query(
-            "UPDATE runs SET status = 'running', fence = fence + 1, attempt = attempt + 1, started_ms = $3, finished_ms = NULL, request_id = $4
-             WHERE run_id = $1 AND fence = $2 AND status NOT IN ('complete', 'partial')",
-        )
-        .bind(&found.run_id)
-        .bind(found.fence)
-        .bind(now.as_millisecond())
-        .bind(request_id)
-        .execute(&self.pool)
-        .await?;
-        if claimed.rows_affected() == 0 {
-            return Ok(None);
-        }
-        Ok(Some(Hold {
-            run_id: found.run_id,
-            task: found.task,
-            slot: found.slot,
-            attempt: small(found.attempt + 1),
-            step: small(found.step),
-            fence: found.fence + 1,
-            earlier: if found.checkpoint.is_some() { found.report } else { None },
-            checkpoint: found.checkpoint,
-            lock,
-        }))
+        let claimed = sqlx::query(rows::TAKE_OVER)
+            .bind(&found.run_id)
+            .bind(found.fence)
+            .bind(now.as_millisecond())
+            .bind(request_id)
+            .bind(found.step)
+            .execute(&self.pool)
+            .await?;
+        Ok((claimed.rows_affected() == 1).then(|| found.taken_over(Held::File(lock))))
     }
 
     /// Ends the runs of a task that lost their process or their continuation, and gives the newest checkpoint of theirs.
     async fn adopt_orphan(&self, task: &str, now: Timestamp) -> Result<Option<Value>> {
         let failed = failed("look for orphaned checkpoints");
-        let rows = sqlx::query(
-            "SELECT identity, run_id, fence, checkpoint FROM runs WHERE task = $1
-             AND status IN ('running', 'continuing') ORDER BY started_ms",
-        )
-        .bind(task)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(&failed)?;
+        let orphans =
+            sqlx::query(rows::ORPHANS).bind(task).fetch_all(&self.pool).await.map_err(&failed)?;
         let mut adopted = None;
-        for row in rows {
-            let Some(_lock) = self.lock_run(task, row.get("identity"))? else { continue };
-            let ended = sqlx::query("UPDATE runs SET status = CASE WHEN checkpoint IS NULL THEN 'failed' ELSE 'partial' END,
-                 fence = fence + 1, checkpoint = NULL, finished_ms = $3
-                 WHERE run_id = $1 AND fence = $2 AND status IN ('running', 'continuing')")
-                .bind(row.get::<String, _>("run_id"))
-                .bind(row.get::<i64, _>("fence"))
+        for orphan in &orphans {
+            let identity = rows::text(orphan, "identity").map_err(&failed)?;
+            let Some(_lock) = self.lock_run(task, &identity)? else { continue };
+            let ended = sqlx::query(rows::ADOPT)
+                .bind(rows::text(orphan, "run_id").map_err(&failed)?)
+                .bind(rows::number(orphan, "fence").map_err(&failed)?)
                 .bind(now.as_millisecond())
                 .execute(&self.pool)
                 .await
                 .map_err(&failed)?;
             if ended.rows_affected() == 1 {
-                adopted = json(&row, "checkpoint").map_err(&failed)?.or(adopted);
+                adopted = json(orphan, "checkpoint").map_err(&failed)?.or(adopted);
             }
         }
         Ok(adopted)
-    }
-
-    /// Refuses a write whose holder has been succeeded.
-    fn fenced(&self, what: &str, rows: u64) -> Result<()> {
-        if rows == 1 {
-            return Ok(());
-        }
-        Err(Error::store(format!("write the state of {what}: a later attempt has taken it over"))
-            .hint("nothing to do: the later attempt does the work"))
     }
 }
 
@@ -203,13 +113,15 @@ impl State for Sqlite {
         let failed = failed("claim a run");
         let key = identity.key();
         let lock = self.lock_run(task, &key)?;
-        let row =
-            sqlx::query(sqlx::AssertSqlSafe(format!("{FOUND} WHERE task = $1 AND identity = $2")))
-                .bind(task)
-                .bind(&key)
-                .fetch_optional(&self.pool)
-                .await
-                .map_err(&failed)?;
+        let row = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "{} WHERE task = $1 AND identity = $2",
+            rows::FOUND
+        )))
+        .bind(task)
+        .bind(&key)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(&failed)?;
         let found = row.as_ref().map(Found::read).transpose().map_err(&failed)?;
         if let Some(done) = found.as_ref().filter(|found| found.is_done()) {
             return Ok(Claim::Skip(format!(
@@ -230,34 +142,21 @@ impl State for Sqlite {
         }
         let checkpoint = self.adopt_orphan(task, now).await?;
         let run_id = Uuid::new_v4().to_string();
-        let inserted = sqlx::query(
-            "INSERT INTO runs (run_id, task, identity, slot_ms, status, fence, attempt, step, checkpoint, started_ms, request_id)
-             VALUES ($1, $2, $3, $4, 'running', 1, 1, 0, $5, $6, $7) ON CONFLICT DO NOTHING",
-        )
-        .bind(&run_id)
-        .bind(task)
-        .bind(&key)
-        .bind(identity.slot().map(Timestamp::as_millisecond))
-        .bind(checkpoint.as_ref().map(to_json))
-        .bind(now.as_millisecond())
-        .bind(request_id)
-        .execute(&self.pool)
-        .await
-        .map_err(&failed)?;
+        let inserted = sqlx::query(rows::FIRST)
+            .bind(&run_id)
+            .bind(task)
+            .bind(&key)
+            .bind(identity.slot().map(Timestamp::as_millisecond))
+            .bind(checkpoint.as_ref().map(to_json))
+            .bind(now.as_millisecond())
+            .bind(request_id)
+            .execute(&self.pool)
+            .await
+            .map_err(&failed)?;
         if inserted.rows_affected() == 0 {
             return Ok(Claim::Skip(format!("another attempt at {key} was first")));
         }
-        Ok(Claim::Run(Box::new(Hold {
-            run_id,
-            task: task.to_owned(),
-            slot: identity.slot(),
-            attempt: 1,
-            step: 0,
-            fence: 1,
-            checkpoint,
-            earlier: None,
-            lock,
-        })))
+        Ok(Claim::Run(Box::new(Hold::first(run_id, task, identity, checkpoint, Held::File(lock)))))
     }
 
     async fn resume(
@@ -268,7 +167,7 @@ impl State for Sqlite {
         now: Timestamp,
     ) -> Result<Claim> {
         let failed = failed("claim a continuation");
-        let select = format!("{FOUND} WHERE run_id = $1");
+        let select = format!("{} WHERE run_id = $1", rows::FOUND);
         let row = sqlx::query(sqlx::AssertSqlSafe(select))
             .bind(run_id)
             .fetch_optional(&self.pool)
@@ -308,10 +207,8 @@ impl State for Sqlite {
         .execute(&self.pool)
         .await
         .map_err(failed("store a checkpoint"))?;
-        self.fenced(&format!("run {}", hold.run_id), updated.rows_affected())?;
-        let Hold { step, lock, .. } = hold;
-        drop(lock);
-        Ok(step + 1)
+        fenced(&format!("run {}", hold.run_id), updated.rows_affected())?;
+        Ok(hold.step + 1)
     }
 
     async fn finish(&self, hold: Hold, report: &Report, now: Timestamp) -> Result<()> {
@@ -331,7 +228,7 @@ impl State for Sqlite {
         .map_err(failed("store how a run ended"))?;
         let run_id = hold.run_id.clone();
         drop(hold);
-        self.fenced(&format!("run {run_id}"), updated.rows_affected())
+        fenced(&format!("run {run_id}"), updated.rows_affected())
     }
 
     async fn runs(&self, task: Option<&str>, limit: u32) -> Result<Vec<RunRow>> {
@@ -342,18 +239,13 @@ impl State for Sqlite {
             .fetch_all(&self.pool)
             .await
             .map_err(&failed)?;
-        rows.iter().map(run_row).collect::<sqlx::Result<_>>().map_err(&failed)
+        rows.iter().map(rows::run).collect::<sqlx::Result<_>>().map_err(&failed)
     }
 
     async fn run_of(&self, request_id: &str) -> Result<Option<RunRow>> {
         let failed = failed("read a run");
-        let row = sqlx::query(
-            "SELECT * FROM runs WHERE request_id = $1 ORDER BY started_ms DESC LIMIT 1",
-        )
-        .bind(request_id)
-        .fetch_optional(&self.pool)
-        .await;
-        row.map_err(&failed)?.as_ref().map(run_row).transpose().map_err(&failed)
+        let row = sqlx::query(rows::RUN_OF).bind(request_id).fetch_optional(&self.pool).await;
+        row.map_err(&failed)?.as_ref().map(rows::run).transpose().map_err(&failed)
     }
 
     async fn lease(&self, source: &str) -> Result<Option<Lease>> {
@@ -365,15 +257,12 @@ impl State for Sqlite {
         .fetch_one(&self.pool)
         .await
         .map_err(failed("take hold of a source"))?;
-        Ok(Some(Lease { name: source.to_owned(), fence, _lock: lock }))
+        Ok(Some(Lease { name: source.to_owned(), fence, _lock: Held::File(lock) }))
     }
 
     async fn source(&self, source: &str) -> Result<SourceState> {
         let failed = failed("read the state of a source");
-        let row = sqlx::query("SELECT state FROM sources WHERE name = $1")
-            .bind(source)
-            .fetch_optional(&self.pool)
-            .await;
+        let row = sqlx::query(rows::SOURCE).bind(source).fetch_optional(&self.pool).await;
         let state =
             row.map_err(&failed)?.map(|row| json(&row, "state")).transpose().map_err(&failed)?;
         Ok(state.flatten().unwrap_or_default())
@@ -381,13 +270,10 @@ impl State for Sqlite {
 
     async fn sources(&self, family: &str) -> Result<Vec<(String, SourceState)>> {
         let failed = failed("read the states of sources");
-        let rows = sqlx::query("SELECT substr(name, length($1) + 2) AS id, state FROM sources WHERE name LIKE $1 || '/%' ORDER BY name")
-            .bind(family)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(&failed)?;
+        let rows =
+            sqlx::query(rows::SOURCES).bind(family).fetch_all(&self.pool).await.map_err(&failed)?;
         rows.iter()
-            .map(|row| Ok((row.try_get("id")?, json(row, "state")?.unwrap_or_default())))
+            .map(|row| rows::by_id(row, "state"))
             .collect::<sqlx::Result<_>>()
             .map_err(&failed)
     }
@@ -403,32 +289,29 @@ impl State for Sqlite {
         .execute(&self.pool)
         .await
         .map_err(failed("store the state of a source"))?;
-        self.fenced(&lease.name, saved.rows_affected())
+        fenced(&lease.name, saved.rows_affected())
     }
 
     async fn overrides(&self, family: &str) -> Result<Vec<(String, Override)>> {
         let failed = failed("read the overrides of sources");
-        let rows = sqlx::query("SELECT id, word FROM overrides WHERE family = $1 ORDER BY id")
+        let rows = sqlx::query(rows::OVERRIDES)
             .bind(family)
             .fetch_all(&self.pool)
             .await
             .map_err(&failed)?;
         rows.iter()
-            .map(|row| Ok((row.try_get("id")?, json(row, "word")?.unwrap_or_default())))
+            .map(|row| rows::by_id(row, "word"))
             .collect::<sqlx::Result<_>>()
             .map_err(&failed)
     }
 
     async fn set_override(&self, family: &str, id: &str, word: &Override) -> Result<()> {
-        let statement = if *word == Override::default() {
-            sqlx::query("DELETE FROM overrides WHERE family = $1 AND id = $2")
-        } else {
-            sqlx::query(
-                "INSERT INTO overrides (family, id, word) VALUES ($1, $2, $3) ON CONFLICT DO UPDATE SET word = excluded.word",
-            )
-        };
-        let word = to_json(word);
-        let statement = statement.bind(family).bind(id).bind(word);
+        let forget = *word == Override::default();
+        let statement =
+            sqlx::query(if forget { rows::FORGET_OVERRIDE } else { rows::SET_OVERRIDE })
+                .bind(family)
+                .bind(id);
+        let statement = if forget { statement } else { statement.bind(to_json(word)) };
         statement.execute(&self.pool).await.map_err(failed("store an override"))?;
         Ok(())
     }
@@ -436,6 +319,13 @@ impl State for Sqlite {
     async fn note_failed(&self, lease: &Lease, items: &[(String, String)]) -> Result<()> {
         let failed = failed("write the retry ledger");
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
+        let held = sqlx::query("SELECT fence FROM leases WHERE name = $1 AND fence = $2")
+            .bind(&lease.name)
+            .bind(lease.fence)
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(&failed)?;
+        fenced(&lease.name, held.len() as u64)?;
         let ids: Vec<&str> = items.iter().map(|(id, _)| id.as_str()).collect();
         sqlx::query(
             "DELETE FROM retries WHERE source = $1 AND id NOT IN (SELECT value FROM json_each($2))",
@@ -446,47 +336,23 @@ impl State for Sqlite {
         .await
         .map_err(&failed)?;
         for (id, reason) in items {
-            sqlx::query(
-                "INSERT INTO retries (source, id, reason, attempts) VALUES ($1, $2, $3, 1)
-                 ON CONFLICT DO UPDATE SET reason = excluded.reason, attempts = attempts + 1",
-            )
-            .bind(&lease.name)
-            .bind(id)
-            .bind(reason)
-            .execute(&mut *transaction)
-            .await
-            .map_err(&failed)?;
+            sqlx::query(rows::NOTE_FAILED)
+                .bind(&lease.name)
+                .bind(id)
+                .bind(reason)
+                .execute(&mut *transaction)
+                .await
+                .map_err(&failed)?;
         }
         transaction.commit().await.map_err(&failed)
     }
 
     async fn retries(&self, source: &str) -> Result<Vec<Retry>> {
         let failed = failed("read the retry ledger");
-        let rows: Vec<(String, String, i64)> = sqlx::query_as(
-            "SELECT id, reason, attempts FROM retries WHERE source = $1 ORDER BY id",
-        )
-        .bind(source)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(&failed)?;
-        Ok(rows
-            .into_iter()
-            .map(|(id, reason, attempts)| Retry { id, reason, attempts: small(attempts) })
-            .collect())
+        let rows =
+            sqlx::query(rows::RETRIES).bind(source).fetch_all(&self.pool).await.map_err(&failed)?;
+        rows.iter().map(rows::retry).collect::<sqlx::Result<_>>().map_err(&failed)
     }
-}
-
-fn run_row(row: &SqliteRow) -> sqlx::Result<RunRow> {
-    Ok(RunRow {
-        run_id: row.try_get("run_id")?,
-        task: row.try_get("task")?,
-        slot: instant(row, "slot_ms")?,
-        status: row.try_get("status")?,
-        attempt: small(row.try_get("attempt")?),
-        started: instant(row, "started_ms")?.unwrap_or_default(),
-        finished: instant(row, "finished_ms")?,
-        report: json(row, "report")?,
-    })
 }
 
 #[async_trait]
@@ -500,16 +366,13 @@ impl Queue for Sqlite {
     ) -> Result<bool> {
         let failed = failed("advance the timetable");
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
-        let moved = sqlx::query(
-            "INSERT INTO marks (row_name, until_ms) SELECT $1, $3 WHERE $2 IS (SELECT until_ms FROM marks WHERE row_name = $1)
-             ON CONFLICT (row_name) DO UPDATE SET until_ms = excluded.until_ms WHERE excluded.until_ms > until_ms",
-        )
-        .bind(row)
-        .bind(seen.map(Timestamp::as_millisecond))
-        .bind(until.as_millisecond())
-        .execute(&mut *transaction)
-        .await
-        .map_err(&failed)?;
+        let moved = sqlx::query(rows::FIRE)
+            .bind(row)
+            .bind(seen.map(Timestamp::as_millisecond))
+            .bind(until.as_millisecond())
+            .execute(&mut *transaction)
+            .await
+            .map_err(&failed)?;
         if moved.rows_affected() == 0 {
             return Ok(false);
         }
@@ -522,10 +385,7 @@ impl Queue for Sqlite {
 
     async fn mark(&self, row: &str) -> Result<Option<Timestamp>> {
         let failed = failed("read the timetable's mark");
-        let found = sqlx::query("SELECT until_ms FROM marks WHERE row_name = $1")
-            .bind(row)
-            .fetch_optional(&self.pool)
-            .await;
+        let found = sqlx::query(rows::MARK).bind(row).fetch_optional(&self.pool).await;
         Ok(found
             .map_err(&failed)?
             .map(|row| instant(&row, "until_ms"))
@@ -541,56 +401,77 @@ impl Queue for Sqlite {
         transaction.commit().await.map_err(&failed)
     }
 
-    async fn take(&self, now: Timestamp) -> Result<Option<QueueEntry>> {
+    async fn take(&self, now: Timestamp) -> Result<Option<Taken>> {
         let failed = failed("take an invocation from the queue");
+        // The lock is taken within the transaction: nobody sees the row as running and unlocked.
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
         let row = sqlx::query(
             "UPDATE invocations SET state = 'running', attempts = attempts + 1 WHERE request_id =
                  (SELECT request_id FROM invocations WHERE state = 'queued' AND due_ms <= $1 ORDER BY due_ms, rowid LIMIT 1)
              RETURNING *",
         )
         .bind(now.as_millisecond())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&mut *transaction)
         .await
         .map_err(&failed)?;
-        row.as_ref().map(entry).transpose().map_err(&failed)
+        let Some(entry) = row.as_ref().map(rows::entry).transpose().map_err(&failed)? else {
+            return Ok(None);
+        };
+        // Still locked is what another has queued again and is about to let go of: the next look finds it.
+        let Some(lock) = self.lock_invocation(&entry.request_id)? else { return Ok(None) };
+        transaction.commit().await.map_err(&failed)?;
+        Ok(Some(Taken { entry, hold: Held::File(lock) }))
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>> {
         let failed = failed("read the queue");
-        let row =
-            sqlx::query("SELECT MIN(due_ms) AS due_ms FROM invocations WHERE state = 'queued'")
-                .fetch_one(&self.pool)
-                .await;
+        let row = sqlx::query(rows::NEXT_DUE).fetch_one(&self.pool).await;
         instant(&row.map_err(&failed)?, "due_ms").map_err(&failed)
     }
 
     async fn settle(
         &self,
-        request_id: &str,
+        taken: Taken,
         state: QueueState,
         due: Option<Timestamp>,
         error: Option<&str>,
     ) -> Result<()> {
-        sqlx::query("UPDATE invocations SET state = $2, due_ms = COALESCE($3, due_ms), error = $4 WHERE request_id = $1")
-            .bind(request_id)
+        let Taken { entry, hold: _hold } = taken;
+        let settled = sqlx::query(rows::SETTLE)
+            .bind(&entry.request_id)
+            .bind(entry.attempts)
             .bind(state.name())
             .bind(due.map(Timestamp::as_millisecond))
             .bind(error)
             .execute(&self.pool)
             .await
             .map_err(failed("settle an invocation"))?;
-        Ok(())
+        fenced(&format!("invocation `{}`", entry.request_id), settled.rows_affected())
     }
 
     async fn recover(&self, now: Timestamp) -> Result<u64> {
-        let put_back = sqlx::query(
-            "UPDATE invocations SET state = 'queued', due_ms = $1 WHERE state = 'running'",
-        )
-        .bind(now.as_millisecond())
-        .execute(&self.pool)
-        .await
-        .map_err(failed("recover the queue"))?;
-        Ok(put_back.rows_affected())
+        let failed = failed("recover the queue");
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
+        let running = sqlx::query("SELECT request_id FROM invocations WHERE state = 'running'")
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(&failed)?;
+        let mut put_back = 0;
+        for row in &running {
+            let request_id = rows::text(row, "request_id").map_err(&failed)?;
+            let Some(_lock) = self.lock_invocation(&request_id)? else { continue };
+            let updated = sqlx::query(
+                "UPDATE invocations SET state = 'queued', due_ms = $2 WHERE request_id = $1",
+            )
+            .bind(request_id)
+            .bind(now.as_millisecond())
+            .execute(&mut *transaction)
+            .await
+            .map_err(&failed)?;
+            put_back += updated.rows_affected();
+        }
+        transaction.commit().await.map_err(&failed)?;
+        Ok(put_back)
     }
 
     async fn queue(&self, state: QueueState, limit: u32) -> Result<Vec<QueueEntry>> {
@@ -603,7 +484,7 @@ impl Queue for Sqlite {
         .fetch_all(&self.pool)
         .await
         .map_err(&failed)?;
-        rows.iter().map(entry).collect::<sqlx::Result<_>>().map_err(&failed)
+        rows.iter().map(rows::entry).collect::<sqlx::Result<_>>().map_err(&failed)
     }
 }
 
@@ -611,27 +492,12 @@ async fn insert(
     transaction: &mut sqlx::Transaction<'_, sqlx::Sqlite>,
     due: &Due,
 ) -> sqlx::Result<()> {
-    sqlx::query(
-        "INSERT INTO invocations (request_id, task, event, due_ms, attempts, state) VALUES ($1, $2, $3, $4, 0, 'queued')
-         ON CONFLICT DO NOTHING",
-    )
-    .bind(&due.request_id)
-    .bind(&due.task)
-    .bind(to_json(&due.event))
-    .bind(due.due.as_millisecond())
-    .execute(&mut **transaction)
-    .await?;
+    sqlx::query(rows::ENQUEUE)
+        .bind(&due.request_id)
+        .bind(&due.task)
+        .bind(to_json(&due.event))
+        .bind(due.due.as_millisecond())
+        .execute(&mut **transaction)
+        .await?;
     Ok(())
-}
-
-fn entry(row: &SqliteRow) -> sqlx::Result<QueueEntry> {
-    Ok(QueueEntry {
-        request_id: row.try_get("request_id")?,
-        task: row.try_get("task")?,
-        event: json(row, "event")?.unwrap_or_default(),
-        due: instant(row, "due_ms")?.unwrap_or_default(),
-        attempts: small(row.try_get("attempts")?),
-        state: QueueState::named(row.try_get::<String, _>("state")?.as_str()),
-        error: row.try_get("error")?,
-    })
 }
