@@ -203,11 +203,11 @@ fn the_doctor_says_what_is_wrong() {
 
     home.list("[[source]]\nid = \"a\"\n");
     home.run(&["doctor"]).ends_with(2);
-    let home = Home::of(&[]).with("MINERVA_CLOCK", "noon").with("ES_URL", "http://localhost:9200");
+    let home = Home::of(&[]).with("MINERVA_CLOCK", "noon").with("MINERVA_ARCHIVE_DAYS", "soon");
     let ran = home.run(&["doctor"]);
     ran.ends_with(2);
     assert!(
-        ran.out.contains("MINERVA_CLOCK") && ran.out.contains("ES_URL"),
+        ran.out.contains("MINERVA_CLOCK") && ran.out.contains("MINERVA_ARCHIVE_DAYS"),
         "all at once: {ran:?}"
     );
     let home = Home::of(&[]);

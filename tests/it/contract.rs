@@ -45,15 +45,20 @@ struct Fixture {
 }
 
 /// A task in a home of its own, with an upstream that serves its fixture.
-struct Subject {
+pub(crate) struct Subject {
     task: &'static Registered,
     input: Value,
-    home: TestHome,
+    pub(crate) home: TestHome,
     upstream: Upstream,
 }
 
 impl Subject {
     async fn new(task: &'static Registered) -> Self {
+        Self::with(task, &[]).await
+    }
+
+    /// As [`Subject::new`], with these settings above the fixture's.
+    pub(crate) async fn with(task: &'static Registered, above: &[(String, String)]) -> Self {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
         let text = std::fs::read_to_string(fixture(task.name)).unwrap_or_else(|error| {
             panic!("`{}` owes {}: {error}", task.name, fixture(task.name).display())
@@ -75,18 +80,18 @@ impl Subject {
         for (name, text) in &fixture.files {
             std::fs::write(folder.path().join(name), fill(text)).expect("the folder is writable");
         }
-        let settings: Vec<(String, String)> =
-            fixture.settings.iter().map(|(name, value)| (name.clone(), fill(value))).collect();
+        let mut settings = above.to_vec();
+        settings.extend(fixture.settings.iter().map(|(name, value)| (name.clone(), fill(value))));
         let home =
             TestHome::open(folder, &settings).await.expect("the fixture's settings are right");
         Self { task, input: fixture.input.unwrap_or(Value::Null), home, upstream }
     }
 
-    async fn run(&self) -> Report {
+    pub(crate) async fn run(&self) -> Report {
         self.home.run(self.task, self.input.clone()).await
     }
 
-    async fn everything(&self) -> Vec<(&'static str, u64, Vec<Document>)> {
+    pub(crate) async fn everything(&self) -> Vec<(&'static str, u64, Vec<Document>)> {
         let mut all = Vec::new();
         for index in Index::all() {
             let documents = self.home.documents(index).await.expect("the store can be read");
@@ -100,6 +105,22 @@ impl Subject {
 
 pub(crate) fn fixture(task: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/contract/{task}.toml"))
+}
+
+/// Every task that fetches, twice, on the store of these settings: the second time the store counts no write.
+pub(crate) async fn collected_twice(settings: &[(String, String)]) {
+    for (_, task) in all_tasks().filter(|(_, task)| task.kind == Kind::Fetches) {
+        let subject = Subject::with(task, settings).await;
+        let first = subject.run().await;
+        assert!(first.error.is_none(), "{first:?}");
+        let before = subject.everything().await;
+        let written: usize = before.iter().map(|(_, _, documents)| documents.len()).sum();
+        assert!(written > 0, "`{}` wrote nothing", task.name);
+        subject.upstream.answer(Answer::Unconditional);
+        let second = subject.run().await;
+        assert!(second.error.is_none(), "{second:?}");
+        assert_eq!(subject.everything().await, before, "`{}` wrote again", task.name);
+    }
 }
 
 /// Does something with each task of these kinds.

@@ -5,11 +5,14 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 use shared::config;
+use tests::services::search::{self, Kind};
+use tests::services::{self, postgres};
 
 mod clients;
 mod commands;
 mod contract;
 mod cron;
+mod documents;
 mod feeds;
 mod home;
 mod hostile;
@@ -19,6 +22,9 @@ mod lambda;
 mod owners;
 mod page;
 mod runner;
+mod servers;
+mod state;
+mod state_postgres;
 mod tidy;
 
 /// A test: its name and what it does; a panic is its failure.
@@ -41,13 +47,6 @@ const MODULES: &[(&str, &[Case])] = &[
     ("tidy", tidy::TRIALS),
 ];
 
-/// Why something from outside is not there, if it is not.
-type Missing = fn() -> Option<&'static str>;
-
-/// Modules that need what this workspace does not build, and why it is not there, if it is not.
-const OUTER_PARTS: &[(&str, Missing)] =
-    &[("clients::", clients::unavailable), ("page::", page::unavailable)];
-
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials: Vec<Trial> = MODULES
@@ -61,29 +60,73 @@ fn main() -> ExitCode {
             })
         })
         .collect();
-    if !arguments.list && config::variable("CI").is_none() {
-        trials = skip_what_cannot_be_had(&arguments, trials);
+    trials.extend(state::trials());
+    trials.extend(on_each_document_store());
+
+    let known = |reason: Option<&'static str>| reason.map(ToOwned::to_owned);
+    let mut skip = |prefix: &str, is_optional, unavailable: &dyn Fn() -> Option<String>| {
+        skip(&arguments, &mut trials, prefix, is_optional, unavailable);
+    };
+    skip("clients::", false, &|| known(clients::unavailable()));
+    skip("page::", false, &|| known(page::unavailable()));
+    skip("state::postgres::", false, &|| known(postgres::url().err()));
+    skip("state::postgres_server::", false, &|| known(postgres::server().err()));
+    for kind in Kind::ALL {
+        let unavailable = || search::service(kind).unavailable(documents::cache());
+        skip(&format!("documents::{}::", kind.name()), kind.is_optional(), &unavailable);
     }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    services::stop();
+    conclusion.exit_code()
 }
 
-/// Marks the tests of a module whose outer parts are missing, and says what they are. Not in CI: there they run and fail.
-fn skip_what_cannot_be_had(arguments: &Arguments, mut trials: Vec<Trial>) -> Vec<Trial> {
-    let filter = arguments.filter.as_deref().unwrap_or_default();
-    for (module, unavailable) in OUTER_PARTS {
-        let is_theirs = |trial: &Trial| trial.name().starts_with(module);
-        // Looked for only where they are wanted, as looking may install them.
-        if !trials.iter().any(|trial| is_theirs(trial) && trial.name().contains(filter)) {
-            continue;
-        }
-        if let Some(reason) = unavailable() {
-            let _ = writeln!(std::io::stderr(), "skipped: {module}*: {reason}");
-            let skip = |trial: Trial| {
-                let is_skipped = is_theirs(&trial) || trial.has_ignored_flag();
-                trial.with_ignored_flag(is_skipped)
-            };
-            trials = trials.into_iter().map(skip).collect();
+/// The conformance suite on every document store, and on servers their faults.
+fn on_each_document_store() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for kind in [None].into_iter().chain(Kind::ALL.map(Some)) {
+        let store = kind.map_or("embedded", Kind::name);
+        let faults: &[(&str, documents::Check)] =
+            if kind.is_some() { servers::CHECKS } else { &[] };
+        for (name, check) in documents::CHECKS.iter().chain(faults) {
+            trials.push(Trial::test(format!("documents::{store}::{name}"), move || {
+                check(&mut documents::Place::new(kind));
+                Ok(())
+            }));
         }
     }
     trials
+}
+
+/// Marks the tests of that beginning as ignored where what they need cannot be had.
+///
+/// It is looked for only where they are wanted, as looking installs it. In CI nothing may be missing but what is optional:
+/// there the tests run and fail.
+fn skip(
+    arguments: &Arguments,
+    trials: &mut Vec<Trial>,
+    prefix: &str,
+    is_optional: bool,
+    unavailable: &dyn Fn() -> Option<String>,
+) {
+    let filter = |trial: &Trial| {
+        let is_match = |filter: &str| {
+            if arguments.exact { trial.name() == filter } else { trial.name().contains(filter) }
+        };
+        arguments.filter.as_deref().is_none_or(is_match)
+            && !arguments.skip.iter().any(|skipped| is_match(skipped))
+    };
+    if arguments.list
+        || (config::variable("CI").is_some() && !is_optional)
+        || !trials.iter().any(|trial| trial.name().starts_with(prefix) && filter(trial))
+    {
+        return;
+    }
+    let Some(reason) = unavailable() else { return };
+    let _ = writeln!(std::io::stderr(), "skipped: {prefix}*: {reason}");
+    let marked = std::mem::take(trials).into_iter().map(|trial| {
+        let is_skipped = trial.name().starts_with(prefix);
+        let ignored = is_skipped || trial.has_ignored_flag();
+        trial.with_ignored_flag(ignored)
+    });
+    *trials = marked.collect();
 }

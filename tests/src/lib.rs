@@ -1,1 +1,3 @@
-//! The tests of the whole; see `it/main.rs`.
+//! What the tests of the whole stand on; the tests themselves are in `it/`.
+
+pub mod services;

@@ -1,0 +1,491 @@
+//! What every document store owes, run by name on each: the embedded one, Elasticsearch 8 and 9, OpenSearch 2.
+//!
+//! Where stores differ, the test names the difference. What only a server can do wrong is in `servers.rs`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use shared::config::{Secret, Stores};
+use shared::documents::{
+    Documents, Elastic, Embedded, Filter, Index, Owner, Page, Query, Sort, Write, Written,
+};
+use tests::services::search::{Kind, call, service};
+use url::Url;
+
+/// A test on one store.
+pub(crate) type Check = fn(&mut Place);
+
+pub(crate) const CHECKS: &[(&str, Check)] = &[
+    ("writes_only_what_changed_and_counts_its_writes", writes_only_what_changed),
+    ("finds_words_phrases_beginnings_and_newest_first", finds_words),
+    ("finds_words_without_their_accents", finds_words_without_their_accents),
+    ("filters_by_terms_and_dates_and_by_alias", filters),
+    ("an_edited_text_is_found_by_its_new_words_only", an_edited_text),
+    ("sorts_and_pages", sorts_and_pages),
+    ("a_scan_goes_through_everything_in_the_order_of_ids", a_scan),
+    ("readers_of_the_predecessor_find_their_fields", readers_find_their_fields),
+    ("a_value_of_the_wrong_type_is_told_apart", a_value_of_the_wrong_type),
+    ("two_owners_at_once_lose_nothing", two_owners_at_once),
+    ("an_id_stands_once_in_a_batch", an_id_stands_once),
+    ("a_second_collect_writes_nothing", a_second_collect_writes_nothing),
+];
+
+pub(crate) const OWNER: Owner = Owner {
+    name: "rss",
+    fields: &["title", "content", "category", "feed_name", "published"],
+    unhashed: &[],
+    insert_only: &["collected_at"],
+    fallback: &[],
+    shared: &["tags"],
+};
+
+const ENRICHMENT: Owner = Owner {
+    name: "enrichment",
+    fields: &["enriched_summary", "enriched_at"],
+    unhashed: &[],
+    insert_only: &[],
+    fallback: &[],
+    shared: &["tags"],
+};
+
+/// A store of one test's own, taken away at the test's end.
+pub(crate) struct Place {
+    /// The server, if it is one.
+    pub(crate) kind: Option<Kind>,
+    /// What the settings say of it.
+    pub(crate) stores: Stores,
+    _folder: tempfile::TempDir,
+}
+
+impl Place {
+    pub(crate) fn new(kind: Option<Kind>) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let stores = Stores {
+            data_dir: Some(folder.path().to_path_buf()),
+            es_url: kind.map(|kind| Secret::new(vec![url(kind)])),
+            es_index_prefix: format!("it-{}-", uuid::Uuid::new_v4().simple()),
+            ..Stores::default()
+        };
+        Self { kind, stores, _folder: folder }
+    }
+
+    /// The store; called again it gives another, as in another process.
+    pub(crate) async fn store(&self) -> Arc<dyn Documents> {
+        match self.kind {
+            Some(_) => Arc::new(Elastic::open(&self.stores).expect("its settings are right")),
+            None => {
+                let folder = self.stores.data_dir.as_ref().expect("it is set");
+                Arc::new(Embedded::open(folder).await.expect("a store"))
+            }
+        }
+    }
+
+    /// Asks the server itself.
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
+        let kind = self.kind.expect("only servers are asked");
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        call(&url(kind), method, path, &body).expect("the server answers").body
+    }
+
+    /// An index's name on the server.
+    pub(crate) fn named(&self, name: &str) -> String {
+        format!("{}{name}", self.stores.es_index_prefix)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some(kind) = self.kind else { return };
+        // By name, as servers may refuse to delete what a star stands for.
+        let listed = call(
+            &url(kind),
+            "GET",
+            &format!("/_cat/indices/{}?h=index&format=json", self.named("*")),
+            "",
+        );
+        let Ok(listed) = listed else { return };
+        for index in listed.body.as_array().into_iter().flatten() {
+            let path = format!("/{}", index["index"].as_str().unwrap_or("_"));
+            let _ = call(&url(kind), "DELETE", &path, "");
+        }
+    }
+}
+
+pub(crate) fn cache() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
+
+fn url(kind: Kind) -> Url {
+    service(kind).url(cache()).unwrap_or_else(|why| panic!("{}: {why}", kind.name()))
+}
+
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(work)
+}
+
+pub(crate) fn articles() -> &'static Index {
+    Index::named("rss_articles").expect("it is there")
+}
+
+pub(crate) fn write_of(id: &str, fields: &Value) -> Write {
+    let fields = fields.as_object().expect("fields are an object").clone();
+    Write { id: id.to_owned(), contributor: None, fields }
+}
+
+pub(crate) fn article(id: &str, title: &str, category: &str, published: &str) -> Write {
+    write_of(
+        id,
+        &json!({
+            "title": title, "category": category, "published": published, "tags": [category, "cti"],
+            "feed_name": format!("Feed of {category}"), "collected_at": "2026-02-01T00:00:00Z",
+        }),
+    )
+}
+
+fn text(text: &str) -> Query {
+    Query { text: Some(text.to_owned()), ..Query::default() }
+}
+
+fn filtered(filter: Filter) -> Query {
+    Query { filters: vec![filter], ..Query::default() }
+}
+
+fn ids(page: &Page) -> Vec<&str> {
+    page.documents.iter().map(|document| document.id.as_str()).collect()
+}
+
+async fn found(store: &dyn Documents, query: &Query) -> Vec<String> {
+    let page = store.search(articles(), query).await.expect("it is searched");
+    ids(&page).into_iter().map(ToOwned::to_owned).collect()
+}
+
+async fn put(store: &dyn Documents, batch: &[Write]) -> Vec<Written> {
+    store.upsert(articles(), &OWNER, batch).await.expect("it is written")
+}
+
+fn writes_only_what_changed(place: &mut Place) {
+    block_on(async {
+        let (store, index) = (place.store().await, articles());
+        let batch = [
+            article("a", "one", "news", "2026-01-01T00:00:00Z"),
+            article("b", "two", "news", "2026-01-02T00:00:00Z"),
+        ];
+        assert_eq!(put(&*store, &batch).await, [Written::New, Written::New]);
+        let edited = [batch[0].clone(), article("b", "two!", "news", "2026-01-02T00:00:00Z")];
+        assert_eq!(put(&*store, &edited).await, [Written::Unchanged, Written::Changed]);
+        assert_eq!(store.sequence(index).await.expect("it counts"), 3);
+        let body = store.get(index, "b").await.expect("it is read").expect("it is there");
+        assert_eq!(
+            (&body["title"], &body["id"], &body["revision"]),
+            (&json!("two!"), &json!("b"), &json!(2))
+        );
+        assert_eq!(store.get(index, "c").await.expect("it is read"), None);
+        // Another process sees the same.
+        assert_eq!(
+            put(&*place.store().await, &edited).await,
+            [Written::Unchanged, Written::Unchanged]
+        );
+        assert_eq!(store.sequence(index).await.expect("it counts"), 3);
+        assert_eq!(put(&*store, &[]).await, []);
+    });
+}
+
+fn finds_words(place: &mut Place) {
+    block_on(async {
+        let store = place.store().await;
+        let batch = [
+            article("a", "Segurança da informação", "brazil", "2026-01-01T00:00:00Z"),
+            article("b", "Segurança ofensiva", "brazil", "2026-01-03T00:00:00Z"),
+            article("c", "Something else", "news", "2026-01-02T00:00:00Z"),
+        ];
+        put(&*store, &batch).await;
+        assert_eq!(found(&*store, &text("segurança")).await, ["b", "a"]);
+        assert_eq!(found(&*store, &text("SEGURANÇA -ofensiva")).await, ["a"]);
+        assert_eq!(found(&*store, &text("some* \"da informação\"")).await, ["c", "a"]);
+        assert_eq!(found(&*store, &text("\"informação da\"")).await, Vec::<String>::new());
+        assert_eq!(found(&*store, &text("")).await, ["b", "c", "a"]);
+        let relevant = Query { sort: Some(Sort::Relevance), ..text("segurança ofensiva") };
+        assert_eq!(found(&*store, &relevant).await, ["b", "a"]);
+        for hostile in
+            ["\"", "AND OR NOT", "a\"b(", "*", "-", "col:x", "' OR 1=1 --", "a\\", "~1|+(", "x~2^3"]
+        {
+            store
+                .search(articles(), &text(hostile))
+                .await
+                .unwrap_or_else(|error| panic!("{hostile}: {}", error.chain()));
+        }
+    });
+}
+
+/// The difference: the Elasticsearch that tests have comes without `asciifolding`, and says so.
+fn finds_words_without_their_accents(place: &mut Place) {
+    block_on(async {
+        let store = place.store().await;
+        put(&*store, &[article("a", "Segurança", "brazil", "2026-01-01T00:00:00Z")]).await;
+        let said = store.describe().await.expect("it is well");
+        let folds = !said.contains("no `asciifolding`");
+        if matches!(place.kind, None | Some(Kind::OpenSearch2)) {
+            assert!(folds, "{said}");
+        }
+        let expected: &[&str] = if folds { &["a"] } else { &[] };
+        assert_eq!(found(&*store, &text("seguranca")).await, expected);
+        assert_eq!(found(&*store, &text("segura*")).await, ["a"]);
+    });
+}
+
+fn filters(place: &mut Place) {
+    block_on(async {
+        let (store, index) = (place.store().await, articles());
+        let batch = [
+            article("a", "one", "news", "2026-01-01T00:00:00Z"),
+            article("b", "two", "blogs", "2026-01-02T00:00:00Z"),
+            write_of("c", &json!({"title": "bare"})),
+        ];
+        put(&*store, &batch).await;
+        let terms = |field: &str, value: &str| {
+            filtered(Filter::Terms(field.to_owned(), vec![value.to_owned()]))
+        };
+        assert_eq!(found(&*store, &terms("category", "news")).await, ["a"]);
+        assert_eq!(found(&*store, &terms("category.keyword", "news")).await, ["a"]);
+        assert_eq!(found(&*store, &terms("title", "one")).await, ["a"], "text is compared whole");
+        assert_eq!(store.count(index, &terms("tags", "cti")).await.expect("it counts"), 2);
+        let range = |field: &str, from: Option<&str>, to: Option<&str>| {
+            filtered(Filter::Range(field.to_owned(), from.map(Into::into), to.map(Into::into)))
+        };
+        let middle = "2026-01-02T00:00:00Z";
+        assert_eq!(found(&*store, &range("published", Some(middle), None)).await, ["b"]);
+        assert_eq!(found(&*store, &range("published", None, Some(middle))).await, ["a"]);
+        let collected = range("created_at", Some("2026-01-31T00:00:00Z"), None);
+        assert_eq!(store.count(index, &collected).await.expect("it counts"), 2);
+        let exists = |field: &str| filtered(Filter::Exists(field.to_owned()));
+        assert_eq!(store.count(index, &exists("published")).await.expect("it counts"), 2);
+        assert_eq!(
+            store.count(index, &exists("tags")).await.expect("it counts"),
+            2,
+            "an empty list is no value"
+        );
+        let both = Query { filters: vec![Filter::Exists("tags".to_owned())], ..text("one bare") };
+        assert_eq!(found(&*store, &both).await, ["a"]);
+        let error = store.search(index, &exists("no_such_field")).await.expect_err("there is none");
+        assert!(error.chain().contains("`no_such_field`"));
+    });
+}
+
+fn an_edited_text(place: &mut Place) {
+    block_on(async {
+        let (store, index) = (place.store().await, articles());
+        for title in ["before", "after"] {
+            put(&*store, &[article("a", title, "news", "2026-01-01T00:00:00Z")]).await;
+        }
+        assert_eq!(store.count(index, &text("before")).await.expect("it counts"), 0);
+        assert_eq!(store.count(index, &text("after")).await.expect("it counts"), 1);
+    });
+}
+
+fn sorts_and_pages(place: &mut Place) {
+    block_on(async {
+        let (store, index) = (place.store().await, articles());
+        let batch = [
+            article("a", "one", "news", "2026-01-01T00:00:00Z"),
+            article("b", "three", "news", "2026-01-03T00:00:00Z"),
+            article("c", "two", "news", "2026-01-03T00:00:00Z"),
+            write_of("d", &json!({"content": "undated"})),
+        ];
+        put(&*store, &batch).await;
+        let by = |name: &str, descending| Query {
+            sort: Some(Sort::Field { name: name.to_owned(), descending }),
+            ..Query::default()
+        };
+        assert_eq!(found(&*store, &Query::default()).await, ["b", "c", "a", "d"]);
+        assert_eq!(found(&*store, &by("published", false)).await, ["a", "b", "c", "d"]);
+        assert_eq!(found(&*store, &by("title", true)).await, ["c", "b", "a", "d"]);
+        assert_eq!(found(&*store, &by("created_at", false)).await, ["a", "b", "c", "d"]);
+        let second = Query { offset: 1, limit: 2, ..Query::default() };
+        let page = store.search(index, &second).await.expect("it is searched");
+        assert_eq!((ids(&page), page.total), (vec!["c", "a"], 4));
+        let nothing = Query { limit: 0, ..Query::default() };
+        assert_eq!(store.search(index, &nothing).await.expect("it is searched").total, 4);
+        let too_many = Query { limit: Query::LIMIT_MAX + 1, ..Query::default() };
+        assert!(store.search(index, &too_many).await.is_err());
+    });
+}
+
+fn a_scan(place: &mut Place) {
+    const COUNT: usize = 1_203;
+    block_on(async {
+        let (store, index) = (place.store().await, articles());
+        let batch: Vec<Write> = (0..COUNT)
+            .rev()
+            .map(|number| article(&format!("id-{number:05}"), "x", "news", "2026-01-01T00:00:00Z"))
+            .collect();
+        assert!(put(&*store, &batch).await.iter().all(|written| *written == Written::New));
+        let all = store.scan(index, None, u32::MAX >> 1).await.expect("it is scanned");
+        assert_eq!(all.len(), COUNT);
+        assert!(all.is_sorted_by(|one, other| one.id < other.id));
+        let some = store.scan(index, Some("id-00499"), 600).await.expect("it is scanned");
+        assert_eq!((some.len(), some[0].id.as_str()), (600, "id-00500"));
+        assert_eq!(store.scan(index, Some("id-01202"), 10).await.expect("it is scanned"), []);
+        assert!(put(&*store, &batch).await.iter().all(|written| *written == Written::Unchanged));
+        assert_eq!(store.sequence(index).await.expect("it counts"), COUNT as u64);
+    });
+}
+
+/// The query contract of the predecessor's article indices, as far as the trait reaches; beyond that, what its readers
+/// ask the server itself.
+fn readers_find_their_fields(place: &mut Place) {
+    block_on(async {
+        let store = place.store().await;
+        let batch = [
+            article("a", "one", "news", "2026-01-01T00:00:00Z"),
+            article("b", "two", "news", "2026-01-02T00:00:00Z"),
+        ];
+        put(&*store, &batch).await;
+        let terms = |field: &str, value: &str| {
+            filtered(Filter::Terms(field.to_owned(), vec![value.to_owned()]))
+        };
+        for (field, value) in [
+            ("feed_name", "Feed of news"),
+            ("feed_name.keyword", "Feed of news"),
+            ("category", "news"),
+            ("category.keyword", "news"),
+            ("tags", "cti"),
+            ("tags.keyword", "cti"),
+        ] {
+            assert_eq!(found(&*store, &terms(field, value)).await, ["b", "a"], "{field}");
+        }
+        assert_eq!(found(&*store, &terms("article_id", "a")).await, ["a"]);
+        store
+            .upsert(
+                articles(),
+                &ENRICHMENT,
+                &[write_of("a", &json!({"enriched_at": "2026-02-02T00:00:00Z"}))],
+            )
+            .await
+            .expect("it is written");
+        assert_eq!(
+            found(&*store, &filtered(Filter::Exists("enriched_at".to_owned()))).await,
+            ["a"]
+        );
+        store
+            .count(articles(), &Query::default())
+            .await
+            .expect("what was written is found from here on");
+    });
+    if place.kind.is_none() {
+        return;
+    }
+    // `POST /api/v1/rss/articles/search` and the MCP server's statistics, word for word, over the alias of all articles.
+    let said = place.ask(
+        "POST",
+        &format!("/{}/_search", place.named("minerva-articles")),
+        &json!({
+            "query": {"bool": {
+                "must": [{"simple_query_string": {"query": "one two", "fields": ["title^3", "summary^2", "feed_description"], "default_operator": "or"}}],
+                "filter": [
+                    {"terms": {"feed_name": ["Feed of news"]}},
+                    {"range": {"published": {"gte": "2026-01-01", "lte": "2026-12-31"}}},
+                    {"range": {"created_at": {"gte": "2026-01-01"}}},
+                ],
+            }},
+            "sort": [{"published": {"order": "desc"}}],
+            "aggs": {
+                "categories": {"terms": {"field": "category.keyword", "size": 20}},
+                "feeds": {"terms": {"field": "feed_name.keyword", "size": 50}},
+                "tags": {"terms": {"field": "tags", "size": 30}},
+                "days": {"date_histogram": {"field": "published", "calendar_interval": "day"}},
+                "articles": {"value_count": {"field": "article_id"}},
+            },
+        }),
+    );
+    assert_eq!(said["hits"]["total"]["value"], 2, "{said}");
+    assert_eq!(said["hits"]["hits"][0]["_id"], "b");
+    let aggregations = &said["aggregations"];
+    assert_eq!(aggregations["categories"]["buckets"][0], json!({"key": "news", "doc_count": 2}));
+    assert_eq!(aggregations["feeds"]["buckets"][0]["doc_count"], 2);
+    assert_eq!(aggregations["tags"]["buckets"].as_array().map(Vec::len), Some(2));
+    assert_eq!(aggregations["days"]["buckets"].as_array().map(Vec::len), Some(2));
+    assert_eq!(aggregations["articles"]["value"], 2);
+}
+
+/// The difference: the embedded store checks no types, a server refuses such a document, and only that one.
+fn a_value_of_the_wrong_type(place: &mut Place) {
+    block_on(async {
+        let store = place.store().await;
+        let mut batch: Vec<Write> = (0..300)
+            .map(|number| article(&format!("{number:03}"), "x", "news", "2026-01-01T00:00:00Z"))
+            .collect();
+        for wrong in batch.iter_mut().step_by(100) {
+            wrong.fields.insert("published".to_owned(), json!("the day after tomorrow"));
+        }
+        let written = put(&*store, &batch).await;
+        let failed: Vec<&Written> =
+            written.iter().filter(|written| matches!(written, Written::Failed(_))).collect();
+        if place.kind.is_none() {
+            assert!(failed.is_empty());
+            return;
+        }
+        assert_eq!(failed.len(), 3);
+        assert!(
+            matches!(failed[0], Written::Failed(why) if why.contains("published")),
+            "{failed:?}"
+        );
+        assert_eq!(written.iter().filter(|written| **written == Written::New).count(), 297);
+        let there = store.count(articles(), &Query::default()).await.expect("it counts");
+        assert_eq!(there, 297);
+    });
+}
+
+fn two_owners_at_once(place: &mut Place) {
+    const ROUNDS: usize = 1_000;
+    block_on(async {
+        let mut writers = Vec::new();
+        for (owner, field, name) in
+            [(&OWNER, "title", "rss"), (&ENRICHMENT, "enriched_summary", "enrichment")]
+        {
+            let store = place.store().await;
+            writers.push(tokio::spawn(async move {
+                for round in 0..ROUNDS {
+                    let fields = json!({field: format!("{name} {round}"), "tags": ["both", format!("{name}-{round}")]});
+                    let written = store.upsert(articles(), owner, &[write_of("a", &fields)]).await.expect("it is written");
+                    assert!(matches!(written[0], Written::New | Written::Changed), "{written:?}");
+                }
+            }));
+        }
+        for writer in writers {
+            writer.await.expect("no panic");
+        }
+        let store = place.store().await;
+        let body = store.get(articles(), "a").await.expect("it is read").expect("it is there");
+        assert_eq!(
+            (&body["title"], &body["enriched_summary"]),
+            (&json!("rss 999"), &json!("enrichment 999"))
+        );
+        assert_eq!(body["tags"], json!(["both", "enrichment-999", "rss-999"]));
+        assert_eq!(body["revision"], json!(2 * ROUNDS), "each write was counted");
+        assert_eq!(store.sequence(articles()).await.expect("it counts"), 2 * ROUNDS as u64);
+    });
+}
+
+fn an_id_stands_once(place: &mut Place) {
+    block_on(async {
+        let store = place.store().await;
+        let twice = [write_of("a", &json!({"title": "1"})), write_of("a", &json!({"title": "2"}))];
+        let error = store.upsert(articles(), &OWNER, &twice).await.expect_err("it is refused");
+        assert!(error.chain().contains("twice"));
+    });
+}
+
+/// The whole RSS family, twice, with nothing changed but the store's settings; the store's own count is the witness.
+fn a_second_collect_writes_nothing(place: &mut Place) {
+    let mut settings = vec![("ES_INDEX_PREFIX".to_owned(), place.stores.es_index_prefix.clone())];
+    if let Some(urls) = &place.stores.es_url {
+        settings.push(("ES_URL".to_owned(), urls.expose()[0].to_string()));
+    }
+    block_on(crate::contract::collected_twice(&settings));
+}
