@@ -12,13 +12,15 @@ use serde_json::{Map, Value};
 use crate::config::Config;
 use crate::error::{Error, Result};
 
+mod adopter;
 mod elastic;
 mod embedded;
 mod index;
 mod plan;
 mod words;
 
-pub use elastic::Elastic;
+pub use adopter::{Adopter, Identify, Opening};
+pub use elastic::{Adopted, Elastic, Moves, Progress, Reindexed};
 pub use embedded::Embedded;
 pub use index::{FieldType, Index};
 pub(crate) use plan::hex;
@@ -127,6 +129,24 @@ pub trait Documents: Send + Sync {
 
     /// One document.
     async fn get(&self, index: &'static Index, id: &str) -> Result<Option<Body>>;
+
+    /// The given fields of the documents of these ids, in order; `None` where there is no such document.
+    async fn fields_of(
+        &self,
+        index: &'static Index,
+        ids: &[&str],
+        fields: &[&str],
+    ) -> Result<Vec<Option<Body>>> {
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            let body = self.get(index, id).await?;
+            found.push(body.map(|mut body| {
+                body.retain(|name, _| fields.contains(&name.as_str()));
+                body
+            }));
+        }
+        Ok(found)
+    }
 
     /// How many documents match.
     async fn count(&self, index: &'static Index, query: &Query) -> Result<u64>;

@@ -54,7 +54,7 @@ pub enum Plan {
 pub(super) const OWNERS: &str = "owners";
 
 /// The document's id once more, as a field that every store can sort by.
-const ID: &str = "id";
+pub(super) const ID: &str = "id";
 
 /// Hex SHA-256 over the meaning of an owner's fields: those of `fields` that are not `unhashed`, absent ones as null.
 pub fn hash(owner: &Owner, fields: &Body) -> String {
@@ -188,7 +188,7 @@ fn contribution<'a>(stored: &'a Body, field: &str, contributor: &str) -> &'a Val
         .unwrap_or(&Value::Null)
 }
 
-fn child<'a>(map: &'a mut Map<String, Value>, name: &str) -> &'a mut Map<String, Value> {
+pub(super) fn child<'a>(map: &'a mut Map<String, Value>, name: &str) -> &'a mut Map<String, Value> {
     let slot = map.entry(name).or_insert_with(|| json!({}));
     if !slot.is_object() {
         *slot = json!({});
@@ -214,7 +214,7 @@ fn contribute(body: &mut Body, owner: &Owner, contributor: &str, write: &Write) 
 }
 
 /// Every distinct value of all parts, in the order of the contributors' names.
-fn union(parts: &Map<String, Value>) -> Value {
+pub(super) fn union(parts: &Map<String, Value>) -> Value {
     let mut contributors: Vec<_> = parts.iter().collect();
     contributors.sort_unstable_by_key(|(name, _)| *name);
     let mut values: Vec<Value> = Vec::new();

@@ -17,9 +17,9 @@ use crate::documents::{Body, Index, Owner, Plan, Write, Written};
 use crate::error::{Error, Result};
 
 /// Documents looked up, and written, at once.
-const BATCH_COUNT: usize = 2_500;
+pub(super) const BATCH_COUNT: usize = 2_500;
 /// Bytes of documents looked up, and of one bulk request. A single larger document goes alone.
-const BATCH_BYTES: usize = 5 << 20;
+pub(super) const BATCH_BYTES: usize = 5 << 20;
 /// Stored documents read whole at once, for those writes that change one.
 const WHOLE_COUNT: usize = 200;
 /// Bytes of writes whose stored documents are read whole at once.
@@ -282,7 +282,7 @@ fn parts(writes: &[Write], count: usize, bytes: usize) -> impl Iterator<Item = &
 }
 
 /// Cuts a list so that no part is longer or heavier than this, single items apart.
-fn cut<T>(
+pub(super) fn cut<T>(
     mut left: &[T],
     weigh: impl Fn(&T) -> usize,
     count: usize,

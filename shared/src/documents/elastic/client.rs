@@ -293,6 +293,12 @@ pub(super) fn is_block(error: &Value) -> bool {
 
 /// An index that takes no writes: waiting does not help, a person does.
 pub(super) fn read_only(said: &str) -> Error {
+    // A block of a person's, or of ours while an index is built anew; a full disk sets another one.
+    if said.contains("index write (api)") || said.contains("block `write`") {
+        return Error::store(format!("write to an index that takes no writes for now: {said}")).hint(
+            "`local-runner reindex` closes it for the last step, and the next tick tries again; if none is at work, run it once more, or ask `PUT INDEX/_settings {\"index.blocks.write\": null}`",
+        );
+    }
     Error::store(format!("write to an index that is read-only: {said}")).hint(
         "the server's disk is nearly full: free some; the server then lifts the block by itself, or ask `PUT INDEX/_settings {\"index.blocks.read_only_allow_delete\": null}`",
     )

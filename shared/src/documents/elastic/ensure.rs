@@ -20,7 +20,7 @@ const TRIES: u32 = 5;
 
 /// What must happen to a stored mapping.
 #[derive(Debug, PartialEq, Eq)]
-enum Difference {
+pub(super) enum Difference {
     /// Nothing.
     None,
     /// Fields or settings were added.
@@ -50,14 +50,35 @@ impl Elastic {
     }
 
     async fn create(&self, index: &Index, alias: &str) -> Result<()> {
-        let mut aliases = Map::from_iter([(alias.to_owned(), json!({}))]);
-        for (family, _) in FAMILIES.iter().filter(|(_, members)| members.contains(&index.name)) {
-            aliases.insert(format!("{}{family}", self.prefix), json!({}));
-        }
-        let path = format!("/{alias}-v1");
+        let mut aliases = self.shared_aliases(index);
+        aliases.insert(alias.to_owned(), json!({}));
+        self.build(index, &format!("{alias}-v1"), &aliases, None).await
+    }
+
+    /// The aliases over several indices to which this one belongs.
+    pub(super) fn shared_aliases(&self, index: &Index) -> Map<String, Value> {
+        FAMILIES
+            .iter()
+            .filter(|(_, members)| members.contains(&index.name))
+            .map(|(family, _)| (format!("{}{family}", self.prefix), json!({})))
+            .collect()
+    }
+
+    /// Creates a physical index, unless it is there; `copy_of` is noted in its mapping.
+    pub(super) async fn build(
+        &self,
+        index: &Index,
+        name: &str,
+        aliases: &Map<String, Value>,
+        copy_of: Option<&str>,
+    ) -> Result<()> {
+        let path = format!("/{name}");
         for folds_accents in [true, false] {
             let mut mappings = index.mapping.clone();
             mappings["_meta"]["folds_accents"] = json!(folds_accents);
+            if let Some(copy_of) = copy_of {
+                mappings["_meta"]["copy_of"] = json!(copy_of);
+            }
             let mut body = json!({"aliases": aliases, "mappings": mappings, "settings": {}});
             if folds_accents {
                 body["settings"]["analysis"]["analyzer"]["default"] = json!({
@@ -71,7 +92,7 @@ impl Elastic {
             }
             // A server without this filter gets the standard analyser; `doctor` says so.
             if !(folds_accents && reason(&said).contains("asciifolding")) {
-                return Err(refused(&format!("create index `{alias}-v1`"), &said));
+                return Err(refused(&format!("create index `{name}`"), &said));
             }
         }
         Ok(())
@@ -119,7 +140,7 @@ pub(super) fn refused(what: &str, said: &Value) -> Error {
 }
 
 /// Compares what is wanted with what is stored; what is stored beyond that does not matter.
-fn compare(path: &str, wanted: &Value, stored: &Value) -> Difference {
+pub(super) fn compare(path: &str, wanted: &Value, stored: &Value) -> Difference {
     let mut difference = Difference::None;
     for part in ["properties", "fields"] {
         for (field, form) in wanted[part].as_object().into_iter().flatten() {

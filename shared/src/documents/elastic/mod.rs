@@ -21,11 +21,19 @@ use crate::error::{Error, Result};
 use self::client::{Client, read_only};
 use self::ensure::refused;
 
+mod adopt;
 mod bulk;
 mod client;
+mod copy;
 mod ensure;
 mod look_up;
+mod moves;
 mod query;
+mod reindex;
+
+pub use adopt::Adopted;
+pub use moves::{Moves, Progress};
+pub use reindex::Reindexed;
 
 /// Documents read at once by a scan.
 const SCAN_PAGE: u32 = 500;
@@ -137,6 +145,20 @@ impl Documents for Elastic {
         self.ensure(index).await?;
         let mut found = self.look_up(&self.alias(index), &[id], None).await?;
         Ok(found.pop().and_then(|found| found.source))
+    }
+
+    async fn fields_of(
+        &self,
+        index: &'static Index,
+        ids: &[&str],
+        fields: &[&str],
+    ) -> Result<Vec<Option<Body>>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.ensure(index).await?;
+        let found = self.look_up(&self.alias(index), ids, Some(&fields.join(","))).await?;
+        Ok(found.into_iter().map(|found| found.source).collect())
     }
 
     async fn count(&self, index: &'static Index, query: &Query) -> Result<u64> {
