@@ -85,6 +85,11 @@ pub fn id(source: &Source, entry: &Entry) -> String {
     digest(&[FAMILY.name, &source.id, &natural])
 }
 
+/// The id of an article that is known by its link only: one that was adopted, as the predecessor kept no guid.
+pub fn id_of_link(source: &Source, link: &str) -> String {
+    digest(&[FAMILY.name, &source.id, &canonical_link(link)])
+}
+
 /// Where the article really is: behind `FeedBurner`'s redirect, if it goes through one.
 fn address(entry: &Entry) -> Option<&str> {
     entry.original_link.as_deref().or(entry.link.as_deref())

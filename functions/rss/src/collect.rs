@@ -16,6 +16,7 @@ use shared::{Error, Result};
 use tokio::sync::mpsc;
 
 use crate::FAMILY;
+use crate::adopt::Meeting;
 use crate::article::{self, INDEX, OWNER};
 use crate::feed::{self, FeedError, Head, Hints};
 use crate::sources::{Source, Sources};
@@ -162,7 +163,7 @@ async fn read(
                 "the connection ended early; what came is kept, and it is asked again".to_owned(),
             );
         }
-        store(ctx.now(), visit, source, answer, rejects).await?;
+        store(ctx, visit, source, answer, rejects).await?;
     }
     Ok(())
 }
@@ -186,13 +187,14 @@ struct Batch {
 
 /// Parses on a thread of its own, so that a large feed holds up no other source, and stores part by part.
 async fn store(
-    now: Timestamp,
+    ctx: &Ctx,
     visit: &mut Visit<'_>,
     source: &Source,
     answer: Answer,
     rejects: &mut Vec<Reject>,
 ) -> Result<(), Stop> {
     let (sender, mut parts) = mpsc::channel(1);
+    let (now, mut meeting) = (ctx.now(), Meeting::new(source)?);
     let parsed_source = source.clone();
     tokio::task::spawn_blocking(move || {
         let end = parse(&parsed_source, &answer, now, &sender);
@@ -205,7 +207,8 @@ async fn store(
     let end = loop {
         match parts.recv().await {
             Some(Part::Notes(notes)) => visit.report().notes.extend(notes),
-            Some(Part::Batch(batch)) => {
+            Some(Part::Batch(mut batch)) => {
+                meeting.meet(ctx.documents.as_ref(), &mut batch.writes).await?;
                 let counts = &mut visit.report().counts;
                 counts.found += batch.found;
                 counts.merged += batch.merged;

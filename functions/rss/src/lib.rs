@@ -4,6 +4,9 @@ use std::process::ExitCode;
 
 use shared::task::{Family, Registered};
 
+pub use adopt::ADOPTER;
+
+mod adopt;
 pub mod article;
 pub mod collect;
 mod collect_all_rss_feeds;
