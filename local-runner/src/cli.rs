@@ -32,6 +32,14 @@ impl Cli {
     }
 }
 
+const REINDEX_HELP: &str = "Tasks write on while the documents are copied. For the last step, which compares every document, they get an error\n\
+    that their next run makes good. The aliases move in one step; a failure before that changes nothing, and running it\n\
+    again goes on. The old index stays, closed to writers, until it is dropped.";
+
+const ADOPT_HELP: &str = "Stop the predecessor first: its index takes no writes while it is copied. It answers its readers until the aliases\n\
+    move, which is one step and removes it; its name becomes an alias of ours. A failure before that changes nothing, and\n\
+    running it again goes on.";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run one task now and show its report
@@ -83,6 +91,12 @@ pub(crate) enum Command {
         /// The task
         task: String,
     },
+    /// Build an index of the server anew where its stored mapping no longer fits this version
+    #[command(after_help = REINDEX_HELP)]
+    Reindex(ReindexArgs),
+    /// Take over an index of the predecessor, with its documents and what was added to them
+    #[command(after_help = ADOPT_HELP)]
+    Adopt(AdoptArgs),
     /// Be a function: speak the Lambda Runtime API to the runner that started this process
     #[command(hide = true)]
     Function {
@@ -128,6 +142,33 @@ pub(crate) struct SearchArgs {
     /// How many to show
     #[arg(short = 'n', long, default_value_t = 10)]
     pub(crate) count: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReindexArgs {
+    /// The index, as `rss_articles`
+    pub(crate) index: Option<String>,
+    /// Every index that needs it
+    #[arg(long, conflicts_with = "index")]
+    pub(crate) all: bool,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Delete the old index afterwards, and those that earlier runs kept
+    #[arg(long)]
+    pub(crate) drop_old: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AdoptArgs {
+    /// The predecessor's index, by its name on the server, as `rss-articles`
+    pub(crate) from: String,
+    /// Which of our indices it becomes [default: the one of that name]
+    #[arg(long = "as", value_name = "INDEX")]
+    pub(crate) index: Option<String>,
+    /// Leave the old index in place
+    #[arg(long)]
+    pub(crate) keep: bool,
 }
 
 #[derive(Debug, Subcommand)]

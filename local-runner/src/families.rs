@@ -1,9 +1,13 @@
 //! The families that are linked in, listed once.
 
+use shared::documents::Adopter;
 use shared::task::{Family, Registered};
 
 /// Every family.
 pub const FAMILIES: &[Family] = &[rss::FAMILY];
+
+/// How families know their own in the predecessor's indices; one that does not say keeps the ids that were.
+pub const ADOPTERS: &[Adopter] = &[rss::ADOPTER];
 
 /// Every task, by family.
 pub fn all_tasks() -> impl Iterator<Item = (&'static str, &'static Registered)> {

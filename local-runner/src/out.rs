@@ -1,6 +1,6 @@
 //! What a person or a script reads: JSON as one document, tables, errors with their hints, exit codes.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::process::ExitCode;
 
 use comfy_table::{Table, presets};
@@ -102,4 +102,17 @@ pub(crate) fn code_of(error: &Error) -> u8 {
 /// A note on standard error, for what is not the command's answer.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", harmless(text));
+}
+
+/// Whether notes are read at a terminal.
+pub(crate) fn is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// A note that takes the place of the one before it, on a terminal; an empty one clears the line.
+pub(crate) fn progress(text: &str) {
+    if is_terminal() {
+        let mut err = io::stderr().lock();
+        let _ = write!(err, "\r{}\u{1b}[K", harmless(text)).and_then(|()| err.flush());
+    }
 }

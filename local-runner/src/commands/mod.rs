@@ -14,6 +14,7 @@ use crate::settings::Settings;
 mod doctor;
 mod documents_of;
 mod listings;
+mod moves;
 mod run;
 mod schedule;
 mod search;
@@ -37,6 +38,8 @@ pub(crate) async fn run(cli: &Cli) -> Outcome {
         Command::Serve(args) => serve::serve(cli, args).await,
         Command::Demo { exit, port } => demo::demo(cli, *exit, *port).await,
         Command::Reparse { task } => run::reparse(cli, task).await,
+        Command::Reindex(args) => moves::reindex(cli, args).await,
+        Command::Adopt(args) => moves::adopt(cli, args).await,
         Command::Function { .. } => {
             Err(Error::config("be a function here: that is decided before any command"))
         }
