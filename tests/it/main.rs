@@ -8,6 +8,7 @@ use shared::config;
 use tests::services::search::{self, Kind};
 use tests::services::{self, postgres};
 
+mod adopt;
 mod clients;
 mod commands;
 mod contract;
@@ -85,9 +86,9 @@ fn on_each_document_store() -> Vec<Trial> {
     let mut trials = Vec::new();
     for kind in [None].into_iter().chain(Kind::ALL.map(Some)) {
         let store = kind.map_or("embedded", Kind::name);
-        let faults: &[(&str, documents::Check)] =
-            if kind.is_some() { servers::CHECKS } else { &[] };
-        for (name, check) in documents::CHECKS.iter().chain(faults) {
+        let faults: &[&[(&str, documents::Check)]] =
+            if kind.is_some() { &[servers::CHECKS, adopt::CHECKS] } else { &[] };
+        for (name, check) in documents::CHECKS.iter().chain(faults.iter().copied().flatten()) {
             trials.push(Trial::test(format!("documents::{store}::{name}"), move || {
                 check(&mut documents::Place::new(kind));
                 Ok(())

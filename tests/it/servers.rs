@@ -33,15 +33,15 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("what_is_wrong_is_said_without_passwords", what_is_wrong_is_said),
 ];
 
-fn elastic(place: &Place) -> Elastic {
+pub(crate) fn elastic(place: &Place) -> Elastic {
     Elastic::open(&place.stores).expect("its settings are right")
 }
 
-fn address(place: &Place) -> Url {
+pub(crate) fn address(place: &Place) -> Url {
     place.stores.es_url.as_ref().expect("it is a server").expose()[0].clone()
 }
 
-fn batch(count: usize) -> Vec<Write> {
+pub(crate) fn batch(count: usize) -> Vec<Write> {
     (0..count)
         .map(|number| article(&format!("{number:05}"), "x", "news", "2026-01-01T00:00:00Z"))
         .collect()
@@ -71,7 +71,7 @@ fn many_at_once_make_one_index(place: &mut Place) {
 }
 
 /// The articles' index with its mapping changed; leaked, as indices live as long as the program.
-fn changed(change: impl FnOnce(&mut serde_json::Value)) -> &'static Index {
+pub(crate) fn changed(change: impl FnOnce(&mut serde_json::Value)) -> &'static Index {
     let mut mapping = articles().mapping.clone();
     change(&mut mapping);
     Box::leak(Box::new(Index {
