@@ -148,10 +148,21 @@ async fn index_text(
     sql.push(')');
     let mut query = sqlx::query(AssertSqlSafe(sql)).bind(number);
     for field in fields {
-        query = query.bind(body.get(field).and_then(Value::as_str));
+        query = query.bind(words_of(body.get(field)));
     }
     query.execute(&mut **transaction).await?;
     Ok(())
+}
+
+/// What is searched of a text field: its text, or those of a list one after the other.
+fn words_of(value: Option<&Value>) -> Option<String> {
+    match value? {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(texts) => {
+            Some(texts.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n"))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
+    }
 }
 
 fn text_of(body: &Body) -> String {

@@ -35,8 +35,16 @@ pub struct Index {
     pub newest_by: Option<String>,
 }
 
-static INDICES: LazyLock<Vec<Index>> =
-    LazyLock::new(|| vec![Index::read("rss_articles", include_str!("mappings/rss_articles.json"))]);
+static INDICES: LazyLock<Vec<Index>> = LazyLock::new(|| {
+    vec![
+        Index::read("malpedia_families", include_str!("mappings/malpedia_families.json")),
+        Index::read("malpedia_actors", include_str!("mappings/malpedia_actors.json")),
+        Index::read("malpedia_library", include_str!("mappings/malpedia_library.json")),
+        Index::read("cti_yara_rules", include_str!("mappings/cti_yara_rules.json")),
+        Index::read("rss_articles", include_str!("mappings/rss_articles.json")),
+        Index::read("signature_base_iocs", include_str!("mappings/signature_base_iocs.json")),
+    ]
+});
 
 impl Index {
     fn read(name: &'static str, mapping: &str) -> Self {
