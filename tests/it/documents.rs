@@ -24,7 +24,6 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("an_edited_text_is_found_by_its_new_words_only", an_edited_text),
     ("sorts_and_pages", sorts_and_pages),
     ("a_scan_goes_through_everything_in_the_order_of_ids", a_scan),
-    ("readers_of_the_predecessor_find_their_fields", readers_find_their_fields),
     ("a_value_of_the_wrong_type_is_told_apart", a_value_of_the_wrong_type),
     ("two_owners_at_once_lose_nothing", two_owners_at_once),
     ("an_id_stands_once_in_a_batch", an_id_stands_once),
@@ -148,15 +147,15 @@ pub(crate) fn article(id: &str, title: &str, category: &str, published: &str) ->
     )
 }
 
-fn text(text: &str) -> Query {
+pub(crate) fn text(text: &str) -> Query {
     Query { text: Some(text.to_owned()), ..Query::default() }
 }
 
-fn filtered(filter: Filter) -> Query {
+pub(crate) fn filtered(filter: Filter) -> Query {
     Query { filters: vec![filter], ..Query::default() }
 }
 
-fn ids(page: &Page) -> Vec<&str> {
+pub(crate) fn ids(page: &Page) -> Vec<&str> {
     page.documents.iter().map(|document| document.id.as_str()).collect()
 }
 
@@ -334,83 +333,6 @@ fn a_scan(place: &mut Place) {
         assert!(put(&*store, &batch).await.iter().all(|written| *written == Written::Unchanged));
         assert_eq!(store.sequence(index).await.expect("it counts"), COUNT as u64);
     });
-}
-
-/// The query contract of the predecessor's article indices, as far as the trait reaches; beyond that, what its readers
-/// ask the server itself.
-fn readers_find_their_fields(place: &mut Place) {
-    block_on(async {
-        let store = place.store().await;
-        let batch = [
-            article("a", "one", "news", "2026-01-01T00:00:00Z"),
-            article("b", "two", "news", "2026-01-02T00:00:00Z"),
-        ];
-        put(&*store, &batch).await;
-        let terms = |field: &str, value: &str| {
-            filtered(Filter::Terms(field.to_owned(), vec![value.to_owned()]))
-        };
-        for (field, value) in [
-            ("feed_name", "Feed of news"),
-            ("feed_name.keyword", "Feed of news"),
-            ("category", "news"),
-            ("category.keyword", "news"),
-            ("tags", "cti"),
-            ("tags.keyword", "cti"),
-        ] {
-            assert_eq!(found(&*store, &terms(field, value)).await, ["b", "a"], "{field}");
-        }
-        assert_eq!(found(&*store, &terms("article_id", "a")).await, ["a"]);
-        store
-            .upsert(
-                articles(),
-                &ENRICHMENT,
-                &[write_of("a", &json!({"enriched_at": "2026-02-02T00:00:00Z"}))],
-            )
-            .await
-            .expect("it is written");
-        assert_eq!(
-            found(&*store, &filtered(Filter::Exists("enriched_at".to_owned()))).await,
-            ["a"]
-        );
-        store
-            .count(articles(), &Query::default())
-            .await
-            .expect("what was written is found from here on");
-    });
-    if place.kind.is_none() {
-        return;
-    }
-    // `POST /api/v1/rss/articles/search` and the MCP server's statistics, word for word, over the alias of all articles.
-    let said = place.ask(
-        "POST",
-        &format!("/{}/_search", place.named("minerva-articles")),
-        &json!({
-            "query": {"bool": {
-                "must": [{"simple_query_string": {"query": "one two", "fields": ["title^3", "summary^2", "feed_description"], "default_operator": "or"}}],
-                "filter": [
-                    {"terms": {"feed_name": ["Feed of news"]}},
-                    {"range": {"published": {"gte": "2026-01-01", "lte": "2026-12-31"}}},
-                    {"range": {"created_at": {"gte": "2026-01-01"}}},
-                ],
-            }},
-            "sort": [{"published": {"order": "desc"}}],
-            "aggs": {
-                "categories": {"terms": {"field": "category.keyword", "size": 20}},
-                "feeds": {"terms": {"field": "feed_name.keyword", "size": 50}},
-                "tags": {"terms": {"field": "tags", "size": 30}},
-                "days": {"date_histogram": {"field": "published", "calendar_interval": "day"}},
-                "articles": {"value_count": {"field": "article_id"}},
-            },
-        }),
-    );
-    assert_eq!(said["hits"]["total"]["value"], 2, "{said}");
-    assert_eq!(said["hits"]["hits"][0]["_id"], "b");
-    let aggregations = &said["aggregations"];
-    assert_eq!(aggregations["categories"]["buckets"][0], json!({"key": "news", "doc_count": 2}));
-    assert_eq!(aggregations["feeds"]["buckets"][0]["doc_count"], 2);
-    assert_eq!(aggregations["tags"]["buckets"].as_array().map(Vec::len), Some(2));
-    assert_eq!(aggregations["days"]["buckets"].as_array().map(Vec::len), Some(2));
-    assert_eq!(aggregations["articles"]["value"], 2);
 }
 
 /// The difference: the embedded store checks no types, a server refuses such a document, and only that one.

@@ -22,6 +22,7 @@ mod kills;
 mod lambda;
 mod owners;
 mod page;
+mod readers;
 mod runner;
 mod servers;
 mod state;
@@ -86,9 +87,12 @@ fn on_each_document_store() -> Vec<Trial> {
     let mut trials = Vec::new();
     for kind in [None].into_iter().chain(Kind::ALL.map(Some)) {
         let store = kind.map_or("embedded", Kind::name);
-        let faults: &[&[(&str, documents::Check)]] =
-            if kind.is_some() { &[servers::CHECKS, adopt::CHECKS] } else { &[] };
-        for (name, check) in documents::CHECKS.iter().chain(faults.iter().copied().flatten()) {
+        let of_servers: &[&[(&str, documents::Check)]] = match kind {
+            Some(_) => &[servers::CHECKS, adopt::CHECKS, readers::SERVER_CHECKS],
+            None => &[],
+        };
+        let of_all = [documents::CHECKS, readers::CHECKS];
+        for (name, check) in of_all.iter().chain(of_servers).copied().flatten() {
             trials.push(Trial::test(format!("documents::{store}::{name}"), move || {
                 check(&mut documents::Place::new(kind));
                 Ok(())

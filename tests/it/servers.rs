@@ -24,6 +24,7 @@ use crate::documents::{Check, OWNER, Place, article, articles, block_on};
 pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("many_at_once_make_one_index", many_at_once_make_one_index),
     ("a_mapping_is_widened_and_a_changed_type_refused", a_mapping_is_widened),
+    ("an_index_gets_the_aliases_that_it_lacks", an_index_gets_the_aliases_that_it_lacks),
     ("an_index_that_is_no_alias_is_left_alone", an_index_that_is_no_alias),
     ("one_dead_address_stops_nothing", one_dead_address_stops_nothing),
     ("a_cut_connection_neither_loses_nor_doubles", a_cut_connection),
@@ -79,6 +80,7 @@ pub(crate) fn changed(change: impl FnOnce(&mut serde_json::Value)) -> &'static I
         mapping,
         fields: articles().fields.clone(),
         newest_by: articles().newest_by.clone(),
+        several: &[],
     }))
 }
 
@@ -102,7 +104,7 @@ fn a_mapping_is_widened(place: &mut Place) {
         elastic(place).ensure(articles()).await.expect("it is widened");
         let widened = of(&mapping());
         assert_eq!(widened["properties"]["tlp"]["type"], "keyword");
-        assert_eq!(widened["_meta"]["version"], 1);
+        assert_eq!(widened["_meta"]["version"], articles().mapping["_meta"]["version"]);
         assert!(widened["_meta"]["folds_accents"].is_boolean());
         // A function of the version before may still be running.
         elastic(place).ensure(old).await.expect("what was added does not matter to it");
@@ -116,6 +118,23 @@ fn a_mapping_is_widened(place: &mut Place) {
             assert!(told.contains(word), "{told}");
         }
     });
+}
+
+fn an_index_gets_the_aliases_that_it_lacks(place: &mut Place) {
+    block_on(async {
+        elastic(place).upsert(articles(), &OWNER, &batch(1)).await.expect("it is written");
+    });
+    let physical = place.named("rss_articles-v1");
+    let group = place.named("minerva-articles");
+    let removed = json!({"actions": [{"remove": {"index": physical, "alias": group}}]});
+    place.ask("POST", "/_aliases", &removed);
+    let holders = |place: &Place| {
+        let said = place.ask("GET", &format!("/_alias/{group}"), &serde_json::Value::Null);
+        said.get(&physical).is_some()
+    };
+    assert!(!holders(place));
+    block_on(async { elastic(place).ensure(articles()).await }).expect("it is mended");
+    assert!(holders(place));
 }
 
 fn an_index_that_is_no_alias(place: &mut Place) {

@@ -104,10 +104,12 @@ fn zone_rules() -> String {
 
 async fn documents(settings: &Settings) -> Result<String> {
     let store = open_documents(settings).await?;
+    for index in Index::all() {
+        store.ensure(index).await?;
+    }
     let place = store.describe().await?;
     let mut counts = Vec::new();
     for index in Index::all() {
-        store.ensure(index).await?;
         counts.push(format!(
             "{} in {}",
             store.count(index, &shared::documents::Query::default()).await?,

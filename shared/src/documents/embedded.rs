@@ -9,14 +9,15 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use serde_json::Value;
-use sqlx::sqlite::{SqlitePool, SqliteSynchronous};
+use sqlx::sqlite::{SqlitePool, SqliteRow, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
 use tokio::sync::Mutex;
 
 use super::plan::{Plan, plan};
 use super::words::{Word, Words};
 use super::{
-    Body, Document, Documents, Filter, Index, Owner, Page, Query, Sort, Write, Written, distinct,
+    Aggregation, Body, Bucket, Counts, Document, Documents, Filter, Index, Owner, Page, Per, Query,
+    Sort, Write, Written, boost, countable, writable,
 };
 use crate::error::{Error, Result};
 use crate::sqlite::{self, failed};
@@ -46,6 +47,34 @@ impl Embedded {
     pub async fn open(folder: &Path) -> Result<Self> {
         let pool = sqlite::open(folder, Self::FILE, SqliteSynchronous::Full, MIGRATIONS).await?;
         Ok(Self { folder: folder.to_owned(), pool, ensured: Mutex::default() })
+    }
+
+    /// Creates the tables of an index.
+    async fn make(&self, index: &Index) -> Result<()> {
+        let name = index.name;
+        let mut sql = format!(
+            r#"CREATE TABLE IF NOT EXISTS "{name}" (n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, body TEXT NOT NULL);"#
+        );
+        let fields: Vec<&str> = index.text_fields().collect();
+        if !fields.is_empty() {
+            let _ = write!(
+                sql,
+                r#"CREATE VIRTUAL TABLE IF NOT EXISTS "{name}_text" USING fts5("{}", content='', contentless_delete=1, tokenize="unicode61 remove_diacritics 2");"#,
+                fields.join(r#"", ""#)
+            );
+        }
+        if let Some(date) = &index.newest_by {
+            let path = path(date);
+            let _ = write!(
+                sql,
+                r#"CREATE INDEX IF NOT EXISTS "{name}_newest" ON "{name}" (json_extract(body, '{path}') DESC, id);"#
+            );
+        }
+        let failed = failed("create the tables of an index");
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await.map_err(&failed)?;
+        transaction.commit().await.map_err(&failed)?;
+        Ok(())
     }
 
     async fn write_batch(
@@ -173,27 +202,29 @@ fn read_body(text: &str) -> sqlx::Result<Body> {
     serde_json::from_str(text).map_err(|cause| sqlx::Error::Decode(cause.into()))
 }
 
-/// The `WHERE` of a query and the values it binds, all as text.
-struct Conditions {
+/// The rows that a query is about, as a subquery, and the values it binds, all as text.
+struct Found {
     sql: String,
     values: Vec<String>,
 }
 
-impl Conditions {
-    fn of(index: &Index, query: &Query) -> Result<Self> {
-        let mut conditions = Self { sql: String::from("1"), values: Vec::new() };
+impl Found {
+    /// The rows of each index, with their `rank` when it is asked for: how well the text matches, the best lowest.
+    fn of(index: &'static Index, query: &Query, ranked: bool) -> Result<Self> {
+        let mut found = Self { sql: String::new(), values: Vec::new() };
+        let mut conditions = String::new();
         for filter in &query.filters {
-            conditions.filter(index, filter)?;
+            found.filter(&mut conditions, index, filter)?;
         }
-        if let Some(matching) = query.text.as_deref().and_then(fts_expression) {
-            let place = conditions.bind(matching);
-            let _ = write!(
-                conditions.sql,
-                r#" AND n IN (SELECT rowid FROM "{0}_text" WHERE "{0}_text" MATCH {place})"#,
-                index.name
-            );
-        }
-        Ok(conditions)
+        let matching = query.text.as_deref().and_then(fts_expression);
+        let matching = matching.map(|matching| found.bind(matching));
+        let parts: Vec<String> = index
+            .members()
+            .into_iter()
+            .map(|index| found_in(index, &conditions, matching.as_deref(), ranked))
+            .collect();
+        found.sql = format!("({})", parts.join(" UNION ALL "));
+        Ok(found)
     }
 
     fn bind(&mut self, value: String) -> String {
@@ -201,15 +232,15 @@ impl Conditions {
         format!("${}", self.values.len())
     }
 
-    fn filter(&mut self, index: &Index, filter: &Filter) -> Result<()> {
+    fn filter(&mut self, sql: &mut String, index: &Index, filter: &Filter) -> Result<()> {
         match filter {
             Filter::Terms(field, values) => {
                 let path = path(index.field(field)?.0);
                 let place =
                     self.bind(serde_json::to_string(values).expect("a list of strings is JSON"));
                 let _ = write!(
-                    self.sql,
-                    " AND EXISTS (SELECT 1 FROM json_each(body, '{path}') WHERE value IN (SELECT value FROM json_each({place})))"
+                    sql,
+                    " AND EXISTS (SELECT 1 FROM json_each(body, '{path}') AS each WHERE {SHOWN} IN (SELECT value FROM json_each({place})))"
                 );
             }
             Filter::Range(field, from, to) => {
@@ -217,21 +248,53 @@ impl Conditions {
                 for (limit, comparison) in [(from, ">="), (to, "<")] {
                     if let Some(limit) = limit {
                         let place = self.bind(limit.clone());
-                        let _ = write!(
-                            self.sql,
-                            " AND json_extract(body, '{path}') {comparison} {place}"
-                        );
+                        let _ =
+                            write!(sql, " AND json_extract(body, '{path}') {comparison} {place}");
                     }
                 }
             }
             Filter::Exists(field) => {
                 let path = path(index.field(field)?.0);
-                let _ =
-                    write!(self.sql, " AND coalesce(json_extract(body, '{path}'), '[]') <> '[]'");
+                let _ = write!(sql, " AND coalesce(json_extract(body, '{path}'), '[]') <> '[]'");
             }
         }
         Ok(())
     }
+
+    /// Its values, bound to a statement about it.
+    async fn fetch(self, pool: &SqlitePool, sql: String) -> sqlx::Result<Vec<SqliteRow>> {
+        let mut statement = sqlx::query(AssertSqlSafe(sql));
+        for value in self.values {
+            statement = statement.bind(value);
+        }
+        statement.fetch_all(pool).await
+    }
+}
+
+/// A value of `json_each`, named `each`, as its document shows it: SQLite has numbers for truth values.
+const SHOWN: &str = "CASE each.type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE CAST(each.value AS TEXT) END";
+
+/// The rows of one index.
+fn found_in(index: &Index, conditions: &str, matching: Option<&str>, ranked: bool) -> String {
+    let name = index.name;
+    let Some(matching) = matching else {
+        return format!(r#"SELECT n, id, body FROM "{name}" WHERE 1{conditions}"#);
+    };
+    let text = format!(r#""{name}_text""#);
+    let weights: Vec<String> = index.text_fields().map(|field| boost(field).to_string()).collect();
+    if weights.is_empty() {
+        let rank = if ranked { ", 0 AS rank" } else { "" };
+        return format!(r#"SELECT n, id, body{rank} FROM "{name}" WHERE 0 AND {matching}"#);
+    }
+    if ranked {
+        let weights = weights.join(", ");
+        return format!(
+            r#"SELECT n, id, body, found.score AS rank FROM (SELECT rowid AS row, bm25({text}, {weights}) AS score FROM {text} WHERE {text} MATCH {matching}) AS found CROSS JOIN "{name}" ON n = found.row WHERE 1{conditions}"#
+        );
+    }
+    format!(
+        r#"SELECT n, id, body FROM "{name}" WHERE n IN (SELECT rowid FROM {text} WHERE {text} MATCH {matching}){conditions}"#
+    )
 }
 
 /// A field's JSON path. Field names come from mappings, so they hold no quotes.
@@ -261,33 +324,12 @@ fn fts_expression(text: &str) -> Option<String> {
 impl Documents for Embedded {
     async fn ensure(&self, index: &'static Index) -> Result<()> {
         let mut ensured = self.ensured.lock().await;
-        if ensured.contains(index.name) {
-            return Ok(());
+        for index in index.members() {
+            if !ensured.contains(index.name) {
+                self.make(index).await?;
+                ensured.insert(index.name);
+            }
         }
-        let name = index.name;
-        let mut sql = format!(
-            r#"CREATE TABLE IF NOT EXISTS "{name}" (n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, body TEXT NOT NULL);"#
-        );
-        let fields: Vec<&str> = index.text_fields().collect();
-        if !fields.is_empty() {
-            let _ = write!(
-                sql,
-                r#"CREATE VIRTUAL TABLE IF NOT EXISTS "{name}_text" USING fts5("{}", content='', contentless_delete=1, tokenize="unicode61 remove_diacritics 2");"#,
-                fields.join(r#"", ""#)
-            );
-        }
-        if let Some(date) = &index.newest_by {
-            let path = path(date);
-            let _ = write!(
-                sql,
-                r#"CREATE INDEX IF NOT EXISTS "{name}_newest" ON "{name}" (json_extract(body, '{path}') DESC, id);"#
-            );
-        }
-        let failed = failed("create the tables of an index");
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
-        ensured.insert(name);
         Ok(())
     }
 
@@ -297,7 +339,7 @@ impl Documents for Embedded {
         owner: &Owner,
         writes: &[Write],
     ) -> Result<Vec<Written>> {
-        distinct(writes)?;
+        writable(index, writes)?;
         self.ensure(index).await?;
         let mut outcomes = Vec::with_capacity(writes.len());
         for batch in writes.chunks(BATCH) {
@@ -310,26 +352,21 @@ impl Documents for Embedded {
 
     async fn get(&self, index: &'static Index, id: &str) -> Result<Option<Body>> {
         self.ensure(index).await?;
-        let sql = format!(r#"SELECT body FROM "{}" WHERE id = $1"#, index.name);
-        let row = sqlx::query(AssertSqlSafe(sql))
-            .bind(id)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(failed("read a document"))?;
-        row.map(|row| read_body(row.get("body"))).transpose().map_err(failed("read a document"))
+        let mut found = Found::of(index, &Query::default(), false)?;
+        let place = found.bind(id.to_owned());
+        let sql = format!("SELECT id, body FROM {} WHERE id = {place}", found.sql);
+        let failed = failed("read a document");
+        let rows = found.fetch(&self.pool, sql).await.map_err(&failed)?;
+        let found = rows.first().map(document).transpose().map_err(&failed)?;
+        Ok(found.map(|document| document.body))
     }
 
     async fn count(&self, index: &'static Index, query: &Query) -> Result<u64> {
         self.ensure(index).await?;
-        let conditions = Conditions::of(index, query)?;
-        let sql =
-            format!(r#"SELECT COUNT(*) AS total FROM "{}" WHERE {}"#, index.name, conditions.sql);
-        let mut statement = sqlx::query(AssertSqlSafe(sql));
-        for value in conditions.values {
-            statement = statement.bind(value);
-        }
-        let row = statement.fetch_one(&self.pool).await.map_err(failed("count documents"))?;
-        Ok(row.get::<i64, _>("total").cast_unsigned())
+        let found = Found::of(index, query, false)?;
+        let sql = format!("SELECT COUNT(*) AS total FROM {}", found.sql);
+        let rows = found.fetch(&self.pool, sql).await.map_err(failed("count documents"))?;
+        Ok(rows.first().map_or(0, |row| row.get::<i64, _>("total").cast_unsigned()))
     }
 
     async fn search(&self, index: &'static Index, query: &Query) -> Result<Page> {
@@ -338,45 +375,65 @@ impl Documents for Embedded {
                 .hint(format!("ask for at most {}", Query::LIMIT_MAX)));
         }
         let total = self.count(index, query).await?;
-        let mut conditions = Conditions::of(index, query)?;
-        let name = index.name;
-        let order = match (
-            &query.sort,
-            &index.newest_by,
-            query.text.as_deref().and_then(fts_expression),
-        ) {
-            (Some(Sort::Field { name, descending }), ..) => {
+        let is_ranked = query.sort == Some(Sort::Relevance)
+            && query.text.as_deref().and_then(fts_expression).is_some();
+        let order = match (&query.sort, &index.newest_by) {
+            (Some(Sort::Field { name, descending }), _) => {
                 let direction = if *descending { "DESC" } else { "ASC" };
                 format!(
                     "json_extract(body, '{}') {direction} NULLS LAST, id",
                     path(index.field(name)?.0)
                 )
             }
-            (Some(Sort::Relevance), _, Some(matching)) => {
-                let place = conditions.bind(matching);
-                let found = format!(
-                    r#"SELECT rank FROM "{name}_text" WHERE "{name}_text" MATCH {place} AND rowid = n"#
-                );
-                format!("({found}), id")
-            }
-            (_, Some(date), _) => format!("json_extract(body, '{}') DESC, id", path(date)),
+            _ if is_ranked => "rank, id".to_owned(),
+            (_, Some(date)) => format!("json_extract(body, '{}') DESC, id", path(date)),
             _ => "id".to_owned(),
         };
+        let found = Found::of(index, query, is_ranked)?;
         let sql = format!(
-            r#"SELECT id, body FROM "{name}" WHERE {} ORDER BY {order} LIMIT {} OFFSET {}"#,
-            conditions.sql, query.limit, query.offset
+            "SELECT id, body FROM {} ORDER BY {order} LIMIT {} OFFSET {}",
+            found.sql, query.limit, query.offset
         );
-        let mut statement = sqlx::query(AssertSqlSafe(sql));
-        for value in conditions.values {
-            statement = statement.bind(value);
-        }
-        let rows = statement.fetch_all(&self.pool).await.map_err(failed("search documents"))?;
-        let documents = rows
-            .iter()
-            .map(document)
-            .collect::<sqlx::Result<_>>()
-            .map_err(failed("search documents"))?;
+        let failed = failed("search documents");
+        let rows = found.fetch(&self.pool, sql).await.map_err(&failed)?;
+        let documents = rows.iter().map(document).collect::<sqlx::Result<_>>().map_err(&failed)?;
         Ok(Page { total, documents })
+    }
+
+    async fn aggregate(
+        &self,
+        index: &'static Index,
+        query: &Query,
+        aggregation: &Aggregation,
+    ) -> Result<Counts> {
+        countable(index, aggregation)?;
+        self.ensure(index).await?;
+        let found = Found::of(index, query, false)?;
+        let sql = match aggregation {
+            Aggregation::Terms { field, size } => terms(index, &found.sql, field, *size)?,
+            Aggregation::Dates { field, per } => dates(index, &found.sql, field, *per)?,
+        };
+        let failed = failed("count documents");
+        let rows = found.fetch(&self.pool, sql).await.map_err(&failed)?;
+        let mut counts = Counts::default();
+        for row in &rows {
+            let count = row.try_get::<i64, _>("count").map_err(&failed)?.cast_unsigned();
+            match row.try_get("shown").map_err(&failed)? {
+                Some(key) => counts.buckets.push(Bucket { key, count }),
+                None => counts.others = count,
+            }
+        }
+        if let Aggregation::Dates { .. } = aggregation {
+            if counts.buckets.len() > Aggregation::DATES_MAX {
+                let count = counts.buckets.len();
+                return Err(Error::store(format!("count documents of `{count}` dates"))
+                    .hint("count them by month or year, or narrow the search"));
+            }
+            let edge = |row: Option<&SqliteRow>, name| row.map(|row| row.try_get(name)).transpose();
+            counts.first = edge(rows.first(), "first").map_err(&failed)?;
+            counts.last = edge(rows.last(), "last").map_err(&failed)?;
+        }
+        Ok(counts)
     }
 
     async fn scan(
@@ -386,26 +443,28 @@ impl Documents for Embedded {
         limit: u32,
     ) -> Result<Vec<Document>> {
         self.ensure(index).await?;
+        let mut found = Found::of(index, &Query::default(), false)?;
+        let place = found.bind(after.unwrap_or_default().to_owned());
         let sql = format!(
-            r#"SELECT id, body FROM "{}" WHERE id > $1 ORDER BY id LIMIT {limit}"#,
-            index.name
+            "SELECT id, body FROM {} WHERE id > {place} ORDER BY id LIMIT {limit}",
+            found.sql
         );
-        let rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(after.unwrap_or_default())
-            .fetch_all(&self.pool)
-            .await
-            .map_err(failed("scan documents"))?;
-        rows.iter().map(document).collect::<sqlx::Result<_>>().map_err(failed("scan documents"))
+        let failed = failed("scan documents");
+        let rows = found.fetch(&self.pool, sql).await.map_err(&failed)?;
+        rows.iter().map(document).collect::<sqlx::Result<_>>().map_err(&failed)
     }
 
     async fn sequence(&self, index: &'static Index) -> Result<u64> {
-        let row: Option<(i64,)> =
-            sqlx::query_as("SELECT writes FROM sequences WHERE index_name = $1")
-                .bind(index.name)
-                .fetch_optional(&self.pool)
-                .await
-                .map_err(failed("read the store's count of writes"))?;
-        Ok(row.map_or(0, |(writes,)| writes.cast_unsigned()))
+        let names: Vec<&str> = index.members().iter().map(|index| index.name).collect();
+        let (writes,): (i64,) = sqlx::query_as(
+            "SELECT coalesce(sum(writes), 0) FROM sequences
+             WHERE index_name IN (SELECT value FROM json_each($1))",
+        )
+        .bind(serde_json::to_string(&names).expect("a list of strings is JSON"))
+        .fetch_one(&self.pool)
+        .await
+        .map_err(failed("read the store's count of writes"))?;
+        Ok(writes.cast_unsigned())
     }
 
     async fn describe(&self) -> Result<String> {
@@ -413,7 +472,47 @@ impl Documents for Embedded {
     }
 }
 
-fn document(row: &sqlx::sqlite::SqliteRow) -> sqlx::Result<Document> {
+/// Counts by value: a row for each that is given, then one without `shown` for all others.
+fn terms(index: &Index, found: &str, field: &str, size: u32) -> Result<String> {
+    let path = path(index.field(field)?.0);
+    let longest = index.exact(field)?.1.unwrap_or(u64::from(u32::MAX));
+    Ok(format!(
+        "WITH counted AS (
+             SELECT value, shown, COUNT(*) AS count FROM (
+                 SELECT DISTINCT found.id, each.value AS value, {SHOWN} AS shown
+                 FROM {found} AS found, json_each(found.body, '{path}') AS each
+                 WHERE each.value IS NOT NULL AND length(each.value) <= {longest}
+             ) GROUP BY value, shown
+         ), placed AS (
+             SELECT shown, count, row_number() OVER (ORDER BY count DESC, value) AS place FROM counted
+         )
+         SELECT CASE WHEN place <= {size} THEN shown END AS shown, SUM(count) AS count
+         FROM placed GROUP BY min(place, {size} + 1) ORDER BY min(place, {size} + 1)"
+    ))
+}
+
+/// Counts by a part of the calendar, with the first and the last instant of each.
+///
+/// What is no date is left out, as a server leaves it out; SQLite would take a bare number for a day of Julius Scaliger's.
+fn dates(index: &Index, found: &str, field: &str, per: Per) -> Result<String> {
+    let path = path(index.field(field)?.0);
+    let form = match per {
+        Per::Day => "%Y-%m-%d",
+        Per::Month => "%Y-%m",
+        Per::Year => "%Y",
+    };
+    let most = Aggregation::DATES_MAX + 1;
+    Ok(format!(
+        "SELECT strftime('{form}', instant) AS shown, COUNT(*) AS count, min(instant) AS first, max(instant) AS last
+         FROM (
+             SELECT strftime('%Y-%m-%dT%H:%M:%SZ', each.value) AS instant
+             FROM {found} AS found, json_each(found.body, '{path}') AS each
+             WHERE each.value GLOB '[0-9][0-9][0-9][0-9]-*'
+         ) WHERE instant IS NOT NULL GROUP BY shown ORDER BY shown LIMIT {most}"
+    ))
+}
+
+fn document(row: &SqliteRow) -> sqlx::Result<Document> {
     Ok(Document { id: row.try_get("id")?, body: read_body(row.try_get("body")?)? })
 }
 

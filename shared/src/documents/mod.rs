@@ -104,6 +104,67 @@ impl Default for Query {
     }
 }
 
+/// How found documents are grouped and counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Aggregation {
+    /// By the values of a field, the most frequent first, of equally frequent ones the smaller first. A list counts its
+    /// document once for each of its distinct values. On a server with several shards such counts are approximate; an
+    /// index of ours has one.
+    Terms {
+        /// The field's name.
+        field: String,
+        /// How many values to give, at most [`Query::LIMIT_MAX`].
+        size: u32,
+    },
+    /// By the days, months or years of a date in UTC, in their order, those without documents left out.
+    Dates {
+        /// The field's name.
+        field: String,
+        /// How long each part is.
+        per: Per,
+    },
+}
+
+impl Aggregation {
+    /// The most days, months or years that are counted at once, which is what servers allow unless set otherwise.
+    pub const DATES_MAX: usize = 65_536;
+}
+
+/// A part of the calendar, in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Per {
+    /// Its keys are `2026-03-01`.
+    Day,
+    /// Its keys are `2026-03`.
+    Month,
+    /// Its keys are `2026`.
+    Year,
+}
+
+/// Found documents, counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// The values or dates with the number of their documents.
+    pub buckets: Vec<Bucket>,
+    /// The numbers of the values that are left out, together.
+    pub others: u64,
+    /// The first instant of a date, where dates were counted and there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first: Option<String>,
+    /// The last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
+}
+
+/// One value or date of [`Counts`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Bucket {
+    /// The value, or the date as [`Per`] writes it.
+    pub key: String,
+    /// How many documents have it.
+    pub count: u64,
+}
+
 /// A page of found documents.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Page {
@@ -113,7 +174,39 @@ pub struct Page {
     pub documents: Vec<Document>,
 }
 
-/// A store of documents. Writes are safe to repeat, and safe beside those of other processes.
+/// What counts for more when a word is found in it, as in the predecessor.
+const BOOSTS: &[(&str, u32)] = &[("title", 3), ("summary", 2), ("name", 2)];
+
+/// How much a word found in this text field counts.
+fn boost(field: &str) -> u32 {
+    BOOSTS.iter().find(|(boosted, _)| *boosted == field).map_or(1, |(_, boost)| *boost)
+}
+
+/// What is wrong with an aggregation, found before a store is asked.
+fn countable(index: &Index, aggregation: &Aggregation) -> Result<()> {
+    let (field, size) = match aggregation {
+        Aggregation::Terms { field, size } => (field, *size),
+        Aggregation::Dates { field, .. } => (field, 1),
+    };
+    let (name, kind) = index.field(field)?;
+    let is_right = match aggregation {
+        Aggregation::Dates { .. } => *kind == FieldType::Date,
+        Aggregation::Terms { .. } => {
+            matches!(kind, FieldType::Text | FieldType::Keyword | FieldType::Plain)
+        }
+    };
+    if !is_right {
+        return Err(Error::config(format!("count documents of `{}` by `{name}`", index.name))
+            .hint("values are counted of exact fields, days, months and years of dates"));
+    }
+    if !(1..=Query::LIMIT_MAX).contains(&size) {
+        return Err(Error::config(format!("count `{size}` values of `{name}`"))
+            .hint(format!("ask for 1 to {}", Query::LIMIT_MAX)));
+    }
+    Ok(())
+}
+
+/// A store of documents. A group of indices is read as one, and not written to. Writes are safe to repeat, and safe beside those of other processes.
 #[async_trait]
 pub trait Documents: Send + Sync {
     /// Makes the index ready for writing, creating it where it is missing.
@@ -154,6 +247,14 @@ pub trait Documents: Send + Sync {
     /// A page of those that match.
     async fn search(&self, index: &'static Index, query: &Query) -> Result<Page>;
 
+    /// Those that match, grouped and counted; the query's order and page do not matter.
+    async fn aggregate(
+        &self,
+        index: &'static Index,
+        query: &Query,
+        aggregation: &Aggregation,
+    ) -> Result<Counts>;
+
     /// Documents in the order of their ids, `limit` at the most, after the given id.
     async fn scan(
         &self,
@@ -182,8 +283,13 @@ pub async fn open(config: &Config) -> Result<Arc<dyn Documents>> {
     })
 }
 
-/// Refuses a batch in which an id stands twice: which of the two should win is the task's to say.
-fn distinct(writes: &[Write]) -> Result<()> {
+/// Refuses to write to several indices as one, and a batch in which an id stands twice: which of the two should win is
+/// the task's to say.
+fn writable(index: &Index, writes: &[Write]) -> Result<()> {
+    if !index.several.is_empty() {
+        return Err(Error::config(format!("write to `{}`, which is several indices", index.name))
+            .hint(format!("write to one of them: {}", index.several.join(", "))));
+    }
     let mut seen = std::collections::HashSet::with_capacity(writes.len());
     match writes.iter().find(|write| !seen.insert(write.id.as_str())) {
         None => Ok(()),

@@ -9,12 +9,6 @@ use super::client::reason;
 use crate::documents::Index;
 use crate::error::{Error, Result};
 
-/// Aliases over several indices, by the names that readers use.
-const FAMILIES: &[(&str, &[&str])] = &[
-    ("minerva-articles", &["rss_articles", "malpedia_library", "caveiratech_news"]),
-    ("minerva-indicators", &["cti_misp_iocs", "otx_indicators", "signature_base_iocs"]),
-];
-
 /// Tries at reading what is there: a lost race is one, and every race is won by somebody.
 const TRIES: u32 = 5;
 
@@ -33,6 +27,14 @@ impl Elastic {
     /// The alias under which an index is known.
     pub(super) fn alias(&self, index: &Index) -> String {
         format!("{}{}", self.prefix, index.name)
+    }
+
+    /// The aliases over several indices, this one among them.
+    fn groups(&self, index: &Index) -> impl Iterator<Item = String> {
+        Index::groups()
+            .iter()
+            .filter(|group| group.several.contains(&index.name))
+            .map(|group| self.alias(group))
     }
 
     /// Creates or widens the index.
@@ -57,11 +59,7 @@ impl Elastic {
 
     /// The aliases over several indices to which this one belongs.
     pub(super) fn shared_aliases(&self, index: &Index) -> Map<String, Value> {
-        FAMILIES
-            .iter()
-            .filter(|(_, members)| members.contains(&index.name))
-            .map(|(family, _)| (format!("{}{family}", self.prefix), json!({})))
-            .collect()
+        self.groups(index).map(|group| (group, json!({}))).collect()
     }
 
     /// Creates a physical index, unless it is there; `copy_of` is noted in its mapping.
@@ -98,6 +96,24 @@ impl Elastic {
         Ok(())
     }
 
+    /// Gives the physical index those aliases over several that it lacks.
+    async fn join_groups(&self, index: &Index, name: &str, aliases: &Value) -> Result<()> {
+        let lacking: Vec<Value> = self
+            .groups(index)
+            .filter(|group| aliases.get(group).is_none())
+            .map(|group| json!({"add": {"index": name, "alias": group}}))
+            .collect();
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let body = json!({"actions": lacking});
+        let answer = self.client.request(Method::Post, "/_aliases", &[], Some(&body)).await?;
+        if answer.is_good() {
+            return Ok(());
+        }
+        Err(refused(&format!("give `{name}` the aliases that readers use"), &answer.json()))
+    }
+
     async fn fit(&self, index: &Index, alias: &str, found: &Value) -> Result<()> {
         let mut physical = found.as_object().into_iter().flatten();
         let (Some((name, stored)), None) = (physical.next(), physical.next()) else {
@@ -110,6 +126,7 @@ impl Elastic {
             return Err(Error::config(format!("write to `{alias}`: it is an index of that name, not an alias of ours"))
                 .hint("`local-runner adopt` takes over an index of the predecessor; or set another `ES_INDEX_PREFIX`"));
         }
+        self.join_groups(index, name, &stored["aliases"]).await?;
         let stored = &stored["mappings"];
         let version = |mapping: &Value| mapping["_meta"]["version"].as_u64().unwrap_or(0);
         match compare("", &index.mapping, stored) {

@@ -14,7 +14,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use super::{Body, Document, Documents, Index, Owner, Page, Query, Write, Written, distinct};
+use super::{
+    Aggregation, Body, Counts, Document, Documents, Index, Owner, Page, Query, Write, Written,
+    countable, writable,
+};
 use crate::config::Stores;
 use crate::error::{Error, Result};
 
@@ -50,6 +53,8 @@ pub struct Elastic {
 #[derive(Deserialize)]
 struct Answered {
     hits: Hits,
+    #[serde(default)]
+    aggregations: Value,
 }
 
 #[derive(Deserialize)]
@@ -96,16 +101,15 @@ impl Elastic {
         }
     }
 
-    async fn ask(&self, alias: &str, body: &Value) -> Result<Hits> {
+    async fn ask(&self, alias: &str, body: &Value) -> Result<Answered> {
         let path = format!("/{alias}/_search");
         let answer = self.client.request(Method::Post, &path, &[], Some(body)).await?;
         if !answer.is_good() {
             return Err(refused(&format!("search `{alias}`"), &answer.json()));
         }
-        let answered: Answered = serde_json::from_slice(&answer.body).map_err(|cause| {
+        serde_json::from_slice(&answer.body).map_err(|cause| {
             Error::store(format!("read what the search of `{alias}` found")).because(cause)
-        })?;
-        Ok(answered.hits)
+        })
     }
 
     /// What `path` answers, null when it is refused: the user may lack the right to see it.
@@ -123,9 +127,11 @@ impl Elastic {
 impl Documents for Elastic {
     async fn ensure(&self, index: &'static Index) -> Result<()> {
         let mut ensured = self.ensured.lock().await;
-        if !ensured.contains(index.name) {
-            self.make(index).await?;
-            ensured.insert(index.name);
+        for index in index.members() {
+            if !ensured.contains(index.name) {
+                self.make(index).await?;
+                ensured.insert(index.name);
+            }
         }
         Ok(())
     }
@@ -136,15 +142,20 @@ impl Documents for Elastic {
         owner: &Owner,
         writes: &[Write],
     ) -> Result<Vec<Written>> {
-        distinct(writes)?;
+        writable(index, writes)?;
         self.ensure(index).await?;
         self.write(index, owner, writes).await
     }
 
     async fn get(&self, index: &'static Index, id: &str) -> Result<Option<Body>> {
         self.ensure(index).await?;
-        let mut found = self.look_up(&self.alias(index), &[id], None).await?;
-        Ok(found.pop().and_then(|found| found.source))
+        for index in index.members() {
+            let mut found = self.look_up(&self.alias(index), &[id], None).await?;
+            if let Some(body) = found.pop().and_then(|found| found.source) {
+                return Ok(Some(body));
+            }
+        }
+        Ok(None)
     }
 
     async fn fields_of(
@@ -189,9 +200,29 @@ impl Documents for Elastic {
             "track_total_hits": true,
         });
         self.refresh(&alias).await?;
-        let found = self.ask(&alias, &body).await?;
+        let found = self.ask(&alias, &body).await?.hits;
         let total = found.total.map_or(0, |total| total.value);
         Ok(Page { total, documents: found.hits.into_iter().map(document).collect() })
+    }
+
+    async fn aggregate(
+        &self,
+        index: &'static Index,
+        query: &Query,
+        aggregation: &Aggregation,
+    ) -> Result<Counts> {
+        countable(index, aggregation)?;
+        self.ensure(index).await?;
+        let alias = self.alias(index);
+        let body = json!({
+            "query": query::conditions(index, query)?,
+            "size": 0,
+            "track_total_hits": false,
+            "aggs": query::aggregations(index, aggregation)?,
+        });
+        self.refresh(&alias).await?;
+        let said = self.ask(&alias, &body).await?.aggregations;
+        query::counts(&said).ok_or_else(|| refused(&format!("count values of `{alias}`"), &said))
     }
 
     async fn scan(
@@ -215,7 +246,8 @@ impl Documents for Elastic {
             if let Some(after) = &after {
                 body["search_after"] = json!([after]);
             }
-            let found = if left == 0 { Vec::new() } else { self.ask(&alias, &body).await?.hits };
+            let found =
+                if left == 0 { Vec::new() } else { self.ask(&alias, &body).await?.hits.hits };
             let is_last = found.len() < left || left == 0;
             documents.extend(found.into_iter().map(document));
             if is_last {
@@ -263,25 +295,24 @@ impl Documents for Elastic {
         if !self.prefix.is_empty() {
             says.push_str(&format!(", indices `{}…`", self.prefix));
         }
-        for index in Index::all() {
-            self.ensure(index).await?;
-            let alias = self.alias(index);
-            let settings = self.glance(&format!("/{alias}/_settings"), &[]).await?;
-            for (name, index) in settings.as_object().into_iter().flatten() {
-                let blocks = &index["settings"]["index"]["blocks"];
-                for block in ["read_only_allow_delete", "read_only", "write"] {
-                    if blocks[block] == "true" {
-                        return Err(read_only(&format!("`{name}` has the block `{block}`")));
-                    }
+        let all: Vec<String> = Index::all().iter().map(|index| self.alias(index)).collect();
+        let all = all.join(",");
+        let there = [("ignore_unavailable", "true")];
+        let settings = self.glance(&format!("/{all}/_settings"), &there).await?;
+        for (name, index) in settings.as_object().into_iter().flatten() {
+            let blocks = &index["settings"]["index"]["blocks"];
+            for block in ["read_only_allow_delete", "read_only", "write"] {
+                if blocks[block] == "true" {
+                    return Err(read_only(&format!("`{name}` has the block `{block}`")));
                 }
             }
-            let mapping = self.glance(&format!("/{alias}/_mapping"), &[]).await?;
-            for (name, mapping) in mapping.as_object().into_iter().flatten() {
-                if mapping["mappings"]["_meta"]["folds_accents"] == false {
-                    says.push_str(&format!(
-                        "; `{name}` finds words only with their accents, as the server has no `asciifolding`"
-                    ));
-                }
+        }
+        let mapping = self.glance(&format!("/{all}/_mapping"), &there).await?;
+        for (name, mapping) in mapping.as_object().into_iter().flatten() {
+            if mapping["mappings"]["_meta"]["folds_accents"] == false {
+                says.push_str(&format!(
+                    "; `{name}` finds words only with their accents, as the server has no `asciifolding`"
+                ));
             }
         }
         for silent in self.client.silent().await {

@@ -3,11 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::documents::words::{Word, Words};
-use crate::documents::{FieldType, Filter, Index, Query, Sort};
-use crate::error::{Error, Result};
-
-/// What counts for more when a word is found in it, as in the predecessor.
-const BOOSTS: &[(&str, u32)] = &[("title", 3), ("summary", 2)];
+use crate::documents::{
+    Aggregation, Bucket, Counts, FieldType, Filter, Index, Per, Query, Sort, boost,
+};
+use crate::error::Result;
 
 /// The conditions of a query.
 pub(super) fn conditions(index: &Index, query: &Query) -> Result<Value> {
@@ -41,9 +40,9 @@ pub(super) fn conditions(index: &Index, query: &Query) -> Result<Value> {
 fn any_of(index: &Index, words: &[Word]) -> Value {
     let fields: Vec<String> = index
         .text_fields()
-        .map(|field| match BOOSTS.iter().find(|(boosted, _)| *boosted == field) {
-            Some((_, boost)) => format!("{field}^{boost}"),
-            None => field.to_owned(),
+        .map(|field| match boost(field) {
+            1 => field.to_owned(),
+            boost => format!("{field}^{boost}"),
         })
         .collect();
     if fields.is_empty() {
@@ -66,30 +65,76 @@ fn any_of(index: &Index, words: &[Word]) -> Value {
 }
 
 /// The order: by what was asked, newest first otherwise, by id where all else is equal.
+///
+/// Of several indices, one may lack the field: its documents come last, as others without it do.
 pub(super) fn order(index: &Index, query: &Query) -> Result<Value> {
     let has_words = query.text.as_deref().and_then(Words::read).is_some();
-    Ok(match (&query.sort, &index.newest_by) {
+    let by = |name: &str, order: &str| -> Result<Value> {
+        let is_date = *index.field(name)?.1 == FieldType::Date;
+        let kind = if is_date { "date" } else { "keyword" };
+        let form = json!({"order": order, "missing": "_last", "unmapped_type": kind});
+        Ok(json!([{exact(index, name)?: form}, {"id": "asc"}]))
+    };
+    match (&query.sort, &index.newest_by) {
         (Some(Sort::Field { name, descending }), _) => {
-            let order = if *descending { "desc" } else { "asc" };
-            json!([{exact(index, name)?: {"order": order, "missing": "_last"}}, {"id": "asc"}])
+            by(name, if *descending { "desc" } else { "asc" })
         }
-        (Some(Sort::Relevance), _) if has_words => json!([{"_score": "desc"}, {"id": "asc"}]),
-        (_, Some(date)) => json!([{date: {"order": "desc", "missing": "_last"}}, {"id": "asc"}]),
-        _ => json!([{"id": "asc"}]),
-    })
+        (Some(Sort::Relevance), _) if has_words => Ok(json!([{"_score": "desc"}, {"id": "asc"}])),
+        (_, Some(date)) => by(date, "desc"),
+        _ => Ok(json!([{"id": "asc"}])),
+    }
 }
 
 /// The field by which exact values are compared: for text its `.keyword` sub-field.
 fn exact(index: &Index, name: &str) -> Result<String> {
-    let (field, kind) = index.field(name)?;
-    if *kind != FieldType::Text {
-        return Ok(field.to_owned());
-    }
-    if index.mapping["properties"][field]["fields"].get("keyword").is_none() {
-        return Err(Error::config(format!("compare or sort by `{field}` of `{}`", index.name))
-            .hint("it holds words to search; choose a field with exact values"));
-    }
-    Ok(format!("{field}.keyword"))
+    Ok(index.exact(name)?.0)
+}
+
+/// What is counted, by the names that [`counts`] reads.
+pub(super) fn aggregations(index: &Index, aggregation: &Aggregation) -> Result<Value> {
+    Ok(match aggregation {
+        Aggregation::Terms { field, size } => json!({"found": {"terms": {
+            "field": exact(index, field)?, "size": size, "order": [{"_count": "desc"}, {"_key": "asc"}],
+        }}}),
+        Aggregation::Dates { field, per } => {
+            let field = exact(index, field)?;
+            let (interval, format) = match per {
+                Per::Day => ("day", "uuuu-MM-dd"),
+                Per::Month => ("month", "uuuu-MM"),
+                Per::Year => ("year", "uuuu"),
+            };
+            let instant = json!({"field": field, "format": "uuuu-MM-dd'T'HH:mm:ss'Z'"});
+            json!({
+                "found": {"date_histogram": {
+                    "field": field, "calendar_interval": interval, "format": format, "time_zone": "UTC",
+                    "min_doc_count": 1,
+                }},
+                "first": {"min": instant},
+                "last": {"max": instant},
+            })
+        }
+    })
+}
+
+/// What the server counted.
+pub(super) fn counts(said: &Value) -> Option<Counts> {
+    let instant = |name: &str| {
+        let found = said.get(name).filter(|found| found["value"].is_number())?;
+        found["value_as_string"].as_str().map(ToOwned::to_owned)
+    };
+    let buckets = said["found"]["buckets"].as_array()?.iter().map(|bucket| {
+        let key = match (&bucket["key_as_string"], &bucket["key"]) {
+            (Value::String(key), _) | (_, Value::String(key)) => key.clone(),
+            (_, key) => key.to_string(),
+        };
+        Some(Bucket { key, count: bucket["doc_count"].as_u64()? })
+    });
+    Some(Counts {
+        buckets: buckets.collect::<Option<_>>()?,
+        others: said["found"]["sum_other_doc_count"].as_u64().unwrap_or(0),
+        first: instant("first"),
+        last: instant("last"),
+    })
 }
 
 #[cfg(test)]
@@ -104,14 +149,5 @@ mod tests {
         let typed = |part: &str| conditions["bool"][part]["simple_query_string"]["query"].clone();
         assert_eq!(typed("must"), r#""a b|(c" some*"#);
         assert_eq!(typed("must_not"), r#""not""#);
-    }
-
-    #[test]
-    fn text_is_compared_by_its_keyword() {
-        let index = Index::named("rss_articles").unwrap();
-        assert_eq!(exact(index, "title").unwrap(), "title.keyword");
-        assert_eq!(exact(index, "feed_name.keyword").unwrap(), "feed_name");
-        assert_eq!(exact(index, "created_at").unwrap(), "collected_at");
-        assert!(exact(index, "content").is_err());
     }
 }
