@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Keeps a threat-intelligence store fresh, on this machine: the timetable, its tasks, what they stored.
 #[derive(Debug, Parser)]
@@ -60,7 +60,7 @@ pub(crate) enum Command {
         #[arg(short = 'n', long, default_value_t = 20)]
         count: u32,
     },
-    /// Search the stored articles
+    /// Search what is stored, or count it by a field's values or by time
     Search(SearchArgs),
     /// Stream every document of an index, one JSON object a line
     Documents {
@@ -127,19 +127,25 @@ pub(crate) struct RunArgs {
 pub(crate) struct SearchArgs {
     /// Words to look for: any of them, `"a phrase"`, `prefix*`, `-not`; nothing for the newest
     pub(crate) text: Vec<String>,
-    /// The index to search
+    /// The index to search, or several as one: `minerva-articles`, `minerva-indicators`
     #[arg(long, default_value = "rss_articles")]
     pub(crate) index: String,
     /// Only this value of a field, as `category=brazil`; may be repeated
     #[arg(short, long = "where", value_name = "FIELD=VALUE")]
     pub(crate) filters: Vec<String>,
-    /// Only what was published at or after this date or instant
+    /// Only what is dated at or after this day or instant
     #[arg(long, value_name = "DATE")]
     pub(crate) since: Option<String>,
     /// Best matches first instead of newest first
     #[arg(long)]
     pub(crate) relevance: bool,
-    /// How many to show
+    /// Count by the values of this field instead, the most frequent first
+    #[arg(long, value_name = "FIELD", conflicts_with_all = ["per", "relevance"])]
+    pub(crate) by: Option<String>,
+    /// Count by time instead, in UTC
+    #[arg(long, conflicts_with = "relevance")]
+    pub(crate) per: Option<Per>,
+    /// How many to show; days, months and years are all shown
     #[arg(short = 'n', long, default_value_t = 10)]
     pub(crate) count: u32,
 }
@@ -169,6 +175,14 @@ pub(crate) struct AdoptArgs {
     /// Leave the old index in place
     #[arg(long)]
     pub(crate) keep: bool,
+}
+
+/// What `--per` takes.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Per {
+    Day,
+    Month,
+    Year,
 }
 
 #[derive(Debug, Subcommand)]

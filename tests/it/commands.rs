@@ -67,6 +67,20 @@ fn what_is_stored_is_found_without_its_accents() {
         (2, "Falha de segurança explorada|A flaw called CVE-2026-1234".to_owned())
     );
     assert_eq!(found(&["nothing-of-the-kind"]), (0, String::new()));
+    let counted = |arguments: &[&str]| {
+        home.run(&[&["search", "--json"], arguments].concat()).ends_with(0).json()["buckets"]
+            .clone()
+    };
+    assert_eq!(counted(&["--by", "category"]), json!([{"key": "news", "count": 2}]));
+    assert_eq!(
+        counted(&["--per", "month", "--index", "minerva-articles"]),
+        json!([{"key": "2026-02", "count": 1}, {"key": "2026-03", "count": 1}])
+    );
+    let shown = home.run(&["search", "--per", "day", "seguranca"]).ends_with(0).out.clone();
+    assert!(shown.contains("1          2026-03-01"), "{shown}");
+    assert!(shown.contains("from 2026-03-01T08:00:00Z to 2026-03-01T08:00:00Z"), "{shown}");
+    home.run(&["search", "--by", "content"]).ends_with(2).says(&["content"]);
+    home.run(&["search", "--by", "category", "--per", "day"]).ends_with(2).says(&["--per"]);
     for hostile in ["\"", "(", "a AND", "*", "title:", "-", "NEAR(a b", "'; DROP TABLE x; --"] {
         // As one word, so that the shell of the command line does not take it for an option.
         home.run(&["search", "--json", "--", hostile]).ends_with(0).json();

@@ -1,14 +1,14 @@
-//! `search`: what was stored, by words, fields and dates.
+//! `search`: what was stored, by words, fields and dates, shown or counted.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde_json::Value;
-use shared::documents::{Body, Filter, Index, Query, Sort};
+use shared::documents::{Aggregation, Body, Bucket, Counts, Filter, Index, Per, Query, Sort};
 use shared::{Error, Result};
 
 use super::{open_documents, settings};
-use crate::cli::{Cli, SearchArgs};
+use crate::cli::{self, Cli, SearchArgs};
 use crate::out::{self, Outcome};
 
 /// `local-runner search`.
@@ -18,11 +18,20 @@ pub(crate) async fn search(cli: &Cli, args: &SearchArgs) -> Outcome {
     let text = args.text.join(" ");
     let query = Query {
         text: Some(text).filter(|text| !text.trim().is_empty()),
-        filters: filters(args)?,
+        filters: filters(index, args)?,
         sort: args.relevance.then_some(Sort::Relevance),
         offset: 0,
         limit: args.count,
     };
+    if let Some(aggregation) = aggregation(index, args)? {
+        let counts = store.aggregate(index, &query, &aggregation).await?;
+        if cli.json {
+            out::json(&counts);
+        } else {
+            show_counts(&counts);
+        }
+        return Ok(out::DONE);
+    }
     let page = store.search(index, &query).await?;
     if cli.json {
         out::json(&page);
@@ -40,25 +49,59 @@ pub(crate) async fn search(cli: &Cli, args: &SearchArgs) -> Outcome {
             .take(6)
             .collect::<Vec<_>>()
             .join(", ");
-        let title = field(body, "title");
-        out::line(&format!(
-            "{}  {}",
-            field(body, "published"),
-            if title.is_empty() { "(no title)" } else { title }
-        ));
+        let date = index.newest_by.as_deref().map_or("", |date| field(body, date));
+        let title = first(body, &["title", "name", "value", "rule_name"]);
+        out::line(&format!("{date}  {}", if title.is_empty() { "(no title)" } else { title }));
         out::line(&format!(
             "    {} · {}{}{tags}",
-            field(body, "feed_name"),
-            field(body, "category"),
+            first(body, &["feed_name", "source_name", "source_family"]),
+            first(body, &["category", "type", "os", "country"]),
             if tags.is_empty() { "" } else { " · " }
         ));
-        out::line(&format!("    {}", field(body, "link")));
+        out::line(&format!("    {}", first(body, &["link", "url", "source_url"])));
     }
     out::line(&format!("{} of {} found", page.documents.len(), page.total));
     Ok(out::DONE)
 }
 
-fn filters(args: &SearchArgs) -> Result<Vec<Filter>> {
+/// What is counted, if counting was asked for.
+fn aggregation(index: &Index, args: &SearchArgs) -> Result<Option<Aggregation>> {
+    if let Some(field) = &args.by {
+        return Ok(Some(Aggregation::Terms { field: field.clone(), size: args.count }));
+    }
+    let Some(per) = args.per else { return Ok(None) };
+    let per = match per {
+        cli::Per::Day => Per::Day,
+        cli::Per::Month => Per::Month,
+        cli::Per::Year => Per::Year,
+    };
+    Ok(Some(Aggregation::Dates { field: date(index)?.to_owned(), per }))
+}
+
+/// The date that says how new a document is.
+fn date(index: &Index) -> Result<&str> {
+    index.newest_by.as_deref().ok_or_else(|| {
+        Error::config(format!("tell what is new in `{}`", index.name))
+            .hint("its documents have no date to go by; leave out `--since` and `--per`")
+    })
+}
+
+fn show_counts(counts: &Counts) {
+    if counts.buckets.is_empty() {
+        out::line("nothing found");
+        return;
+    }
+    let row = |bucket: &Bucket| vec![bucket.count.to_string(), bucket.key.clone()];
+    out::table(&["documents", "value"], counts.buckets.iter().map(row).collect());
+    if counts.others > 0 {
+        out::line(&format!("{} more with other values", counts.others));
+    }
+    if let (Some(first), Some(last)) = (&counts.first, &counts.last) {
+        out::line(&format!("from {first} to {last}"));
+    }
+}
+
+fn filters(index: &Index, args: &SearchArgs) -> Result<Vec<Filter>> {
     let mut filters = Vec::new();
     for filter in &args.filters {
         let (field, value) = filter.split_once('=').ok_or_else(|| {
@@ -68,7 +111,7 @@ fn filters(args: &SearchArgs) -> Result<Vec<Filter>> {
         filters.push(Filter::Terms(field.to_owned(), vec![value.to_owned()]));
     }
     if let Some(since) = &args.since {
-        filters.push(Filter::Range("published".to_owned(), Some(instant(since)?), None));
+        filters.push(Filter::Range(date(index)?.to_owned(), Some(instant(since)?), None));
     }
     Ok(filters)
 }
@@ -92,6 +135,11 @@ fn instant(text: &str) -> Result<String> {
 
 fn field<'a>(body: &'a Body, name: &str) -> &'a str {
     body.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The first of these fields that has text.
+fn first<'a>(body: &'a Body, names: &[&str]) -> &'a str {
+    names.iter().map(|name| field(body, name)).find(|text| !text.is_empty()).unwrap_or_default()
 }
 
 fn list<'a>(body: &'a Body, name: &str) -> Vec<&'a str> {
