@@ -295,20 +295,7 @@ fn an_adopted_article_meets_its_feed(place: &mut Place) {
 
 /// Families: fields of their own, dates as mails write them, an index that is kept under the name it has.
 fn any_index_is_adopted_whole(place: &mut Place) {
-    let mapping = json!({
-        "dynamic": false, "_meta": {"version": 1},
-        "properties": {
-            "id": {"type": "keyword"}, "name": {"type": "text", "fields": {"keyword": {"type": "keyword"}}},
-            "os": {"type": "keyword", "fields": {"keyword": {"type": "keyword"}}}, "aka": {"type": "keyword"},
-            "descricao": {"type": "text"}, "update": {"type": "date"}, "owners": {"type": "object", "enabled": false},
-        },
-    });
-    let index: &'static Index = Box::leak(Box::new(Index {
-        name: "malpedia_families",
-        mapping,
-        fields: BTreeMap::new(),
-        newest_by: None,
-    }));
+    let index = Index::named("malpedia_families").expect("it is there");
     let families: Vec<Value> = (0..30)
         .map(|number| {
             let update = ["Tue, 10 Mar 2026 09:00:00 +0100", "2026-03-10", "soon"][number % 3];
