@@ -104,7 +104,9 @@ impl Moves {
             return Err(Error::config(format!(
                 "rebuild `{alias}`: `{from}` is not an index of ours"
             ))
-            .hint(format!("`local-runner adopt {from}` takes over an index of the predecessor")));
+            .hint(format!(
+                "`local-runner adopt {alias}` takes over what the predecessor has there"
+            )));
         };
         done.from = Some(from.clone());
         done.documents = self.elastic.count_in(from).await?;
