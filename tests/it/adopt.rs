@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use shared::documents::{Documents, Identify, Index, Moves, Query, Written};
@@ -19,7 +20,9 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("an_adopted_article_meets_its_feed_and_stays_enriched", an_adopted_article_meets_its_feed),
     ("any_index_is_adopted_whole_and_under_another_name", any_index_is_adopted_whole),
     ("an_adoption_goes_on_after_an_interruption", an_adoption_goes_on),
+    ("the_command_is_interrupted_and_killed_and_goes_on", the_command_is_interrupted),
     ("an_adoption_into_an_index_in_use_loses_neither", an_adoption_into_an_index_in_use),
+    ("an_alias_over_several_indices_is_adopted_as_one", an_alias_over_several_indices),
     ("what_cannot_be_adopted_is_left_alone", what_cannot_be_adopted),
     ("an_index_is_built_anew_while_tasks_write", an_index_is_built_anew),
     ("a_rebuild_goes_on_after_an_interruption", a_rebuild_goes_on),
@@ -391,6 +394,48 @@ fn an_adoption_goes_on(place: &mut Place) {
     assert_eq!(everything(place, &name).len(), 702);
 }
 
+/// The real process, ended in the middle by a person and by force.
+fn the_command_is_interrupted(place: &mut Place) {
+    const MANY: usize = 6_000;
+    let home = Home::of(&[])
+        .with("ES_URL", address(place).as_str())
+        .with("ES_INDEX_PREFIX", &place.stores.es_index_prefix);
+    let name = place.named("rss_articles");
+    let old = |number: usize| json!({"content_hash": format!("{number:06}"), "title": format!("Number {number}")});
+    for part in (0..MANY).map(old).collect::<Vec<_>>().chunks(2_000) {
+        fill(place, &name, part);
+    }
+    let count =
+        |name: &str| place.ask("GET", &format!("/{name}/_count"), &Value::Null)["count"].clone();
+    for is_killed in [false, true] {
+        let mut running = home.spawn(&["adopt", &name]);
+        let mut lines = running.errors();
+        assert!(lines.any(|line| line.contains("adopting")), "it tells how far it is");
+        if is_killed {
+            running.kill();
+        } else {
+            running.interrupt();
+        }
+        let ended = running.ended_within(Duration::from_secs(60)).expect("it ends");
+        assert_eq!(ended.code(), if is_killed { None } else { Some(1) });
+        assert_eq!(behind(place, &name), std::slice::from_ref(&name), "the old one is in place");
+        assert_eq!(count(&name), MANY);
+        if !is_killed {
+            fill(
+                place,
+                &name,
+                &[json!({"content_hash": "late", "title": "It takes writes again"})],
+            );
+            place.ask("DELETE", &format!("/{name}/_doc/late?refresh=true"), &Value::Null);
+        }
+    }
+    let done = home.run(&["adopt", &name, "--json"]).ends_with(0).json();
+    assert_eq!((&done["documents"], &done["kept_id"]), (&json!(MANY), &json!(MANY)));
+    assert!(done["written"].as_u64().is_some_and(|written| written < MANY as u64), "{done}");
+    assert_eq!(behind(place, &name), [place.named("rss_articles-v1")]);
+    assert_eq!(count(&name), MANY);
+}
+
 fn an_adoption_into_an_index_in_use(place: &mut Place) {
     let name = place.named("rss-articles");
     fill(
@@ -421,6 +466,27 @@ fn an_adoption_into_an_index_in_use(place: &mut Place) {
             elastic(place).upsert(articles(), &OWNER, &[write]).await.expect("it is written");
         assert_eq!(again, [Written::Unchanged]);
     });
+}
+
+/// The predecessor's administrators could make it roll over; its alias may even have the name of ours.
+fn an_alias_over_several_indices(place: &mut Place) {
+    let name = place.named("rss_articles");
+    let rolled = [place.named("rss_articles-000001"), place.named("rss_articles-000002")];
+    for (number, index) in rolled.iter().enumerate() {
+        fill(place, index, &[json!({"content_hash": format!("{number}"), "title": "x"})]);
+        let alias = json!({"actions": [{"add": {"index": index, "alias": name}}]});
+        place.ask("POST", "/_aliases", &alias);
+    }
+    block_on(async {
+        let error = elastic(place).ensure(articles()).await.expect_err("it is not ours");
+        assert_eq!(error.class(), shared::Class::Config);
+        let done = moves(place).adopt(articles(), &name, None, &[], false, &silent).await;
+        let done = done.unwrap_or_else(|error| panic!("{}", error.chain()));
+        assert_eq!((done.from, done.documents), (rolled.to_vec(), 2));
+        elastic(place).ensure(articles()).await.expect("it is ours");
+    });
+    assert_eq!(behind(place, &place.named("*")), [place.named("rss_articles-v1")]);
+    assert_eq!(everything(place, &name).len(), 2);
 }
 
 fn what_cannot_be_adopted(place: &mut Place) {
