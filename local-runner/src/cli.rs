@@ -32,13 +32,13 @@ impl Cli {
     }
 }
 
-const REINDEX_HELP: &str = "Tasks write on while the documents are copied. For the last step, which compares every document, they get an error\n\
-    that their next run makes good. The aliases move in one step; a failure before that changes nothing, and running it\n\
-    again goes on. The old index stays, closed to writers, until it is dropped.";
+const REINDEX_HELP: &str = "Tasks write on while the documents are copied. For the last step, which compares every \
+    document, they get an error that their next run makes good. The aliases move in one step; a failure before that changes \
+    nothing, and running it again goes on. The old index stays, closed to writers, until it is dropped.";
 
-const ADOPT_HELP: &str = "Stop the predecessor first: its index takes no writes while it is copied. It answers its readers until the aliases\n\
-    move, which is one step and removes it; its name becomes an alias of ours. A failure before that changes nothing, and\n\
-    running it again goes on.";
+const ADOPT_HELP: &str = "Stop the predecessor first: its index takes no writes while it is copied. It answers its \
+    readers until the aliases move, which is one step and removes it; its name becomes an alias of ours. A failure before \
+    that changes nothing, and running it again goes on.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
