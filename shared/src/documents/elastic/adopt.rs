@@ -57,6 +57,8 @@ struct Plan<'a> {
     /// The name that was given.
     from: &'a str,
     to: String,
+    /// Nobody knows it yet, so nobody but us writes to it.
+    is_new: bool,
     shared: &'a [&'a str],
     identify: Option<&'a Identify>,
     /// Documents of ours that were met by this run: they have no trace of another origin.
@@ -144,7 +146,8 @@ impl Moves {
             self.close(name).await?;
         }
 
-        let mut plan = Plan { index, from, to: to.clone(), shared, identify, met: HashSet::new() };
+        let mut plan =
+            Plan { index, from, to: to.clone(), is_new, shared, identify, met: HashSet::new() };
         let (mut written, mut passes) = (0, 0);
         let mut done = loop {
             let what = if passes == 0 { "adopting" } else { "comparing" };
@@ -266,12 +269,19 @@ impl Moves {
             let (mut body, mended) = adopt(plan.index, plan.from, &old_id, plan.shared, body);
             body.insert(ID.to_owned(), Value::String(id.clone()));
             pass.count(mended);
-            if known.source.as_ref().and_then(origin) == Some((plan.from, old_id.as_str())) {
-                pass.done.met += u64::from(plan.met.contains(&id));
-                continue;
-            }
-            if known.source.is_some() {
+            let is_known =
+                known.source.as_ref().and_then(origin) == Some((plan.from, old_id.as_str()));
+            // What an earlier try left is brought up to date; what tasks write to keeps their word.
+            let body = match &known.source {
+                Some(stored) if !(is_known && plan.is_new) => meet(stored, &body),
+                _ => body,
+            };
+            if known.source.is_some() && !is_known {
                 plan.met.insert(id.clone());
+            }
+            pass.done.met += u64::from(plan.met.contains(&id));
+            if known.source.as_ref() == Some(&body) {
+                continue;
             }
             actions.push(action(&id, &known, &body));
             sent.push(old_id);
@@ -287,15 +297,15 @@ impl Moves {
     }
 }
 
-/// Creates the document, or adds what it brings to the one that is there, if that is still as it was read.
+/// Creates the document, or replaces the one that is there, if that is still as it was read.
 fn action(id: &str, known: &Found, body: &Body) -> Action {
-    match &known.source {
-        None => Action::put(&json!({"create": {"_id": id}}), body),
-        Some(stored) => Action::put(
-            &json!({"index": {"_id": id, "if_seq_no": known.seq_no, "if_primary_term": known.primary_term}}),
-            &meet(stored, body),
-        ),
-    }
+    let operation = match known.source {
+        None => json!({"create": {"_id": id}}),
+        Some(_) => json!({"index": {
+            "_id": id, "if_seq_no": known.seq_no, "if_primary_term": known.primary_term,
+        }}),
+    };
+    Action::put(&operation, body)
 }
 
 impl Pass {
