@@ -123,6 +123,29 @@ pub(crate) async fn collected_twice(settings: &[(String, String)]) {
     }
 }
 
+/// Every task that fetches, twice, on the store of these settings: where all sources say that nothing changed, the store is
+/// asked nothing. `asked` gives what it was asked since it was last called.
+pub(crate) async fn told_that_nothing_changed(
+    settings: &[(String, String)],
+    asked: impl Fn() -> Vec<String>,
+) {
+    let mut told = 0;
+    for (_, task) in all_tasks().filter(|(_, task)| task.kind == Kind::Fetches) {
+        let subject = Subject::with(task, settings).await;
+        let first = subject.run().await;
+        assert!(first.error.is_none(), "{first:?}");
+        assert!(!asked().is_empty(), "`{}` asked the store nothing at first", task.name);
+        let second = subject.run().await;
+        assert!(second.error.is_none(), "{second:?}");
+        let asked = asked();
+        if second.sources.iter().all(|source| source.outcome == "not_modified") {
+            assert_eq!(asked, [""; 0], "`{}`", task.name);
+            told += 1;
+        }
+    }
+    assert!(told > 0, "no source said that nothing changed");
+}
+
 /// Does something with each task of these kinds.
 fn each(kinds: &[Kind], what: impl AsyncFn(Subject)) {
     let runtime = tokio::runtime::Builder::new_multi_thread()

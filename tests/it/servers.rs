@@ -4,8 +4,8 @@
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use rustls::crypto::ring;
@@ -32,6 +32,8 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("a_bulk_that_is_too_large_is_halved", a_bulk_that_is_too_large),
     ("an_own_authority_is_trusted_when_it_is_named", an_own_authority),
     ("what_is_wrong_is_said_without_passwords", what_is_wrong_is_said),
+    ("a_source_that_did_not_change_costs_no_request", a_source_that_did_not_change),
+    ("a_wrong_guess_that_all_is_new_writes_nothing_twice", a_wrong_guess),
 ];
 
 pub(crate) fn elastic(place: &Place) -> Elastic {
@@ -164,6 +166,70 @@ fn one_dead_address_stops_nothing(place: &mut Place) {
         assert_eq!(written, [Written::New, Written::New, Written::New]);
         let said = store.describe().await.expect("it is well");
         assert!(said.contains("one address does not answer"), "{said}");
+    });
+}
+
+/// Puts a proxy before the server that notes each request's first line.
+fn noted(place: &mut Place) -> impl Fn() -> Vec<String> + use<> {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let notes = Arc::clone(&asked);
+    let lock = |asked: &Mutex<Vec<String>>| {
+        std::mem::take(&mut *asked.lock().unwrap_or_else(PoisonError::into_inner))
+    };
+    proxied(place, move |mut client, mut server| {
+        while let Some((head, request)) = message(&mut client) {
+            let line = head.lines().next().unwrap_or_default().to_owned();
+            notes.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            if server.write_all(&request).is_err() {
+                return;
+            }
+            let Some((_, answer)) = message(&mut server) else { return };
+            if client.write_all(&answer).is_err() {
+                return;
+            }
+        }
+    });
+    move || lock(&asked)
+}
+
+fn a_source_that_did_not_change(place: &mut Place) {
+    let asked = noted(place);
+    let settings = [
+        ("ES_INDEX_PREFIX".to_owned(), place.stores.es_index_prefix.clone()),
+        ("ES_URL".to_owned(), address(place).to_string()),
+    ];
+    block_on(crate::contract::told_that_nothing_changed(&settings, asked));
+}
+
+fn a_wrong_guess(place: &mut Place) {
+    let asked = noted(place);
+    let count =
+        |asked: &[String], what: &str| asked.iter().filter(|line| line.contains(what)).count();
+    block_on(async {
+        let (store, all) = (elastic(place), batch(60));
+        let (known, new) = all.split_at(20);
+        elastic(place).upsert(articles(), &OWNER, known).await.expect("it is written");
+        asked();
+        // All of it is new, so the next is taken for new as well.
+        store.upsert(articles(), &OWNER, &new[..20]).await.expect("it is written");
+        let first = asked();
+        assert_eq!((count(&first, "/_mget"), count(&first, "/_bulk")), (1, 1), "{first:?}");
+        let written = store.upsert(articles(), &OWNER, &new[20..]).await.expect("it is written");
+        let second = asked();
+        assert_eq!((count(&second, "/_mget"), count(&second, "/_bulk")), (0, 1), "{second:?}");
+        assert_eq!(written, vec![Written::New; 20]);
+        // And this is not.
+        let mut mixed = all[10..30].to_vec();
+        mixed[0] = article("00010", "edited", "news", "2026-01-01T00:00:00Z");
+        let written = store.upsert(articles(), &OWNER, &mixed).await.expect("it is written");
+        assert_eq!(written[0], Written::Changed);
+        assert_eq!(written[1..], vec![Written::Unchanged; 19]);
+        assert_eq!(store.sequence(articles()).await.expect("it counts"), 61);
+        asked();
+        let written = store.upsert(articles(), &OWNER, &mixed).await.expect("it is read");
+        let last = asked();
+        assert_eq!((count(&last, "/_mget"), count(&last, "/_bulk")), (1, 0), "{last:?}");
+        assert_eq!(written, vec![Written::Unchanged; 20]);
     });
 }
 
