@@ -4,6 +4,7 @@
 //! problems are reported together. `docs/CONFIG.md` is generated from [`all`].
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use crate::clock::Clock;
@@ -65,6 +66,15 @@ impl Value for String {
 impl Value for u32 {
     fn read(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| format!("`{text}` is not a whole number"))
+    }
+}
+
+impl Value for Option<NonZeroU32> {
+    fn read(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        text.parse().map(Some).map_err(|_| format!("`{text}` is not a whole number above 0"))
     }
 }
 
@@ -173,6 +183,8 @@ settings! {
         database_url: Option<Address> = "", "DATABASE_URL";
         /// Folder of the embedded store. On Lambda it must be set, as the disk there vanishes.
         data_dir: Option<PathBuf> = "", "MINERVA_DATA_DIR";
+        /// The most MiB that each of the two files of the embedded store may hold; as much as the disk has when unset.
+        data_max_mb: Option<NonZeroU32> = "", "MINERVA_DATA_MAX_MB";
         /// Elasticsearch 8 or 9, or OpenSearch 2 or 3, for documents: `https://host:9200`, several separated by commas; the embedded store when unset.
         es_url: Option<Secret<Vec<Url>>> = "", "ES_URL";
         /// User on that server.

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -45,7 +46,16 @@ impl Embedded {
     /// # Errors
     /// `Store`, when the folder cannot be used.
     pub async fn open(folder: &Path) -> Result<Self> {
-        let pool = sqlite::open(folder, Self::FILE, SqliteSynchronous::Full, MIGRATIONS).await?;
+        Self::open_within(folder, None).await
+    }
+
+    /// As [`open`](Self::open), with a file that holds `max_mb` MiB at the most.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_within(folder: &Path, max_mb: Option<NonZeroU32>) -> Result<Self> {
+        let synchronous = SqliteSynchronous::Full;
+        let pool = sqlite::open(folder, Self::FILE, synchronous, max_mb, MIGRATIONS).await?;
         Ok(Self { folder: folder.to_owned(), pool, ensured: Mutex::default() })
     }
 

@@ -279,7 +279,10 @@ pub trait Documents: Send + Sync {
 pub async fn open(config: &Config) -> Result<Arc<dyn Documents>> {
     Ok(match &config.stores.es_url {
         Some(_) => Arc::new(Elastic::open(&config.stores)?),
-        None => Arc::new(Embedded::open(&config.data_dir()?).await?),
+        None => {
+            let (folder, max_mb) = (config.data_dir()?, config.stores.data_max_mb);
+            Arc::new(Embedded::open_within(&folder, max_mb).await?)
+        }
     })
 }
 

@@ -31,7 +31,10 @@ pub use sqlite::Sqlite;
 pub async fn open(config: &Config) -> Result<Arc<dyn State>> {
     Ok(match &config.stores.database_url {
         Some(address) => Arc::new(Postgres::open(address).await?),
-        None => Arc::new(Sqlite::open(&config.data_dir()?).await?),
+        None => {
+            let (folder, max_mb) = (config.data_dir()?, config.stores.data_max_mb);
+            Arc::new(Sqlite::open_within(&folder, max_mb).await?)
+        }
     })
 }
 

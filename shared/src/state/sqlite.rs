@@ -1,6 +1,7 @@
 //! State in one SQLite file. Holds are file locks, which the kernel lets go of when a process dies; a fencing number is
 //! kept beside each, so that writes by a former holder are refused.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -36,7 +37,16 @@ impl Sqlite {
     /// # Errors
     /// `Store`, when the folder cannot be used.
     pub async fn open(folder: &Path) -> Result<Self> {
-        let pool = sqlite::open(folder, Self::FILE, SqliteSynchronous::Normal, MIGRATIONS).await?;
+        Self::open_within(folder, None).await
+    }
+
+    /// As [`open`](Self::open), with a file that holds `max_mb` MiB at the most.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_within(folder: &Path, max_mb: Option<NonZeroU32>) -> Result<Self> {
+        let synchronous = SqliteSynchronous::Normal;
+        let pool = sqlite::open(folder, Self::FILE, synchronous, max_mb, MIGRATIONS).await?;
         Ok(Self { pool, locks: folder.join("locks") })
     }
 
