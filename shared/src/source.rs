@@ -276,6 +276,8 @@ impl<'a> Visit<'a> {
     /// `Store`, when the state cannot be written; `Format`, when the numbers do not balance.
     pub async fn end(mut self: Box<Self>, work: Result<(), Stop>) -> Result<SourceReport> {
         let now = self.ctx.now();
+        // What was not tried again, as the source did not answer, has not been mended.
+        let is_whole = work.is_ok();
         let work = work.and_then(|()| match self.failed.first() {
             None => Ok(()),
             Some((_, reason)) => Err(Stop::from(
@@ -308,7 +310,7 @@ impl<'a> Visit<'a> {
         self.report.took_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.state.last_outcome = Some(self.report.outcome.clone());
         if self.replay.is_none() {
-            self.ctx.state.note_failed(&self.lease, &self.failed).await?;
+            self.ctx.state.note_failed(&self.lease, &self.failed, is_whole).await?;
             self.ctx.state.save_source(&self.lease, &self.state).await?;
         }
         Ok(self.report)

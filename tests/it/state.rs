@@ -332,7 +332,7 @@ async fn a_source_has_one_holder_and_its_state_is_fenced(world: Arc<World>) {
     let later = other.lease("rss/a").await.expect("an answer").expect("it is free again");
     let news = SourceState { etag: Some("\"1\"".to_owned()), ..SourceState::default() };
     assert!(one.save_source(&former, &news).await.is_err());
-    assert!(one.note_failed(&former, &[("1".to_owned(), "late".to_owned())]).await.is_err());
+    assert!(one.note_failed(&former, &[("1".to_owned(), "late".to_owned())], true).await.is_err());
     other.save_source(&later, &news).await.expect("it is stored");
     assert_eq!(one.source("rss/a").await.expect("a state"), news);
     assert_eq!(one.source("rss/b").await.expect("a state"), SourceState::default());
@@ -499,11 +499,14 @@ async fn the_retry_ledger_holds_what_still_fails(world: Arc<World>) {
     let state = world.open().await;
     let lease = state.lease("rss/a").await.expect("an answer").expect("it is free");
     let item = |id: &str| (id.to_owned(), "mapping".to_owned());
-    state.note_failed(&lease, &[item("1"), item("2")]).await.expect("it is noted");
-    state.note_failed(&lease, &[item("2")]).await.expect("it is noted");
+    state.note_failed(&lease, &[item("1"), item("2")], true).await.expect("it is noted");
+    state.note_failed(&lease, &[item("2")], true).await.expect("it is noted");
     let expected = [Retry { id: "2".to_owned(), reason: "mapping".to_owned(), attempts: 2 }];
     assert_eq!(state.retries("rss/a").await.expect("a ledger"), expected);
-    state.note_failed(&lease, &[]).await.expect("it is noted");
+    // A visit that came to nothing says nothing of them.
+    state.note_failed(&lease, &[], false).await.expect("it is noted");
+    assert_eq!(state.retries("rss/a").await.expect("a ledger"), expected);
+    state.note_failed(&lease, &[], true).await.expect("it is noted");
     assert_eq!(state.retries("rss/a").await.expect("a ledger"), []);
 }
 
@@ -519,7 +522,10 @@ async fn what_a_source_sends_can_be_kept(world: Arc<World>) {
     };
     state.save_source(&lease, &news).await.expect("it is stored");
     assert_eq!(state.source("rss/a").await.expect("a state"), news);
-    state.note_failed(&lease, &[(nasty.to_owned(), nasty.to_owned())]).await.expect("it is noted");
+    state
+        .note_failed(&lease, &[(nasty.to_owned(), nasty.to_owned())], true)
+        .await
+        .expect("it is noted");
     assert_eq!(state.retries("rss/a").await.expect("a ledger").len(), 1);
     state.enqueue(&Due { event: json!(nasty), ..due("r") }).await.expect("it is queued");
     let taken = state.take(noon()).await.expect("an answer").expect("it is due");

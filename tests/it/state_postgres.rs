@@ -153,7 +153,7 @@ async fn a_holder_that_is_cut_off_loses_its_holds(world: Arc<World>) {
         assert!(error.to_string().contains("taken it over"), "{}", error.chain());
     };
     refused(former.save_source(&lease, &stale).await);
-    refused(former.note_failed(&lease, &[("1".to_owned(), "late".to_owned())]).await);
+    refused(former.note_failed(&lease, &[("1".to_owned(), "late".to_owned())], true).await);
     refused(former.finish(run, &report(Status::Failed), noon()).await);
     refused(former.settle(taken, QueueState::Dead, None, None).await);
 

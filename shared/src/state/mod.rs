@@ -327,8 +327,14 @@ pub trait State: Queue + Send + Sync {
     /// Sets or, with the default, forgets an override.
     async fn set_override(&self, family: &str, id: &str, word: &Override) -> Result<()>;
 
-    /// Replaces what the retry ledger holds for a source by the items that failed now.
-    async fn note_failed(&self, lease: &Lease, failed: &[(String, String)]) -> Result<()>;
+    /// Notes in the retry ledger of a source the items that failed now. When `is_whole`, all its items were tried, and what
+    /// did not fail again is forgotten.
+    async fn note_failed(
+        &self,
+        lease: &Lease,
+        failed: &[(String, String)],
+        is_whole: bool,
+    ) -> Result<()>;
 
     /// The retry ledger of a source.
     async fn retries(&self, source: &str) -> Result<Vec<Retry>>;

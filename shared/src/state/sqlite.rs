@@ -326,7 +326,12 @@ impl State for Sqlite {
         Ok(())
     }
 
-    async fn note_failed(&self, lease: &Lease, items: &[(String, String)]) -> Result<()> {
+    async fn note_failed(
+        &self,
+        lease: &Lease,
+        items: &[(String, String)],
+        is_whole: bool,
+    ) -> Result<()> {
         let failed = failed("write the retry ledger");
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
         let held = sqlx::query("SELECT fence FROM leases WHERE name = $1 AND fence = $2")
@@ -338,10 +343,11 @@ impl State for Sqlite {
         fenced(&lease.name, held.len() as u64)?;
         let ids: Vec<&str> = items.iter().map(|(id, _)| id.as_str()).collect();
         sqlx::query(
-            "DELETE FROM retries WHERE source = $1 AND id NOT IN (SELECT value FROM json_each($2))",
+            "DELETE FROM retries WHERE $3 AND source = $1 AND id NOT IN (SELECT value FROM json_each($2))",
         )
         .bind(&lease.name)
         .bind(to_json(&ids))
+        .bind(is_whole)
         .execute(&mut *transaction)
         .await
         .map_err(&failed)?;

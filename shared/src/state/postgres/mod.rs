@@ -580,7 +580,12 @@ impl State for Postgres {
         Ok(())
     }
 
-    async fn note_failed(&self, lease: &Lease, items: &[(String, String)]) -> Result<()> {
+    async fn note_failed(
+        &self,
+        lease: &Lease,
+        items: &[(String, String)],
+        is_whole: bool,
+    ) -> Result<()> {
         let failed = failed("write the retry ledger");
         let mut transaction = self.pool.begin().await.map_err(&failed)?;
         let held = sqlx::query(
@@ -593,9 +598,10 @@ impl State for Postgres {
         .map_err(&failed)?;
         fenced(&lease.name, held.len() as u64)?;
         let ids: Vec<String> = items.iter().map(|(id, _)| keepable(id)).collect();
-        sqlx::query("DELETE FROM retries WHERE source = $1 AND NOT id = ANY($2)")
+        sqlx::query("DELETE FROM retries WHERE $3 AND source = $1 AND NOT id = ANY($2)")
             .bind(&lease.name)
             .bind(&ids)
+            .bind(is_whole)
             .execute(&mut *transaction)
             .await
             .map_err(&failed)?;
