@@ -63,9 +63,21 @@ fn from_file(path: &Path) -> Result<BTreeMap<String, String>> {
         return Ok(BTreeMap::new());
     }
     let failed = |cause: dotenvy::Error| {
-        Error::config(format!("read `{}`", path.display()))
-            .because(cause)
-            .hint("each line is NAME=value; quote values with spaces")
+        let error = Error::config(format!("read `{}`", path.display()));
+        // The line is not repeated, as its value may be a password.
+        let error = match cause {
+            dotenvy::Error::LineParse(line, at) => {
+                let name = line.split('=').next().filter(|name| is_name(name)).unwrap_or("a line");
+                error.because(format!("`{name}` cannot be read from its letter {}", at + 1))
+            }
+            cause => error.because(cause),
+        };
+        error.hint("each line is NAME=value; quote values with spaces")
     };
     dotenvy::from_path_iter(path).map_err(failed)?.map(|pair| pair.map_err(failed)).collect()
+}
+
+/// Whether a text is the name of a setting, and no part of a value.
+fn is_name(text: &str) -> bool {
+    config::all().iter().any(|(_, settings)| settings.iter().any(|known| known.name == text))
 }

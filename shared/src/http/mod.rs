@@ -407,8 +407,12 @@ fn client(network: &Network, tls: ClientConfig, resolver: GuardedResolver) -> Re
         .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW);
     if let Some(proxy) = network.proxy.as_ref().map(Secret::expose) {
         if !matches!(proxy.scheme(), "http" | "https") {
-            return Err(Error::config(format!("use the proxy `{}`", shown(proxy)))
-                .hint("only http and https proxies are known"));
+            // Without a scheme of its own, a user is taken for it and the password for a path: no more is shown.
+            let scheme = proxy.scheme();
+            return Err(Error::config(format!(
+                "use the proxy of `HTTPS_PROXY`: it begins with `{scheme}:`"
+            ))
+            .hint("only http and https proxies are known: `http://user:password@host:port`"));
         }
         let (allow, proxy) = (network.allow_nets.clone(), proxy.clone());
         builder = builder.proxy(reqwest::Proxy::custom(move |url| {

@@ -51,6 +51,16 @@ impl Address {
                     given.push((known.to_owned(), value.into_owned()));
                 }
                 ignored if NOT_OURS.contains(&ignored) => {}
+                // Behind a `?` in a password stands the rest of it.
+                unknown
+                    if !unknown
+                        .chars()
+                        .all(|letter| letter.is_ascii_lowercase() || letter == '_') =>
+                {
+                    return Err(
+                        "an option that is none (a `?` in a password is written `%3F`)".to_owned()
+                    );
+                }
                 unknown => {
                     return Err(format!(
                         "unknown option `{unknown}`; known: {}",
@@ -119,6 +129,7 @@ mod tests {
             ("postgres://a:hunter2/x@b/c", "not a URL"),
             ("postgres://a:hunter2@b/c?sslmod=require", "unknown option `sslmod`"),
             ("postgres://a:hunter2@b/c?sslmode=maybe", "maybe"),
+            ("postgres://a:12?hunter2@b/c", "`%3F`"),
         ] {
             let problem = Address::parse(text).unwrap_err();
             assert!(problem.contains(says) && !problem.contains("hunter2"), "{problem}");
