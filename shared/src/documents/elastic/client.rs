@@ -30,8 +30,8 @@ const FIRST_PATIENCE: Duration = Duration::from_secs(3);
 const WAIT_FIRST: Duration = Duration::from_millis(100);
 /// The longest wait.
 const WAIT_MAX: Duration = Duration::from_secs(5);
-/// What a refusal's text may add to a message.
-const REASON_MAX: usize = 400;
+/// What each part of a refusal's text may add to a message: what the server says, and why.
+const REASON_MAX: usize = 200;
 
 /// An answer, read whole.
 pub(super) struct Answer {
@@ -308,23 +308,25 @@ pub(super) fn read_only(said: &str) -> Error {
 pub(super) fn reason(body: &Value) -> String {
     let error = &body["error"];
     let root = &error["root_cause"][0];
+    // A part repeats the value that it refuses, which may be long; the next must be seen all the same.
+    let cut = |text: &str| text.chars().take(REASON_MAX).collect::<String>();
     let text = match error {
-        Value::String(text) => text.clone(),
+        Value::String(text) => cut(text),
         Value::Object(_) => {
             let mut text = format!(
                 "{}: {}",
                 error["type"].as_str().unwrap_or("error"),
-                error["reason"].as_str().or(root["reason"].as_str()).unwrap_or_default()
+                cut(error["reason"].as_str().or(root["reason"].as_str()).unwrap_or_default())
             );
             if let Some(cause) = error["caused_by"]["reason"].as_str() {
                 text.push_str(": ");
-                text.push_str(cause);
+                text.push_str(&cut(cause));
             }
             text
         }
         _ => return String::new(),
     };
-    format!(": {}", text.chars().take(REASON_MAX).collect::<String>())
+    format!(": {text}")
 }
 
 fn chain(error: &elasticsearch::Error) -> String {
