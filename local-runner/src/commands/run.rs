@@ -1,5 +1,6 @@
 //! `run` and `reparse`: one task, now, in a child over the Runtime API, continuations included.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -167,9 +168,15 @@ pub(crate) fn show(report: &Report) {
             report.outcomes().iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();
         out::line(&format!("  {} sources: {}", report.sources.len(), outcomes.join(", ")));
     }
+    let mut hints: BTreeSet<&str> =
+        report.error.iter().filter_map(|problem| problem.hint.as_deref()).collect();
     for source in &report.sources {
         if let Some(problem) = &source.problem {
             out::line(&format!("  ✗ {} ({}): {}", source.source, source.outcome, problem.message));
+            // What many have in common is said once.
+            if let Some(hint) = problem.hint.as_deref().filter(|hint| hints.insert(hint)) {
+                out::line(&format!("    hint: {hint}"));
+            }
         }
         for note in &source.notes {
             out::line(&format!("  · {}: {note}", source.source));
