@@ -39,7 +39,7 @@ pub(crate) const OWNER: Owner = Owner {
     shared: &["tags"],
 };
 
-const ENRICHMENT: Owner = Owner {
+pub(crate) const ENRICHMENT: Owner = Owner {
     name: "enrichment",
     fields: &["enriched_summary", "enriched_at"],
     unhashed: &[],
@@ -71,13 +71,7 @@ impl Place {
 
     /// The store; called again it gives another, as in another process.
     pub(crate) async fn store(&self) -> Arc<dyn Documents> {
-        match self.kind {
-            Some(_) => Arc::new(Elastic::open(&self.stores).expect("its settings are right")),
-            None => {
-                let folder = self.stores.data_dir.as_ref().expect("it is set");
-                Arc::new(Embedded::open(folder).await.expect("a store"))
-            }
-        }
+        open(&self.stores).await
     }
 
     /// Asks the server itself.
@@ -91,6 +85,15 @@ impl Place {
     pub(crate) fn named(&self, name: &str) -> String {
         format!("{}{name}", self.stores.es_index_prefix)
     }
+}
+
+/// The store of these settings.
+pub(crate) async fn open(stores: &Stores) -> Arc<dyn Documents> {
+    if stores.es_url.is_some() {
+        return Arc::new(Elastic::open(stores).expect("its settings are right"));
+    }
+    let folder = stores.data_dir.as_ref().expect("it is set");
+    Arc::new(Embedded::open(folder).await.expect("a store"))
 }
 
 impl Drop for Place {

@@ -268,12 +268,21 @@ impl Home {
             .args(arguments)
             .current_dir(self.folder.path())
             .env_clear()
-            .env("MINERVA_DATA_DIR", self.path("data"))
-            .env("RSS_SOURCES", self.path("sources.toml"))
-            .env("MINERVA_ALLOW_NETS", "127.0.0.0/8")
-            .envs(self.further.iter().map(|(name, value)| (name, value)))
+            .envs(self.settings())
             .stdin(Stdio::null());
         command
+    }
+
+    /// All settings of this home; of one that was set twice, the last counts.
+    pub(crate) fn settings(&self) -> Vec<(String, String)> {
+        let path = |name| self.path(name).to_str().unwrap().to_owned();
+        let mut settings = vec![
+            ("MINERVA_DATA_DIR".to_owned(), path("data")),
+            ("RSS_SOURCES".to_owned(), path("sources.toml")),
+            ("MINERVA_ALLOW_NETS".to_owned(), "127.0.0.0/8".to_owned()),
+        ];
+        settings.extend(self.further.iter().cloned());
+        settings
     }
 
     /// Starts the runner and leaves it running.

@@ -176,19 +176,12 @@ fn noted(place: &mut Place) -> impl Fn() -> Vec<String> + use<> {
     let lock = |asked: &Mutex<Vec<String>>| {
         std::mem::take(&mut *asked.lock().unwrap_or_else(PoisonError::into_inner))
     };
-    proxied(place, move |mut client, mut server| {
-        while let Some((head, request)) = message(&mut client) {
-            let line = head.lines().next().unwrap_or_default().to_owned();
-            notes.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-            if server.write_all(&request).is_err() {
-                return;
-            }
-            let Some((_, answer)) = message(&mut server) else { return };
-            if client.write_all(&answer).is_err() {
-                return;
-            }
-        }
+    let proxy = before(&address(place), move |head| {
+        let line = head.lines().next().unwrap_or_default().to_owned();
+        notes.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        Fault::None
     });
+    place.stores.es_url = Some(Secret::new(vec![proxy]));
     move || lock(&asked)
 }
 
@@ -233,68 +226,82 @@ fn a_wrong_guess(place: &mut Place) {
     });
 }
 
-/// What a proxy does to a bulk request.
+/// What a proxy does to a request.
 #[derive(Clone, Copy)]
-enum Fault {
+pub(crate) enum Fault {
     /// None.
     None,
     /// The server takes it, and its answer never arrives.
     Cut,
     /// The proxy answers in the server's stead.
     Status(&'static str),
+    /// The connection ends, and the server hears nothing of it.
+    Gone,
 }
 
 /// A proxy before the server that spoils the first `count` bulk requests; gives what is left of them.
 fn spoiled(place: &mut Place, fault: Fault, count: u32) -> Arc<AtomicU32> {
     let left = Arc::new(AtomicU32::new(count));
     let spoils = Arc::clone(&left);
-    proxied(place, move |mut client, server| pass(&mut client, server, fault, &spoils));
+    let proxy = before(&address(place), move |head| {
+        if head.contains("/_bulk") && takes(&spoils) { fault } else { Fault::None }
+    });
+    place.stores.es_url = Some(Secret::new(vec![proxy]));
     left
 }
 
-/// Puts a proxy before the server, which does this with each connection.
-fn proxied(place: &mut Place, with: impl Fn(TcpStream, &TcpStream) + Send + Sync + 'static) {
-    let server = address(place);
+/// Counts down, until nothing is left.
+pub(crate) fn takes(left: &AtomicU32) -> bool {
+    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1)).is_ok()
+}
+
+/// The address of a proxy before a server, which asks what to do with each request; it is shown the request's head, in lower
+/// case.
+pub(crate) fn before(server: &Url, fault: impl Fn(&str) -> Fault + Send + Sync + 'static) -> Url {
+    relayed(server, move |mut client, server| pass(&mut client, server, &fault))
+}
+
+/// The address of a proxy before a server, which does this with each connection.
+fn relayed(server: &Url, with: impl Fn(TcpStream, &TcpStream) + Send + Sync + 'static) -> Url {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let mut proxy = server.clone();
     proxy.set_port(Some(listener.local_addr().expect("it is bound").port())).expect("it has ports");
-    place.stores.es_url = Some(Secret::new(vec![proxy]));
     let with = Arc::new(with);
+    let host = server.host_str().unwrap_or_default().to_owned();
+    let port = server.port().unwrap_or(80);
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            let host = server.host_str().unwrap_or_default().to_owned();
-            let (port, with) = (server.port().unwrap_or(80), Arc::clone(&with));
+            let (host, with) = (host.clone(), Arc::clone(&with));
             thread::spawn(move || {
-                let server = TcpStream::connect((host, port)).expect("the server listens");
+                // A server that is down is one more that hangs up.
+                let Ok(server) = TcpStream::connect((host, port)) else { return };
                 with(client, &server);
             });
         }
     });
+    proxy
 }
 
 /// Passes requests one at a time, as the client sends them on one connection.
 fn pass(
     client: &mut (impl io::Read + io::Write),
     mut server: &TcpStream,
-    fault: Fault,
-    left: &AtomicU32,
+    fault: &dyn Fn(&str) -> Fault,
 ) {
-    let takes = |left: &AtomicU32| {
-        left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1)).is_ok()
-    };
     while let Some((head, request)) = message(client) {
-        let is_spoiled = head.contains("/_bulk") && takes(left);
+        let fault = fault(&head);
         match fault {
-            Fault::Status(status) if is_spoiled => {
+            Fault::Gone => return,
+            Fault::Status(status) => {
                 let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
                 let _ = client.write_all(answer.as_bytes());
             }
-            Fault::None | Fault::Cut | Fault::Status(_) => {
+            Fault::None | Fault::Cut => {
                 if server.write_all(&request).is_err() {
                     return;
                 }
                 let Some((_, answer)) = message(&mut server) else { return };
-                if is_spoiled || client.write_all(&answer).is_err() {
+                if matches!(fault, Fault::Cut) || client.write_all(&answer).is_err() {
                     return;
                 }
             }
@@ -397,11 +404,10 @@ fn an_own_authority(place: &mut Place) {
         .with_single_cert(vec![certificate], key)
         .expect("they fit");
     let config = Arc::new(config);
-    proxied(place, move |client, server| {
+    let mut url = relayed(&address(place), move |client, server| {
         let connection = ServerConnection::new(Arc::clone(&config)).expect("a connection");
-        pass(&mut StreamOwned::new(connection, client), server, Fault::None, &AtomicU32::new(0));
+        pass(&mut StreamOwned::new(connection, client), server, &|_| Fault::None);
     });
-    let mut url = address(place);
     url.set_scheme("https").expect("it has another");
     place.stores.es_url = Some(Secret::new(vec![url]));
     block_on(async {

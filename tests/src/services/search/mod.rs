@@ -4,6 +4,7 @@
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Sender};
@@ -83,13 +84,7 @@ enum Parts {
 pub struct Service {
     kind: Kind,
     parts: Mutex<Option<Result<PathBuf, String>>>,
-    running: Mutex<Option<Result<Running, String>>>,
-}
-
-/// A started server.
-struct Running {
-    url: Url,
-    ends: Option<(Sender<()>, JoinHandle<()>)>,
+    running: Mutex<Option<Result<Server, String>>>,
 }
 
 static SERVICES: [Service; 4] = [
@@ -111,10 +106,7 @@ pub fn service(kind: Kind) -> &'static Service {
 /// Ends every server that was started. Servers that were found are left alone.
 pub fn stop_all() {
     for service in &SERVICES {
-        if let Some(Ok(Running { ends: Some((end, ended)), .. })) = lock(&service.running).take() {
-            let _ = end.send(());
-            let _ = ended.join();
-        }
+        drop(lock(&service.running).take());
     }
 }
 
@@ -135,19 +127,34 @@ impl Service {
             let url = given.parse().map_err(|error| format!("{}: {error}", self.kind.setting()))?;
             return Ok(Parts::Given(url));
         }
+        self.own_parts(cache).map(Parts::Own)
+    }
+
+    fn own_parts(&self, cache: &Path) -> Result<PathBuf, String> {
         let mut parts = lock(&self.parts);
-        parts
-            .get_or_insert_with(|| {
-                let cache = open_to_all(cache);
-                match self.kind {
-                    Kind::Elasticsearch8 => elasticsearch::parts(&cache, elasticsearch::EIGHT),
-                    Kind::Elasticsearch9 => elasticsearch::parts(&cache, elasticsearch::NINE),
-                    Kind::OpenSearch2 => opensearch::parts(&cache, opensearch::TWO),
-                    Kind::OpenSearch3 => opensearch::parts(&cache, opensearch::THREE),
-                }
-            })
-            .clone()
-            .map(Parts::Own)
+        let found = parts.get_or_insert_with(|| {
+            let cache = open_to_all(cache);
+            match self.kind {
+                Kind::Elasticsearch8 => elasticsearch::parts(&cache, elasticsearch::EIGHT),
+                Kind::Elasticsearch9 => elasticsearch::parts(&cache, elasticsearch::NINE),
+                Kind::OpenSearch2 => opensearch::parts(&cache, opensearch::TWO),
+                Kind::OpenSearch3 => opensearch::parts(&cache, opensearch::THREE),
+            }
+        });
+        found.clone()
+    }
+
+    /// Why no server of this kind can be started here, whatever is there already.
+    pub fn cannot_start(&self, cache: &Path) -> Option<String> {
+        self.own_parts(cache).err()
+    }
+
+    /// Starts a server of the caller's own, which it may kill.
+    ///
+    /// # Errors
+    /// Why it does not start.
+    pub fn start(&self, cache: &Path) -> Result<Server, String> {
+        Server::start(self.kind, self.own_parts(cache)?)
     }
 
     /// The server's address, with user and password where it has them; started when first asked.
@@ -160,8 +167,8 @@ impl Service {
             Parts::Own(home) => home,
         };
         let mut running = lock(&self.running);
-        let started = running.get_or_insert_with(|| start(self.kind, home));
-        started.as_ref().map(|running| running.url.clone()).map_err(Clone::clone)
+        let started = running.get_or_insert_with(|| Server::start(self.kind, home));
+        started.as_ref().map(Server::url).map_err(Clone::clone)
     }
 }
 
@@ -188,56 +195,113 @@ fn free_ports() -> io::Result<(u16, u16)> {
     Ok((first.local_addr()?.port(), second.local_addr()?.port()))
 }
 
-/// Starts a server from a thread that lives as long as it does: the kernel ends the server when that thread is gone, also
-/// when this process is killed.
-fn start(kind: Kind, home: PathBuf) -> Result<Running, String> {
-    let (http, transport) = free_ports().map_err(|error| format!("find free ports: {error}"))?;
-    let data = home.join(format!("run-{}", uuid::Uuid::new_v4()));
-    let (end, ends) = mpsc::channel();
-    let (tell, told) = mpsc::channel();
-    let folder = data.clone();
-    let ended = thread::spawn(move || {
-        let spawned = prepare(kind, &home, &folder, (http, transport)).and_then(|mut command| {
-            command.spawn().map_err(|error| format!("{command:?}: {error}"))
-        });
-        match spawned {
-            Ok(mut child) => {
-                let stdin = child.stdin.take();
-                let _ = tell.send(Ok(child.id()));
-                let _ = ends.recv();
-                stop(&mut child, stdin);
-            }
-            Err(error) => {
-                let _ = tell.send(Err(error));
-            }
-        }
-        let _ = fs::remove_dir_all(&folder);
-    });
-    told.recv().map_err(|_| "its thread ended".to_owned())??;
-    let mut url: Url = format!("http://127.0.0.1:{http}").parse().expect("an address");
-    if kind == Kind::Elasticsearch9 {
-        let _ = url.set_username(USER).and_then(|()| url.set_password(Some(PASSWORD)));
+/// A server with its port and data, which may be killed and started again.
+pub struct Server {
+    kind: Kind,
+    home: PathBuf,
+    data: PathBuf,
+    ports: (u16, u16),
+    running: Mutex<Option<Running>>,
+}
+
+/// A started process: how to end it, and the thread that waits for it.
+struct Running {
+    end: Sender<End>,
+    thread: JoinHandle<()>,
+}
+
+/// How a process is ended.
+enum End {
+    Asked,
+    Killed,
+}
+
+impl Server {
+    fn start(kind: Kind, home: PathBuf) -> Result<Self, String> {
+        let ports = free_ports().map_err(|error| format!("find free ports: {error}"))?;
+        let data = home.join(format!("run-{}", uuid::Uuid::new_v4()));
+        let server = Self { kind, home, data, ports, running: Mutex::default() };
+        server.run()?;
+        Ok(server)
     }
-    let running = Running { url, ends: Some((end, ended)) };
-    let until = Instant::now() + START_MAX;
-    loop {
-        let said =
-            call(&running.url, "GET", "/_cluster/health?wait_for_status=yellow&timeout=1s", "");
-        if said.as_ref().is_ok_and(|said| said.status == 200) {
-            return Ok(running);
+
+    /// Its address, with user and password where it has them.
+    pub fn url(&self) -> Url {
+        let mut url: Url = format!("http://127.0.0.1:{}", self.ports.0).parse().expect("it is one");
+        if self.kind == Kind::Elasticsearch9 {
+            let _ = url.set_username(USER).and_then(|()| url.set_password(Some(PASSWORD)));
         }
-        if Instant::now() > until {
-            let log = log_of(&data);
-            if let Some((end, ended)) = running.ends {
-                let _ = end.send(());
-                let _ = ended.join();
+        url
+    }
+
+    /// Starts it on its port and what its folder holds, and waits until it answers.
+    ///
+    /// The thread that starts it lives as long as it does: the kernel ends the server when that thread is gone, also when
+    /// this process is killed.
+    ///
+    /// # Errors
+    /// The end of its log.
+    pub fn run(&self) -> Result<(), String> {
+        let (end, ends) = mpsc::channel();
+        let (tell, told) = mpsc::channel();
+        let (kind, home, data, ports) =
+            (self.kind, self.home.clone(), self.data.clone(), self.ports);
+        let thread = thread::spawn(move || {
+            let spawned = prepare(kind, &home, &data, ports).and_then(|mut command| {
+                command.spawn().map_err(|error| format!("{command:?}: {error}"))
+            });
+            match spawned {
+                Ok(mut child) => {
+                    let stdin = child.stdin.take();
+                    let _ = tell.send(Ok(()));
+                    match ends.recv() {
+                        Ok(End::Killed) => kill(&mut child),
+                        Ok(End::Asked) | Err(_) => stop(&mut child, stdin),
+                    }
+                }
+                Err(error) => {
+                    let _ = tell.send(Err(error));
+                }
             }
-            return Err(format!(
-                "{} does not answer within {START_MAX:?}: {said:?}\n{log}",
-                kind.name()
-            ));
+        });
+        told.recv().map_err(|_| "its thread ended".to_owned())??;
+        *lock(&self.running) = Some(Running { end, thread });
+        let until = Instant::now() + START_MAX;
+        loop {
+            let said =
+                call(&self.url(), "GET", "/_cluster/health?wait_for_status=yellow&timeout=1s", "");
+            if said.as_ref().is_ok_and(|said| said.status == 200) {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                let log = log_of(&self.data);
+                self.end(End::Asked);
+                let kind = self.kind.name();
+                return Err(format!(
+                    "{kind} does not answer within {START_MAX:?}: {said:?}\n{log}"
+                ));
+            }
+            thread::park_timeout(Duration::from_millis(200));
         }
-        thread::park_timeout(Duration::from_millis(200));
+    }
+
+    /// Kills it, as a crash does, and waits until it is gone.
+    pub fn kill(&self) {
+        self.end(End::Killed);
+    }
+
+    fn end(&self, how: End) {
+        if let Some(Running { end, thread }) = lock(&self.running).take() {
+            let _ = end.send(how);
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end(End::Asked);
+        let _ = fs::remove_dir_all(&self.data);
     }
 }
 
@@ -251,6 +315,8 @@ fn prepare(kind: Kind, home: &Path, data: &Path, ports: (u16, u16)) -> Result<Co
         Kind::OpenSearch2 => opensearch::command(home, data, ports, opensearch::TWO)?,
         Kind::OpenSearch3 => opensearch::command(home, data, ports, opensearch::THREE)?,
     };
+    // A group of its own: Elasticsearch's launcher starts the server as a further process, and both are killed.
+    command.process_group(0);
     command.stdin(Stdio::piped()).stdout(log).stderr(again).current_dir(data);
     Ok(command)
 }
@@ -274,6 +340,13 @@ fn stop(child: &mut Child, stdin: Option<ChildStdin>) {
         thread::park_timeout(Duration::from_millis(50));
     }
     let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// Kills the process and those that it started.
+fn kill(child: &mut Child) {
+    let id = rustix::process::Pid::from_child(child);
+    let _ = rustix::process::kill_process_group(id, rustix::process::Signal::KILL);
     let _ = child.wait();
 }
 
