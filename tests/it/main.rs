@@ -14,6 +14,7 @@ mod commands;
 mod contract;
 mod cron;
 mod documents;
+mod faults;
 mod feeds;
 mod home;
 mod hostile;
@@ -50,6 +51,9 @@ const MODULES: &[(&str, &[Case])] = &[
 ];
 
 fn main() -> ExitCode {
+    if let Some(code) = faults::writer() {
+        return code;
+    }
     let arguments = Arguments::from_args();
     let mut trials: Vec<Trial> = MODULES
         .iter()
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         .collect();
     trials.extend(state::trials());
     trials.extend(on_each_document_store());
+    trials.extend(faults::trials());
 
     let known = |reason: Option<&'static str>| reason.map(ToOwned::to_owned);
     let mut skip = |prefix: &str, is_optional, unavailable: &dyn Fn() -> Option<String>| {
@@ -76,7 +81,19 @@ fn main() -> ExitCode {
     for kind in Kind::ALL {
         let unavailable = || search::service(kind).unavailable(documents::cache());
         skip(&format!("documents::{}::", kind.name()), kind.is_optional(), &unavailable);
+        // What a trial of whole runs needs stands in its name: this server, and some the others too.
+        let (name, is_optional) = (format!("faults::{}", kind.name()), kind.is_optional());
+        skip(&format!("{name}::"), is_optional, &unavailable);
+        let no_postgres = || known(postgres::url().err());
+        skip(&format!("{name}_postgres::"), is_optional, &|| unavailable().or_else(no_postgres));
+        let cannot_start = || search::service(kind).cannot_start(documents::cache());
+        skip(&format!("{name}_started::"), is_optional, &cannot_start);
+        let no_own_postgres = || known(postgres::server().err());
+        skip(&format!("{name}_postgres_started::"), is_optional, &|| {
+            unavailable().or_else(no_own_postgres)
+        });
     }
+    skip("faults::postgres_started::", false, &|| known(postgres::server().err()));
     let conclusion = libtest_mimic::run(&arguments, trials);
     services::stop();
     conclusion.exit_code()
