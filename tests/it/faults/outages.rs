@@ -34,6 +34,9 @@ const RUN: usize = 4_800;
 /// What the indices of those two begin with.
 const PREFIXES: [&str; 2] = ["alone-", "collected-"];
 
+/// How long it may take until both writers are at work on a busy machine.
+const MEETING: Duration = Duration::from_secs(180);
+
 /// Runs until the server must be back.
 const TRIES: usize = 4;
 
@@ -142,7 +145,7 @@ pub(super) fn killed() {
     thread::scope(|scope| {
         let writers =
             [scope.spawn(|| written_by_itself(&proxy)), scope.spawn(|| collected(&proxy))];
-        struck.recv().unwrap();
+        struck.recv_timeout(MEETING).expect("both writers send bulk requests");
         server.kill();
         server.run().unwrap();
         for writer in writers {
