@@ -33,7 +33,6 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("an_own_authority_is_trusted_when_it_is_named", an_own_authority),
     ("what_is_wrong_is_said_without_passwords", what_is_wrong_is_said),
     ("a_source_that_did_not_change_costs_no_request", a_source_that_did_not_change),
-    ("a_wrong_guess_that_all_is_new_writes_nothing_twice", a_wrong_guess),
 ];
 
 pub(crate) fn elastic(place: &Place) -> Elastic {
@@ -192,38 +191,6 @@ fn a_source_that_did_not_change(place: &mut Place) {
         ("ES_URL".to_owned(), address(place).to_string()),
     ];
     block_on(crate::contract::told_that_nothing_changed(&settings, asked));
-}
-
-fn a_wrong_guess(place: &mut Place) {
-    let asked = noted(place);
-    let count =
-        |asked: &[String], what: &str| asked.iter().filter(|line| line.contains(what)).count();
-    block_on(async {
-        let (store, all) = (elastic(place), batch(60));
-        let (known, new) = all.split_at(20);
-        elastic(place).upsert(articles(), &OWNER, known).await.expect("it is written");
-        asked();
-        // All of it is new, so the next is taken for new as well.
-        store.upsert(articles(), &OWNER, &new[..20]).await.expect("it is written");
-        let first = asked();
-        assert_eq!((count(&first, "/_mget"), count(&first, "/_bulk")), (1, 1), "{first:?}");
-        let written = store.upsert(articles(), &OWNER, &new[20..]).await.expect("it is written");
-        let second = asked();
-        assert_eq!((count(&second, "/_mget"), count(&second, "/_bulk")), (0, 1), "{second:?}");
-        assert_eq!(written, vec![Written::New; 20]);
-        // And this is not.
-        let mut mixed = all[10..30].to_vec();
-        mixed[0] = article("00010", "edited", "news", "2026-01-01T00:00:00Z");
-        let written = store.upsert(articles(), &OWNER, &mixed).await.expect("it is written");
-        assert_eq!(written[0], Written::Changed);
-        assert_eq!(written[1..], vec![Written::Unchanged; 19]);
-        assert_eq!(store.sequence(articles()).await.expect("it counts"), 61);
-        asked();
-        let written = store.upsert(articles(), &OWNER, &mixed).await.expect("it is read");
-        let last = asked();
-        assert_eq!((count(&last, "/_mget"), count(&last, "/_bulk")), (1, 0), "{last:?}");
-        assert_eq!(written, vec![Written::Unchanged; 20]);
-    });
 }
 
 /// What a proxy does to a request.

@@ -3,8 +3,6 @@
 //! A write is a `create`, or an `index` that holds only if the document is as it was read. So nothing is lost to another
 //! writer, and what was sent twice is stored once: whatever is not settled is read again and planned again.
 
-use std::sync::atomic::Ordering;
-
 use elasticsearch::http::Method;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use hyper::body::Bytes;
@@ -100,20 +98,13 @@ impl Elastic {
 impl Batch<'_> {
     async fn write(mut self) -> Result<Vec<Written>> {
         let mut patience = self.elastic.client.patience();
-        // After a batch of nothing but new documents, one more is likely. A `create` is sent without asking then: it is
-        // refused for what is there, and that is looked up in the next round.
-        let mut guesses_new = self.elastic.expects_new.load(Ordering::Relaxed);
         loop {
             let pending: Vec<usize> =
                 (0..self.writes.len()).filter(|place| self.settled[*place].is_none()).collect();
             if pending.is_empty() {
-                let written: Vec<Written> = self.settled.into_iter().flatten().collect();
-                let is_all_new = written.iter().all(|outcome| *outcome == Written::New);
-                self.elastic.expects_new.store(is_all_new, Ordering::Relaxed);
-                return Ok(written);
+                return Ok(self.settled.into_iter().flatten().collect());
             }
-            self.round(&pending, guesses_new).await?;
-            guesses_new = false;
+            self.round(&pending).await?;
             let left = self.settled.iter().filter(|outcome| outcome.is_none()).count();
             if left < pending.len() {
                 patience = self.elastic.client.patience();
@@ -134,17 +125,13 @@ impl Batch<'_> {
         }
     }
 
-    /// Reads, plans and sends what is not settled, once; reads nothing where all is taken for new.
-    async fn round(&mut self, pending: &[usize], guesses_new: bool) -> Result<()> {
+    /// Reads, plans and sends what is not settled, once.
+    async fn round(&mut self, pending: &[usize]) -> Result<()> {
         let hashes = format!("{OWNERS}.hashes.{}", self.owner.name);
         let shared = format!("{hashes},{OWNERS}.shared");
         let fields = if self.owner.shared.is_empty() { &hashes } else { &shared };
         let is_whole = pending.len() <= WHOLE_AT_ONCE;
-        let known = if guesses_new {
-            pending.iter().map(|_| Found::default()).collect()
-        } else {
-            self.look_up(pending, Some(fields.as_str()).filter(|_| !is_whole)).await?
-        };
+        let known = self.look_up(pending, Some(fields.as_str()).filter(|_| !is_whole)).await?;
         let mut bulk = Bulk::default();
         let mut differing = Vec::new();
         for (place, known) in pending.iter().copied().zip(known) {

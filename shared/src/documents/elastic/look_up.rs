@@ -21,7 +21,7 @@ const PASSING: &[&str] = &[
 ];
 
 /// One document, or its absence.
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 pub(super) struct Found {
     #[serde(default)]
     found: bool,

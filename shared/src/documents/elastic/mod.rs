@@ -7,7 +7,6 @@
 //! Writes never do: a refresh for each batch would cost more than the batch.
 
 use std::collections::HashSet;
-use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
 use elasticsearch::http::Method;
@@ -49,8 +48,6 @@ pub struct Elastic {
     client: Client,
     prefix: String,
     ensured: Mutex<HashSet<&'static str>>,
-    /// The last batch held nothing but new documents.
-    expects_new: AtomicBool,
 }
 
 #[derive(Deserialize)]
@@ -93,12 +90,7 @@ impl Elastic {
             return Err(Error::config(format!("name indices with `ES_INDEX_PREFIX` `{prefix}`"))
                 .hint("small letters, digits, `-`, `_` and `.`, the first a letter or a digit"));
         }
-        Ok(Self {
-            client: Client::new(stores)?,
-            prefix,
-            ensured: Mutex::default(),
-            expects_new: AtomicBool::new(false),
-        })
+        Ok(Self { client: Client::new(stores)?, prefix, ensured: Mutex::default() })
     }
 
     /// Makes what was written visible to searches; a user who may not ask for it sees it a second later.
