@@ -8,7 +8,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use shared::config::{Secret, Stores};
 use shared::documents::{
-    Documents, Elastic, Embedded, Filter, Index, Owner, Page, Query, Sort, Write, Written,
+    Document, Documents, Elastic, Embedded, Filter, Fingerprint, Index, Owner, Page, Query, Sort,
+    Write, Written,
 };
 use tests::services::search::{Kind, call, service};
 use url::Url;
@@ -27,6 +28,8 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("a_value_of_the_wrong_type_is_told_apart", a_value_of_the_wrong_type),
     ("two_owners_at_once_lose_nothing", two_owners_at_once),
     ("an_id_stands_once_in_a_batch", an_id_stands_once),
+    ("documents_are_restored_as_they_were_and_equal_ones_not_written", documents_are_restored),
+    ("deleting_counts_what_was_there_and_writes_for_nothing_else", deleting_counts),
     ("a_second_collect_writes_nothing", a_second_collect_writes_nothing),
 ];
 
@@ -413,4 +416,83 @@ fn a_second_collect_writes_nothing(place: &mut Place) {
         settings.push(("ES_URL".to_owned(), urls.expose()[0].to_string()));
     }
     block_on(crate::contract::collected_twice(&settings));
+}
+
+fn documents_are_restored(place: &mut Place) {
+    const COUNT: usize = 60;
+    block_on(async {
+        let (store, index) = (place.store().await, articles());
+        let document = |number: usize| {
+            let id = format!("id-{number:02}");
+            let body = json!({
+                "id": id, "title": format!("Title \u{0} {number}"), "revision": number, "tags": ["b", "a"],
+                "published": "2026-01-01T00:00:00Z", "owners": {"hashes": {"rss": "x"}, "shared": {"tags": {}}},
+                "media": [{"z": 0.1 + 0.2, "a": 5e-324, "m": 1.797_693_134_862_315_7e308, "o": 1.0}],
+                "unmapped": [i64::MIN, u64::MAX, -0.0, 123_456_789.123_456_79, null, "1"],
+            });
+            let body = body.as_object().expect("it is an object").clone();
+            Document { id, body }
+        };
+        let documents: Vec<Document> = (0..COUNT).map(document).collect();
+        let restore = async |documents: &[Document]| {
+            store.restore(index, documents).await.expect("it is written")
+        };
+        assert_eq!(restore(&documents).await, vec![Written::New; COUNT]);
+        assert_eq!(restore(&documents).await, vec![Written::Unchanged; COUNT]);
+        assert_eq!(restore(&documents[..3]).await, vec![Written::Unchanged; 3]);
+        assert_eq!(store.sequence(index).await.expect("it counts"), COUNT as u64);
+        let print = |documents: &[Document]| {
+            let mut print = Fingerprint::default();
+            documents.iter().for_each(|document| print.add(document));
+            print.hex()
+        };
+        let all = store.scan(index, None, 1_000).await.expect("it is scanned");
+        assert_eq!(all, documents);
+        assert_eq!(print(&all), print(&documents));
+
+        let mut edited = documents.clone();
+        edited[7].body.insert("revision".to_owned(), json!(1));
+        edited[7].body.remove("owners");
+        edited[7].body.insert("title".to_owned(), json!("restored"));
+        let written = restore(&edited).await;
+        let changed = |place: usize| if place == 7 { Written::Changed } else { Written::Unchanged };
+        assert_eq!(written, (0..COUNT).map(changed).collect::<Vec<_>>());
+        let body = store.get(index, "id-07").await.expect("it is read").expect("it is there");
+        assert_eq!(body, edited[7].body, "nothing of the former document is left");
+        assert_eq!(found(&*store, &text("restored")).await, ["id-07"]);
+
+        let mut astray = documents[0].clone();
+        astray.id = "other".to_owned();
+        let error = store.restore(index, &[astray]).await.expect_err("it is refused");
+        assert!(error.chain().contains("`other`"), "{}", error.chain());
+        let twice = [documents[0].clone(), documents[0].clone()];
+        assert!(store.restore(index, &twice).await.is_err());
+        assert_eq!(restore(&[]).await, []);
+    });
+}
+
+fn deleting_counts(place: &mut Place) {
+    const COUNT: usize = 40;
+    block_on(async {
+        let (store, index) = (place.store().await, articles());
+        let id = |number: usize| format!("id-{number:02}");
+        let batch: Vec<Write> = (0..COUNT)
+            .map(|number| article(&id(number), "gone soon", "news", "2026-01-01T00:00:00Z"))
+            .collect();
+        put(&*store, &batch).await;
+        let ids: Vec<String> = (COUNT / 2..COUNT + 10).map(id).collect();
+        let delete = async || store.delete(index, &ids).await.expect("it is deleted");
+        assert_eq!(delete().await, COUNT as u64 / 2);
+        let writes = store.sequence(index).await.expect("it counts");
+        assert_eq!(writes, (COUNT + COUNT / 2) as u64);
+        assert_eq!(delete().await, 0);
+        assert_eq!(store.sequence(index).await.expect("it counts"), writes, "it wrote nothing");
+        assert_eq!(store.count(index, &text("soon")).await.expect("it counts"), COUNT as u64 / 2);
+        assert_eq!(store.get(index, &id(COUNT - 1)).await.expect("it is read"), None);
+        // What was deleted can come again.
+        assert_eq!(put(&*store, &batch[COUNT - 1..]).await, [Written::New]);
+        assert_eq!(found(&*store, &Query { limit: 1, ..text("gone") }).await.len(), 1);
+        assert!(store.delete(index, &[id(0), id(0)]).await.is_err());
+        assert_eq!(store.delete(index, &[]).await.expect("nothing is done"), 0);
+    });
 }

@@ -14,11 +14,11 @@ use sqlx::sqlite::{SqlitePool, SqliteRow, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
 use tokio::sync::Mutex;
 
-use super::plan::{Plan, plan};
+use super::plan::{Plan, Wanted};
 use super::words::{Word, Words};
 use super::{
     Aggregation, Body, Bucket, Counts, Document, Documents, Filter, Index, Owner, Page, Per, Query,
-    Sort, Write, Written, boost, countable, writable,
+    Sort, Write, Written, boost, countable, deleted, nothings, parts, wholes, writable,
 };
 use crate::error::{Error, Result};
 use crate::sqlite::{self, failed};
@@ -87,25 +87,39 @@ impl Embedded {
         Ok(())
     }
 
+    async fn write(
+        &self,
+        index: &'static Index,
+        wanted: &[Wanted<'_>],
+        failed: impl Fn(sqlx::Error) -> Error,
+    ) -> Result<Vec<Written>> {
+        writable(index)?;
+        self.ensure(index).await?;
+        let mut outcomes = Vec::with_capacity(wanted.len());
+        for batch in wanted.chunks(BATCH) {
+            outcomes.extend(self.write_batch(index, batch).await.map_err(&failed)?);
+        }
+        Ok(outcomes)
+    }
+
     async fn write_batch(
         &self,
         index: &'static Index,
-        owner: &Owner,
-        writes: &[Write],
+        batch: &[Wanted<'_>],
     ) -> sqlx::Result<Vec<Written>> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let stored = stored(&mut transaction, index, writes).await?;
-        let mut outcomes = Vec::with_capacity(writes.len());
+        let stored = stored(&mut transaction, index, batch).await?;
+        let mut outcomes = Vec::with_capacity(batch.len());
         let mut written = 0_i64;
-        for write in writes {
-            let known = stored.get(&write.id);
-            let outcome = match plan(known.map(|(_, body)| body), owner, write) {
+        for wanted in batch {
+            let known = stored.get(wanted.id());
+            let outcome = match wanted.plan(known.map(|(_, body)| body)) {
                 Plan::Unchanged => Written::Unchanged,
                 Plan::Create(body) => {
                     let sql = format!(r#"INSERT INTO "{}" (id, body) VALUES ($1, $2)"#, index.name);
                     let body_text = text_of(&body);
                     let row = sqlx::query(AssertSqlSafe(sql))
-                        .bind(&write.id)
+                        .bind(wanted.id())
                         .bind(body_text)
                         .execute(&mut *transaction)
                         .await?;
@@ -120,9 +134,15 @@ impl Embedded {
                         .bind(text_of(&body))
                         .execute(&mut *transaction)
                         .await?;
-                    let sql = format!(r#"DELETE FROM "{}_text" WHERE rowid = $1"#, index.name);
-                    sqlx::query(AssertSqlSafe(sql)).bind(number).execute(&mut *transaction).await?;
+                    forget_text(&mut transaction, index, number).await?;
                     index_text(&mut transaction, index, number, &body).await?;
+                    Written::Changed
+                }
+                Plan::Delete => {
+                    let number = known.map_or(0, |(number, _)| *number);
+                    let sql = format!(r#"DELETE FROM "{}" WHERE n = $1"#, index.name);
+                    sqlx::query(AssertSqlSafe(sql)).bind(number).execute(&mut *transaction).await?;
+                    forget_text(&mut transaction, index, number).await?;
                     Written::Changed
                 }
             };
@@ -150,9 +170,9 @@ impl Embedded {
 async fn stored(
     transaction: &mut Transaction<'_, Sqlite>,
     index: &Index,
-    writes: &[Write],
+    batch: &[Wanted<'_>],
 ) -> sqlx::Result<HashMap<String, (i64, Body)>> {
-    let ids: Vec<&str> = writes.iter().map(|write| write.id.as_str()).collect();
+    let ids: Vec<&str> = batch.iter().map(Wanted::id).collect();
     let sql = format!(
         r#"SELECT id, n, body FROM "{}" WHERE id IN (SELECT value FROM json_each($1))"#,
         index.name
@@ -164,6 +184,18 @@ async fn stored(
     rows.into_iter()
         .map(|row| Ok((row.try_get("id")?, (row.try_get("n")?, read_body(row.try_get("body")?)?))))
         .collect()
+}
+
+async fn forget_text(
+    transaction: &mut Transaction<'_, Sqlite>,
+    index: &Index,
+    number: i64,
+) -> sqlx::Result<()> {
+    if index.text_fields().next().is_some() {
+        let sql = format!(r#"DELETE FROM "{}_text" WHERE rowid = $1"#, index.name);
+        sqlx::query(AssertSqlSafe(sql)).bind(number).execute(&mut **transaction).await?;
+    }
+    Ok(())
 }
 
 async fn index_text(
@@ -267,6 +299,10 @@ impl Found {
                 let path = path(index.field(field)?.0);
                 let _ = write!(sql, " AND coalesce(json_extract(body, '{path}'), '[]') <> '[]'");
             }
+            Filter::Missing(field) => {
+                let path = path(index.field(field)?.0);
+                let _ = write!(sql, " AND coalesce(json_extract(body, '{path}'), '[]') = '[]'");
+            }
         }
         Ok(())
     }
@@ -349,15 +385,16 @@ impl Documents for Embedded {
         owner: &Owner,
         writes: &[Write],
     ) -> Result<Vec<Written>> {
-        writable(index, writes)?;
-        self.ensure(index).await?;
-        let mut outcomes = Vec::with_capacity(writes.len());
-        for batch in writes.chunks(BATCH) {
-            outcomes.extend(
-                self.write_batch(index, owner, batch).await.map_err(failed("write documents"))?,
-            );
-        }
-        Ok(outcomes)
+        self.write(index, &parts(owner, writes)?, failed("write documents")).await
+    }
+
+    async fn restore(&self, index: &'static Index, documents: &[Document]) -> Result<Vec<Written>> {
+        self.write(index, &wholes(documents)?, failed("restore documents")).await
+    }
+
+    async fn delete(&self, index: &'static Index, ids: &[String]) -> Result<u64> {
+        let outcomes = self.write(index, &nothings(ids)?, failed("delete documents")).await?;
+        Ok(deleted(&outcomes))
     }
 
     async fn get(&self, index: &'static Index, id: &str) -> Result<Option<Body>> {

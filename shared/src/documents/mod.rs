@@ -3,6 +3,7 @@
 //! One trait, [`Documents`], over the embedded store and real servers. Every write names its [`Owner`]; [`plan`](plan()) decides,
 //! purely, what a write changes, so that all stores agree to the letter.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -24,7 +25,8 @@ pub use elastic::{Adopted, Elastic, Moves, Progress, Reindexed};
 pub use embedded::Embedded;
 pub use index::{FieldType, Index};
 pub(crate) use plan::hex;
-pub use plan::{Owner, Plan, Write, hash, plan};
+pub use plan::{Fingerprint, Owner, Plan, Write, hash, plan};
+use plan::{ID, Wanted};
 
 /// A stored document: its fields by name.
 pub type Body = Map<String, Value>;
@@ -76,6 +78,8 @@ pub enum Filter {
     Range(String, Option<String>, Option<String>),
     /// The field has a value.
     Exists(String),
+    /// The field has none.
+    Missing(String),
 }
 
 /// What is looked for.
@@ -220,6 +224,13 @@ pub trait Documents: Send + Sync {
         writes: &[Write],
     ) -> Result<Vec<Written>>;
 
+    /// Writes documents exactly as they are, in the place of whatever stands under their ids; one outcome for each, in
+    /// order. Ids must be distinct within a batch.
+    async fn restore(&self, index: &'static Index, documents: &[Document]) -> Result<Vec<Written>>;
+
+    /// Deletes the documents of these ids, which must be distinct; gives how many were there.
+    async fn delete(&self, index: &'static Index, ids: &[String]) -> Result<u64>;
+
     /// One document.
     async fn get(&self, index: &'static Index, id: &str) -> Result<Option<Body>>;
 
@@ -286,18 +297,55 @@ pub async fn open(config: &Config) -> Result<Arc<dyn Documents>> {
     })
 }
 
-/// Refuses to write to several indices as one, and a batch in which an id stands twice: which of the two should win is
-/// the task's to say.
-fn writable(index: &Index, writes: &[Write]) -> Result<()> {
-    if !index.several.is_empty() {
-        return Err(Error::config(format!("write to `{}`, which is several indices", index.name))
-            .hint(format!("write to one of them: {}", index.several.join(", "))));
+/// Refuses to write to several indices as one.
+fn writable(index: &Index) -> Result<()> {
+    if index.several.is_empty() {
+        return Ok(());
     }
-    let mut seen = std::collections::HashSet::with_capacity(writes.len());
-    match writes.iter().find(|write| !seen.insert(write.id.as_str())) {
+    Err(Error::config(format!("write to `{}`, which is several indices", index.name))
+        .hint(format!("write to one of them: {}", index.several.join(", "))))
+}
+
+/// Refuses a batch in which an id stands twice: which of the two should win is the task's to say.
+fn distinct(batch: &[Wanted<'_>]) -> Result<()> {
+    let mut seen = HashSet::with_capacity(batch.len());
+    match batch.iter().find(|wanted| !seen.insert(wanted.id())) {
         None => Ok(()),
         Some(twice) => {
-            Err(Error::store(format!("write a batch that holds document `{}` twice", twice.id)))
+            Err(Error::store(format!("write a batch that holds document `{}` twice", twice.id())))
         }
     }
+}
+
+/// What one owner wants of a batch.
+fn parts<'a>(owner: &'a Owner, writes: &'a [Write]) -> Result<Vec<Wanted<'a>>> {
+    let batch: Vec<_> = writes.iter().map(|write| Wanted::Part(owner, write)).collect();
+    distinct(&batch).map(|()| batch)
+}
+
+/// A batch of documents that are to stand as they are.
+fn wholes(documents: &[Document]) -> Result<Vec<Wanted<'_>>> {
+    // A server gives documents in the order of this field.
+    let is_astray =
+        |document: &&Document| document.body.get(ID).and_then(Value::as_str) != Some(&document.id);
+    if let Some(astray) = documents.iter().find(is_astray) {
+        return Err(Error::format(format!(
+            "restore document `{}`: its field `{ID}` is not its id",
+            astray.id
+        ))
+        .hint("something else wrote it: mend that field, or delete the document"));
+    }
+    let batch: Vec<_> = documents.iter().map(Wanted::Whole).collect();
+    distinct(&batch).map(|()| batch)
+}
+
+/// A batch of ids under which nothing is to stand.
+fn nothings(ids: &[String]) -> Result<Vec<Wanted<'_>>> {
+    let batch: Vec<_> = ids.iter().map(|id| Wanted::Nothing(id)).collect();
+    distinct(&batch).map(|()| batch)
+}
+
+/// How many documents a batch of [`Wanted::Nothing`] took away.
+fn deleted(outcomes: &[Written]) -> u64 {
+    outcomes.iter().filter(|outcome| **outcome == Written::Changed).count() as u64
 }

@@ -8,7 +8,7 @@
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::Body;
+use super::{Body, Document};
 
 /// Who writes, and what belongs to it. Field names are top-level.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +48,58 @@ pub enum Plan {
     Update(Body),
     /// It is equal: write nothing.
     Unchanged,
+    /// It is there, and should not be.
+    Delete,
+}
+
+/// What should stand under an id.
+#[derive(Clone, Copy)]
+pub(super) enum Wanted<'a> {
+    /// Whatever stands there, with an owner's part in it.
+    Part(&'a Owner, &'a Write),
+    /// This very document.
+    Whole(&'a Document),
+    /// Nothing.
+    Nothing(&'a str),
+}
+
+impl<'a> Wanted<'a> {
+    pub(super) fn id(&self) -> &'a str {
+        match self {
+            Self::Part(_, write) => &write.id,
+            Self::Whole(document) => &document.id,
+            Self::Nothing(id) => id,
+        }
+    }
+
+    /// What is to be sent for it.
+    pub(super) fn fields(&self) -> Option<&'a Body> {
+        match self {
+            Self::Part(_, write) => Some(&write.fields),
+            Self::Whole(document) => Some(&document.body),
+            Self::Nothing(_) => None,
+        }
+    }
+
+    /// Decides what it does to `stored`.
+    pub(super) fn plan(&self, stored: Option<&Body>) -> Plan {
+        match (self, stored) {
+            (Self::Part(owner, write), _) => plan(stored, owner, write),
+            (Self::Whole(document), None) => Plan::Create(document.body.clone()),
+            (Self::Whole(document), Some(stored)) if *stored == document.body => Plan::Unchanged,
+            (Self::Whole(document), Some(_)) => Plan::Update(document.body.clone()),
+            (Self::Nothing(_), Some(_)) => Plan::Delete,
+            (Self::Nothing(_), None) => Plan::Unchanged,
+        }
+    }
+
+    /// Whether `stored`, of which nothing but `owners` need be known, tells that there is nothing to write.
+    pub(super) fn is_unchanged(&self, stored: &Body) -> bool {
+        match self {
+            Self::Part(owner, write) => is_unchanged(stored, owner, write),
+            Self::Whole(_) | Self::Nothing(_) => false,
+        }
+    }
 }
 
 /// Where the store keeps each owner's hash and contributions within a document.
@@ -66,6 +118,27 @@ pub fn hash(owner: &Owner, fields: &Body) -> String {
         canonical.push('\u{1e}');
     }
     hex(&Sha256::digest(canonical.as_bytes()))
+}
+
+/// A hash over documents, given in the order of their ids: equal documents have equal ones whatever store they are read from.
+#[derive(Clone, Default)]
+pub struct Fingerprint(Sha256);
+
+impl Fingerprint {
+    /// Takes in the next document.
+    pub fn add(&mut self, document: &Document) {
+        let mut canonical = String::with_capacity(2048);
+        canonical.push_str(&document.id);
+        canonical.push('\u{1f}');
+        write_object(&document.body, &mut canonical);
+        canonical.push('\u{1e}');
+        self.0.update(canonical.as_bytes());
+    }
+
+    /// The hash of all that was given, in hexadecimal.
+    pub fn hex(&self) -> String {
+        hex(&self.0.clone().finalize())
+    }
 }
 
 /// Lower-case hexadecimal.
@@ -89,18 +162,7 @@ fn write_canonical(value: &Value, out: &mut String) {
             }
             out.push(']');
         }
-        Value::Object(map) => {
-            let mut entries: Vec<_> = map.iter().collect();
-            entries.sort_unstable_by_key(|(key, _)| *key);
-            out.push('{');
-            for (key, item) in entries {
-                out.push_str(key);
-                out.push('\u{1f}');
-                write_canonical(item, out);
-                out.push(',');
-            }
-            out.push('}');
-        }
+        Value::Object(map) => write_object(map, out),
         // A prefix tells the string `1` from the number 1; the rest of JSON's escaping is not needed to tell values apart.
         Value::String(text) => {
             out.push('"');
@@ -111,8 +173,21 @@ fn write_canonical(value: &Value, out: &mut String) {
     }
 }
 
+fn write_object(map: &Map<String, Value>, out: &mut String) {
+    let mut entries: Vec<_> = map.iter().collect();
+    entries.sort_unstable_by_key(|(key, _)| *key);
+    out.push('{');
+    for (key, item) in entries {
+        out.push_str(key);
+        out.push('\u{1f}');
+        write_canonical(item, out);
+        out.push(',');
+    }
+    out.push('}');
+}
+
 /// Whether `write` would change nothing; of `stored` it needs what stands under `owners` and nothing else.
-pub(super) fn is_unchanged(stored: &Body, owner: &Owner, write: &Write) -> bool {
+fn is_unchanged(stored: &Body, owner: &Owner, write: &Write) -> bool {
     let contributor = write.contributor.as_deref().unwrap_or(owner.name);
     is_equal(stored, owner, contributor, write, &hash(owner, &write.fields))
 }
@@ -255,7 +330,7 @@ mod tests {
     fn body(plan: Plan) -> Body {
         match plan {
             Plan::Create(body) | Plan::Update(body) => body,
-            Plan::Unchanged => panic!("nothing to write"),
+            Plan::Unchanged | Plan::Delete => panic!("nothing to write"),
         }
     }
 
@@ -315,6 +390,41 @@ mod tests {
         let one = body(plan(Some(&body(plan(None, &SYNC, &sync))), &ENRICH, &enrich));
         let other = body(plan(Some(&body(plan(None, &ENRICH, &enrich))), &SYNC, &sync));
         assert_eq!(one, other);
+    }
+
+    #[test]
+    fn what_is_whole_replaces_what_differs_and_nothing_deletes() {
+        let Value::Object(fields) = json!({"id": "1", "score": 0.1}) else { panic!("an object") };
+        let document = Document { id: "1".to_owned(), body: fields.clone() };
+        let whole = Wanted::Whole(&document);
+        assert_eq!(whole.plan(None), Plan::Create(fields.clone()));
+        assert_eq!(whole.plan(Some(&fields)), Plan::Unchanged);
+        assert_eq!(whole.plan(Some(&Body::new())), Plan::Update(fields.clone()));
+        let nothing = Wanted::Nothing("1");
+        assert_eq!(nothing.plan(Some(&fields)), Plan::Delete);
+        assert_eq!(nothing.plan(None), Plan::Unchanged);
+    }
+
+    #[test]
+    fn a_fingerprint_tells_a_value_a_name_and_a_boundary_from_another() {
+        let print = |documents: &[Value]| {
+            let mut print = Fingerprint::default();
+            for body in documents {
+                let body = body.as_object().unwrap().clone();
+                print.add(&Document { id: "1".to_owned(), body });
+            }
+            print.hex()
+        };
+        let one = print(&[json!({"a": 1, "b": [2.5]})]);
+        assert_eq!(one, print(&[serde_json::from_str(r#"{"b":[2.5],"a":1}"#).unwrap()]));
+        for other in [
+            &[json!({"a": "1", "b": [2.5]})][..],
+            &[json!({"a": 1, "b": 2.5})],
+            &[json!({"a": 1}), json!({"b": [2.5]})],
+            &[],
+        ] {
+            assert_ne!(one, print(other), "{other:?}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Change-only writes: read what is stored, let [`plan`](crate::documents::plan()) decide, write the rest in bulk.
 //!
 //! A write is a `create`, or an `index` that holds only if the document is as it was read. So nothing is lost to another
-//! writer, and what was sent twice is stored once: whatever is not settled is read again and planned again.
+//! writer, and what was sent twice is stored once: whatever is not settled is read again and planned again. Deleting goes
+//! the same way, so that what is not there costs no write.
 
 use elasticsearch::http::Method;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
@@ -12,8 +13,8 @@ use super::Elastic;
 use super::client::{Trouble, is_block, read_only, reason};
 use super::ensure::refused;
 use super::look_up::Found;
-use crate::documents::plan::{OWNERS, is_unchanged, plan};
-use crate::documents::{Body, Index, Owner, Plan, Write, Written};
+use crate::documents::plan::{ID, OWNERS, Plan, Wanted};
+use crate::documents::{Body, Documents as _, Index, Written, writable};
 use crate::error::{Error, Result};
 
 /// Documents looked up, and written, at once.
@@ -40,13 +41,13 @@ struct Bulk {
 }
 
 impl Bulk {
-    fn add(&mut self, place: usize, action: &Value, body: &Body, outcome: Written) {
-        let written = serde_json::to_writer(&mut self.lines, action).and_then(|()| {
-            self.lines.push(b'\n');
-            serde_json::to_writer(&mut self.lines, body)
-        });
-        written.expect("JSON is written to memory");
+    fn add(&mut self, place: usize, action: &Value, body: Option<&Body>, outcome: Written) {
+        serde_json::to_writer(&mut self.lines, action).expect("JSON is written to memory");
         self.lines.push(b'\n');
+        if let Some(body) = body {
+            serde_json::to_writer(&mut self.lines, body).expect("JSON is written to memory");
+            self.lines.push(b'\n');
+        }
         self.actions.push((self.lines.len(), place, outcome));
     }
 
@@ -55,12 +56,11 @@ impl Bulk {
     }
 }
 
-/// A batch: what is known of each of its writes.
+/// A batch, all of one kind: what is known of each of its writes.
 struct Batch<'a> {
     elastic: &'a Elastic,
     alias: String,
-    owner: &'a Owner,
-    writes: &'a [Write],
+    writes: &'a [Wanted<'a>],
     settled: Vec<Option<Written>>,
     /// What a write would have been whose answer was lost.
     perhaps: Vec<Option<Written>>,
@@ -73,15 +73,15 @@ impl Elastic {
     pub(super) async fn write(
         &self,
         index: &'static Index,
-        owner: &Owner,
-        writes: &[Write],
+        writes: &[Wanted<'_>],
     ) -> Result<Vec<Written>> {
+        writable(index)?;
+        self.ensure(index).await?;
         let batches: Vec<_> = parts(writes, BATCH_COUNT, BATCH_BYTES)
             .map(|writes| {
                 let batch = Batch {
                     elastic: self,
                     alias: self.alias(index),
-                    owner,
                     writes,
                     settled: vec![None; writes.len()],
                     perhaps: vec![None; writes.len()],
@@ -127,9 +127,7 @@ impl Batch<'_> {
 
     /// Reads, plans and sends what is not settled, once.
     async fn round(&mut self, pending: &[usize]) -> Result<()> {
-        let hashes = format!("{OWNERS}.hashes.{}", self.owner.name);
-        let shared = format!("{hashes},{OWNERS}.shared");
-        let fields = if self.owner.shared.is_empty() { &hashes } else { &shared };
+        let fields = telling(&self.writes[pending[0]]);
         let is_whole = pending.len() <= WHOLE_AT_ONCE;
         let known = self.look_up(pending, Some(fields.as_str()).filter(|_| !is_whole)).await?;
         let mut bulk = Bulk::default();
@@ -137,11 +135,11 @@ impl Batch<'_> {
         for (place, known) in pending.iter().copied().zip(known) {
             let write = &self.writes[place];
             match &known.source {
-                Some(stored) if is_unchanged(stored, self.owner, write) => {
+                Some(stored) if write.is_unchanged(stored) => {
                     let outcome = self.perhaps[place].take().unwrap_or(Written::Unchanged);
                     self.settled[place] = Some(outcome);
                 }
-                Some(_) if !is_whole => differing.push(place),
+                Some(_) if !is_whole && write.fields().is_some() => differing.push(place),
                 _ => {
                     self.plan_one(&mut bulk, place, &known);
                     self.send_if_full(&mut bulk).await?;
@@ -163,15 +161,19 @@ impl Batch<'_> {
 
     fn plan_one(&mut self, bulk: &mut Bulk, place: usize, known: &Found) {
         let write = &self.writes[place];
-        match plan(known.source.as_ref(), self.owner, write) {
+        let id = write.id();
+        match write.plan(known.source.as_ref()) {
             Plan::Create(body) => {
-                bulk.add(place, &json!({"create": {"_id": write.id}}), &body, Written::New);
+                bulk.add(place, &json!({"create": {"_id": id}}), Some(&body), Written::New);
             }
             Plan::Update(body) => {
                 let action = json!({"index": {
-                    "_id": write.id, "if_seq_no": known.seq_no, "if_primary_term": known.primary_term,
+                    "_id": id, "if_seq_no": known.seq_no, "if_primary_term": known.primary_term,
                 }});
-                bulk.add(place, &action, &body, Written::Changed);
+                bulk.add(place, &action, Some(&body), Written::Changed);
+            }
+            Plan::Delete => {
+                bulk.add(place, &json!({"delete": {"_id": id}}), None, Written::Changed);
             }
             Plan::Unchanged => {
                 let outcome = self.perhaps[place].take().unwrap_or(Written::Unchanged);
@@ -182,7 +184,7 @@ impl Batch<'_> {
 
     /// What is stored of these writes: the given fields, or everything.
     async fn look_up(&self, places: &[usize], fields: Option<&str>) -> Result<Vec<Found>> {
-        let ids: Vec<&str> = places.iter().map(|place| self.writes[*place].id.as_str()).collect();
+        let ids: Vec<&str> = places.iter().map(|place| self.writes[*place].id()).collect();
         self.elastic.look_up(&self.alias, &ids, fields).await
     }
 
@@ -268,6 +270,11 @@ impl Batch<'_> {
                         .hint("the server has too much to do; the next tick tries again");
                     self.trouble.get_or_insert(Trouble::Overloaded(error, None));
                 }
+                // Another has deleted it.
+                404 if item["error"].is_null() => {
+                    let outcome = self.perhaps[*place].take().unwrap_or(Written::Unchanged);
+                    self.settled[*place] = Some(outcome);
+                }
                 404 => return Err(refused(&format!("write to `{}`", self.alias), item)),
                 _ => self.settled[*place] = Some(Written::Failed(why())),
             }
@@ -276,8 +283,19 @@ impl Batch<'_> {
     }
 }
 
+/// The fields of a stored document that tell whether it is unchanged, or at least that it is there.
+fn telling(write: &Wanted<'_>) -> String {
+    let Wanted::Part(owner, _) = write else { return ID.to_owned() };
+    let hashes = format!("{OWNERS}.hashes.{}", owner.name);
+    if owner.shared.is_empty() { hashes } else { format!("{hashes},{OWNERS}.shared") }
+}
+
 /// Cuts a batch by count and bytes.
-fn parts(writes: &[Write], count: usize, bytes: usize) -> impl Iterator<Item = &[Write]> {
+fn parts<'a>(
+    writes: &'a [Wanted<'a>],
+    count: usize,
+    bytes: usize,
+) -> impl Iterator<Item = &'a [Wanted<'a>]> {
     cut(writes, weight, count, bytes)
 }
 
@@ -302,7 +320,7 @@ pub(super) fn cut<T>(
 }
 
 /// About how many bytes a write has as JSON.
-fn weight(write: &Write) -> usize {
+fn weight(write: &Wanted<'_>) -> usize {
     fn of(value: &Value) -> usize {
         match value {
             Value::Null | Value::Bool(_) => 5,
@@ -312,8 +330,8 @@ fn weight(write: &Write) -> usize {
             Value::Object(map) => map.iter().map(|(name, value)| name.len() + 4 + of(value)).sum(),
         }
     }
-    100 + write.id.len()
-        + write.fields.iter().map(|(name, value)| name.len() + 4 + of(value)).sum::<usize>()
+    let fields = write.fields().into_iter().flatten();
+    100 + write.id().len() + fields.map(|(name, value)| name.len() + 4 + of(value)).sum::<usize>()
 }
 
 #[cfg(test)]

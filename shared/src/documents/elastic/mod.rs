@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 
 use super::{
     Aggregation, Body, Counts, Document, Documents, Index, Owner, Page, Query, Write, Written,
-    countable, writable,
+    countable, deleted, nothings, parts, wholes,
 };
 use crate::config::Stores;
 use crate::error::{Error, Result};
@@ -142,9 +142,22 @@ impl Documents for Elastic {
         owner: &Owner,
         writes: &[Write],
     ) -> Result<Vec<Written>> {
-        writable(index, writes)?;
-        self.ensure(index).await?;
-        self.write(index, owner, writes).await
+        self.write(index, &parts(owner, writes)?).await
+    }
+
+    async fn restore(&self, index: &'static Index, documents: &[Document]) -> Result<Vec<Written>> {
+        self.write(index, &wholes(documents)?).await
+    }
+
+    async fn delete(&self, index: &'static Index, ids: &[String]) -> Result<u64> {
+        let outcomes = self.write(index, &nothings(ids)?).await?;
+        match outcomes.iter().zip(ids).find_map(|(outcome, id)| match outcome {
+            Written::Failed(why) => Some((id, why)),
+            _ => None,
+        }) {
+            None => Ok(deleted(&outcomes)),
+            Some((id, why)) => Err(Error::store(format!("delete document `{id}`: {why}"))),
+        }
     }
 
     async fn get(&self, index: &'static Index, id: &str) -> Result<Option<Body>> {

@@ -24,6 +24,9 @@ pub(super) fn conditions(index: &Index, query: &Query) -> Result<Value> {
                 json!({"range": {exact(index, field)?: range}})
             }
             Filter::Exists(field) => json!({"exists": {"field": index.field(field)?.0}}),
+            Filter::Missing(field) => {
+                json!({"bool": {"must_not": {"exists": {"field": index.field(field)?.0}}}})
+            }
         });
     }
     let mut conditions = json!({"bool": {"filter": filters}});
