@@ -67,6 +67,12 @@ pub(crate) enum Command {
         /// The index, as `rss_articles`
         index: String,
     },
+    /// Delete documents that are older than `MINERVA_KEEP_DAYS` lets their index keep
+    Prune {
+        /// Count them and delete nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Look at the sources, try one, switch one on or off, add one
     #[command(subcommand)]
     Sources(SourcesCommand),

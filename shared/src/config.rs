@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::http::AllowNets;
+use crate::retention::KeepDays;
 use crate::state::Address;
 use url::Url;
 
@@ -79,6 +80,12 @@ impl Value for Option<NonZeroU32> {
 }
 
 impl Value for Clock {
+    fn read(text: &str) -> Result<Self, String> {
+        Self::parse(text)
+    }
+}
+
+impl Value for KeepDays {
     fn read(text: &str) -> Result<Self, String> {
         Self::parse(text)
     }
@@ -197,6 +204,8 @@ settings! {
         es_ca_cert: Option<PathBuf> = "", "ES_CA_CERT";
         /// What every index name on that server begins with.
         es_index_prefix: String = "", "ES_INDEX_PREFIX";
+        /// Days that documents are kept, by their own date: a number for all indices, `rss_articles=365` for one, several with commas between; `0`, and nothing said, for ever.
+        keep_days: KeepDays = "", "MINERVA_KEEP_DAYS";
         /// Folder in which each response is kept as it was fetched, compressed; off when unset.
         archive: Option<PathBuf> = "", "MINERVA_ARCHIVE";
         /// Days that an archived response is kept.

@@ -19,6 +19,7 @@ use crate::error::{Class, Error, Result};
 use crate::events::{Continuation, Events, Invocation};
 use crate::http::Http;
 use crate::report::{Report, Status};
+use crate::retention;
 use crate::state::{self, Claim, Hold, Identity, State};
 use crate::task::{Ctx, Registered, Run};
 use crate::telemetry;
@@ -275,6 +276,7 @@ async fn conclude(home: &Home, ctx: &Ctx, hold: Hold, report: Report) -> Result<
         _ => report,
     };
     let Some(checkpoint) = ctx.take_left().await.filter(|_| whole.status != Status::Failed) else {
+        let whole = retention::after_run(ctx, whole).await;
         home.state.finish(hold, &whole, now).await?;
         return Ok(whole);
     };

@@ -12,6 +12,7 @@ pub mod function;
 pub mod http;
 pub mod indicator;
 pub mod report;
+pub mod retention;
 pub mod schedule;
 pub mod source;
 mod sqlite;

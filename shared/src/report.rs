@@ -91,6 +91,7 @@ impl Counts {
             Written::New => self.new += 1,
             Written::Changed => self.changed += 1,
             Written::Unchanged => self.unchanged += 1,
+            Written::Filtered => self.filtered += 1,
             Written::Failed(_) => self.failed += 1,
         }
     }
@@ -219,6 +220,9 @@ pub struct Report {
     /// The step of the continuation that was sent, if one was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub continues: Option<u32>,
+    /// Documents deleted at the end, as they were older than their index keeps.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub pruned: u64,
     /// What the task has to say beyond this.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub detail: Value,
@@ -244,6 +248,7 @@ impl Report {
             requests: 0,
             took_ms: 0,
             continues: None,
+            pruned: 0,
             detail: Value::Null,
         }
     }
@@ -333,6 +338,11 @@ impl Report {
     pub fn writes(&self) -> u64 {
         self.counts.new + self.counts.changed
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// One problem for a run in which every source failed: of one class if they agree, else the source's side is to blame.

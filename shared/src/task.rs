@@ -15,6 +15,7 @@ use crate::documents::Documents;
 use crate::error::{Error, Result};
 use crate::http::Http;
 use crate::report::Report;
+use crate::retention::Keeping;
 use crate::state::State;
 
 /// What a task does with the world, which decides what the contract asks of it.
@@ -138,7 +139,7 @@ pub struct Ctx {
     pub config: Arc<Config>,
     /// Requests, with limits.
     pub http: Http,
-    /// The document store.
+    /// The document store; what is older than an index keeps is answered with `Filtered`.
     pub documents: Arc<dyn Documents>,
     /// Cursors, health, leases.
     pub state: Arc<dyn State>,
@@ -154,10 +155,11 @@ pub struct Ctx {
 impl Ctx {
     /// A context for one run.
     pub fn new(home: &crate::function::Home, run: Run, deadline: Deadline) -> Self {
+        let now = home.config.behaviour.clock.now(run.slot);
         Self {
             config: Arc::clone(&home.config),
             http: home.http.clone(),
-            documents: Arc::clone(&home.documents),
+            documents: Keeping::over(&home.documents, &home.config.stores.keep_days, now),
             state: Arc::clone(&home.state),
             archive: home.archive.clone(),
             run,

@@ -195,7 +195,7 @@ impl TestHome {
             *requests += 1;
             format!("request-{requests}")
         };
-        invoke(&self.home, task, event, &id, Deadline::after(time)).await
+        Box::pin(invoke(&self.home, task, event, &id, Deadline::after(time))).await
     }
 
     /// Every document of an index.

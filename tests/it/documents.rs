@@ -11,6 +11,7 @@ use shared::documents::{
     Document, Documents, Elastic, Embedded, Filter, Fingerprint, Index, Owner, Page, Query, Sort,
     Write, Written,
 };
+use shared::retention::{KeepDays, prune};
 use tests::services::search::{Kind, call, service};
 use url::Url;
 
@@ -30,6 +31,7 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("an_id_stands_once_in_a_batch", an_id_stands_once),
     ("documents_are_restored_as_they_were_and_equal_ones_not_written", documents_are_restored),
     ("deleting_counts_what_was_there_and_writes_for_nothing_else", deleting_counts),
+    ("what_is_too_old_is_found_by_its_date_and_pruned", what_is_too_old_is_pruned),
     ("a_second_collect_writes_nothing", a_second_collect_writes_nothing),
 ];
 
@@ -494,5 +496,35 @@ fn deleting_counts(place: &mut Place) {
         assert_eq!(found(&*store, &Query { limit: 1, ..text("gone") }).await.len(), 1);
         assert!(store.delete(index, &[id(0), id(0)]).await.is_err());
         assert_eq!(store.delete(index, &[]).await.expect("nothing is done"), 0);
+    });
+}
+
+fn what_is_too_old_is_pruned(place: &mut Place) {
+    const OLD: usize = 1_100;
+    block_on(async {
+        let (store, index) = (place.store().await, articles());
+        let mut batch: Vec<Write> = (0..OLD)
+            .map(|number| article(&format!("old-{number:04}"), "x", "news", "2025-01-01T00:00:00Z"))
+            .collect();
+        batch.push(article("new", "x", "news", "2026-01-01T00:00:00Z"));
+        batch.push(write_of("undated", &json!({"collected_at": "2026-02-01T00:00:00Z"})));
+        batch.push(write_of("undated-old", &json!({"collected_at": "2025-01-31T12:00:00Z"})));
+        batch.push(write_of("neither", &json!({"title": "x"})));
+        put(&*store, &batch).await;
+        let missing = filtered(Filter::Missing("published".to_owned()));
+        assert_eq!(store.count(index, &missing).await.expect("it counts"), 3);
+
+        let keep = KeepDays::parse("rss_articles=365").expect("it is read");
+        let now = "2026-02-01T00:00:00Z".parse().expect("an instant");
+        let pruned = async |is_trial| {
+            let said = prune(&*store, &keep, index, now, is_trial).await.expect("it is pruned");
+            (said.deleted, said.kept)
+        };
+        assert_eq!(pruned(true).await, (OLD as u64 + 1, 3));
+        assert_eq!(pruned(false).await, (OLD as u64 + 1, 3));
+        assert_eq!(pruned(false).await, (0, 3));
+        let left = store.scan(index, None, 10).await.expect("it is scanned");
+        let left: Vec<&str> = left.iter().map(|document| document.id.as_str()).collect();
+        assert_eq!(left, ["neither", "new", "undated"]);
     });
 }

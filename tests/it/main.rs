@@ -24,6 +24,7 @@ mod lambda;
 mod owners;
 mod page;
 mod readers;
+mod retention;
 mod runner;
 mod servers;
 mod state;
@@ -46,6 +47,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("lambda", lambda::TRIALS),
     ("owners", owners::TRIALS),
     ("page", page::TRIALS),
+    ("retention", retention::TRIALS),
     ("runner", runner::TRIALS),
     ("tidy", tidy::TRIALS),
 ];

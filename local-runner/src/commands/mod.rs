@@ -15,6 +15,7 @@ mod doctor;
 mod documents_of;
 mod listings;
 mod moves;
+mod prune;
 mod run;
 mod schedule;
 mod search;
@@ -32,6 +33,7 @@ pub(crate) async fn run(cli: &Cli) -> Outcome {
         Command::Runs { task, count } => listings::runs(cli, task.as_deref(), *count).await,
         Command::Search(args) => search::search(cli, args).await,
         Command::Documents { index } => documents_of::documents(cli, index).await,
+        Command::Prune { dry_run } => prune::prune(cli, *dry_run).await,
         Command::Sources(command) => sources::sources(cli, command).await,
         Command::Doctor => doctor::doctor(cli).await,
         Command::Schedule(command) => schedule::schedule(cli, command),

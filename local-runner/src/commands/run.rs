@@ -163,6 +163,9 @@ pub(crate) fn show(report: &Report) {
         let told = if told.is_empty() { "nothing to store".to_owned() } else { told.join(", ") };
         out::line(&format!("  {} items found: {told}", counts.found));
     }
+    if report.pruned > 0 {
+        out::line(&format!("  {} documents deleted: older than their index keeps", report.pruned));
+    }
     if !report.sources.is_empty() {
         let outcomes: Vec<String> =
             report.outcomes().iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();

@@ -40,6 +40,8 @@ pub enum Written {
     Changed,
     /// There was one, and it is equal: nothing was written.
     Unchanged,
+    /// It is older than what its index keeps (`MINERVA_KEEP_DAYS`): nothing was written.
+    Filtered,
     /// The store refused it, for this reason.
     Failed(String),
 }
