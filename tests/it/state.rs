@@ -10,10 +10,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
+use shared::documents::Document;
 use shared::report::{Report, Status};
 use shared::state::{
     Address, Claim, Due, Hold, Identity, Override, Postgres, QueueState, Retry, SourceState,
-    Sqlite, State, Timing,
+    Sqlite, State, Table, Timing,
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tests::services;
@@ -51,6 +52,8 @@ const SUITE: &[(&str, Test)] = by_name![
     the_retry_ledger_holds_what_still_fails
     what_a_source_sends_can_be_kept
     slots_are_claimed_exactly_once
+    rows_move_as_they_are_in_the_order_of_bytes
+    what_is_under_way_is_told
 ];
 
 /// The suite on each store, and what is peculiar to servers.
@@ -566,4 +569,94 @@ async fn slots_are_claimed_exactly_once(world: Arc<World>) {
     let runs = world.open().await.runs(None, count + 1).await.expect("runs");
     assert_eq!(runs.len(), count as usize);
     assert!(runs.iter().all(|run| run.attempt == 1 && run.status == "complete"));
+}
+
+async fn rows_move_as_they_are_in_the_order_of_bytes(world: Arc<World>) {
+    let state = world.open().await;
+    let names = ["rss/B", "rss/a", "rss/a-1", "rss/b", "rss/\u{e1}"];
+    for name in names.iter().rev() {
+        let lease = state.lease(name).await.expect("an answer").expect("it is free");
+        let cursor = Some(json!({"at": 0.1, "text": "nul \u{0}"}));
+        let known = SourceState { cursor, ..SourceState::default() };
+        state.save_source(&lease, &known).await.expect("it is stored");
+        let failed = [("2".to_owned(), "nul \u{0}".to_owned()), ("1".to_owned(), "x".to_owned())];
+        state.note_failed(&lease, &failed).await.expect("it is stored");
+    }
+    let hold = held(begin(&*state, noon()).await);
+    state.finish(hold, &report(Status::Complete), noon()).await.expect("it is finished");
+    state
+        .set_override("rss", "a", &Override { enabled: Some(true), definition: None })
+        .await
+        .expect("it is set");
+    state.fire("collect", None, noon(), &[due("1"), due("2")]).await.expect("it is queued");
+
+    let mut all = Vec::new();
+    for table in Table::ALL {
+        let rows = state.rows(table, None, 100).await.expect("rows");
+        assert!(rows.is_sorted_by(|one, other| one.id < other.id), "{table:?}: {rows:?}");
+        // A page at a time it is the same.
+        let mut paged = Vec::new();
+        loop {
+            let after = paged.last().map(|row: &Document| row.id.clone());
+            let page = state.rows(table, after.as_deref(), 2).await.expect("rows");
+            assert!(page.len() <= 2);
+            if page.is_empty() {
+                break;
+            }
+            paged.extend(page);
+        }
+        assert_eq!(paged, rows, "{table:?}");
+        all.push((table, rows));
+    }
+    let counts: Vec<usize> = all.iter().map(|(_, rows)| rows.len()).collect();
+    assert_eq!(counts, [1, 10, 1, 5, 2, 1]);
+    let ids: Vec<&str> = all[3].1.iter().map(|row| row.id.as_str()).collect();
+    assert_eq!(ids, names);
+    assert_eq!(all[1].1[1].body["reason"], "nul \u{fffd}");
+
+    for (table, rows) in &all {
+        let keys: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
+        state.put_rows(*table, &keys, &[]).await.expect("they are taken away");
+        assert_eq!(state.rows(*table, None, 9).await.expect("rows"), [], "{table:?}");
+        for _ in 0..2 {
+            state.put_rows(*table, &[], rows).await.expect("they are written");
+            assert_eq!(&state.rows(*table, None, 100).await.expect("rows"), rows, "{table:?}");
+        }
+        let mut edited = rows.clone();
+        let (name, _) = edited[0]
+            .body
+            .iter()
+            .find(|(_, value)| value.is_number())
+            .map_or(("", &Value::Null), |(name, value)| (name.as_str(), value));
+        if !name.is_empty() {
+            let name = name.to_owned();
+            edited[0].body.insert(name, json!(7));
+            state.put_rows(*table, &keys[..0], &edited[..1]).await.expect("it is replaced");
+            assert_eq!(state.rows(*table, None, 1).await.expect("rows"), edited[..1], "{table:?}");
+            state.put_rows(*table, &keys[..1], &rows[..1]).await.expect("both together");
+        }
+    }
+    // It works on with them.
+    assert!(skipped(begin(&*state, noon()).await).contains("complete already"));
+    assert_eq!(state.mark("collect").await.expect("a mark"), Some(noon()));
+    assert_eq!(
+        state.take(noon()).await.expect("an answer").expect("it is due").entry.task,
+        "collect"
+    );
+}
+
+async fn what_is_under_way_is_told(world: Arc<World>) {
+    let (state, other) = (world.open().await, world.open().await);
+    let under_way = async || other.under_way().await.expect("an answer");
+    assert_eq!(under_way().await, Vec::<String>::new());
+    let hold = held(begin(&*state, noon()).await);
+    state.enqueue(&due("1")).await.expect("it is queued");
+    let taken = state.take(noon()).await.expect("an answer").expect("it is due");
+    let told = under_way().await;
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told.iter().any(|one| one.contains("collect") && one.contains("slot")), "{told:?}");
+    state.settle(taken, QueueState::Done, None, None).await.expect("it is settled");
+    // As if its process had died.
+    drop(hold);
+    eventually("nothing is held", async || under_way().await.is_empty().then_some(())).await;
 }

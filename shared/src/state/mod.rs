@@ -15,11 +15,13 @@ use crate::error::Result;
 use crate::report::{Report, Status};
 
 mod file_lock;
+mod moving;
 mod postgres;
 mod queue;
 mod rows;
 mod sqlite;
 
+pub use moving::{Moving, Table};
 pub use postgres::{About, Address, Postgres, Timing};
 pub use queue::{Due, Queue, QueueEntry, QueueState, Taken};
 pub use sqlite::Sqlite;
@@ -272,7 +274,7 @@ pub struct Retry {
 
 /// The state that tasks and the runner keep. Every call is safe beside other processes.
 #[async_trait]
-pub trait State: Queue + Send + Sync {
+pub trait State: Queue + Moving + Send + Sync {
     /// Claims a run: a first attempt, or a new one after a failure or a death.
     async fn begin(
         &self,

@@ -11,11 +11,13 @@ use sqlx::sqlite::{SqlitePool, SqliteSynchronous};
 use uuid::Uuid;
 
 use super::file_lock::FileLock;
+use super::moving::Kind;
 use super::rows::{self, Found, fenced, instant, json, to_json};
 use super::{
-    Claim, Due, Held, Hold, Identity, Lease, Override, Queue, QueueEntry, QueueState, Retry,
-    RunRow, SourceState, State, Taken, ended,
+    Claim, Due, Held, Hold, Identity, Lease, Moving, Override, Queue, QueueEntry, QueueState,
+    Retry, RunRow, SourceState, State, Table, Taken, ended,
 };
+use crate::documents::Document;
 use crate::error::{Error, Result};
 use crate::report::Report;
 use crate::sqlite::{self, failed};
@@ -501,6 +503,63 @@ impl Queue for Sqlite {
         .await
         .map_err(&failed)?;
         rows.iter().map(rows::entry).collect::<sqlx::Result<_>>().map_err(&failed)
+    }
+}
+
+#[async_trait]
+impl Moving for Sqlite {
+    async fn rows(&self, table: Table, after: Option<&str>, limit: u32) -> Result<Vec<Document>> {
+        let failed = failed("read rows of the state");
+        let found = sqlx::query(sqlx::AssertSqlSafe(table.select("")))
+            .bind(after.unwrap_or_default())
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(&failed)?;
+        found.iter().map(|row| table.read(row)).collect::<sqlx::Result<_>>().map_err(&failed)
+    }
+
+    async fn put_rows(&self, table: Table, gone: &[String], rows: &[Document]) -> Result<()> {
+        let failed = failed("write rows of the state");
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
+        for key in gone {
+            let delete = sqlx::query(sqlx::AssertSqlSafe(table.delete(""))).bind(key);
+            delete.execute(&mut *transaction).await.map_err(&failed)?;
+        }
+        for row in rows {
+            let mut insert = sqlx::query(sqlx::AssertSqlSafe(table.insert()));
+            for (name, kind) in table.columns().1 {
+                let value = row.body.get(*name);
+                insert = match kind {
+                    Kind::Text => insert.bind(value.and_then(Value::as_str)),
+                    Kind::Number => insert.bind(value.and_then(Value::as_i64)),
+                };
+            }
+            insert.execute(&mut *transaction).await.map_err(&failed)?;
+        }
+        transaction.commit().await.map_err(&failed)
+    }
+
+    async fn under_way(&self) -> Result<Vec<String>> {
+        let failed = failed("look for what is under way");
+        let mut held = Vec::new();
+        let runs = sqlx::query("SELECT task, identity FROM runs WHERE status = 'running'");
+        for row in &runs.fetch_all(&self.pool).await.map_err(&failed)? {
+            let task = rows::text(row, "task").map_err(&failed)?;
+            let identity = rows::text(row, "identity").map_err(&failed)?;
+            if self.lock_run(&task, &identity)?.is_none() {
+                held.push(format!("{task}, {identity}"));
+            }
+        }
+        let taken = sqlx::query("SELECT request_id, task FROM invocations WHERE state = 'running'");
+        for row in &taken.fetch_all(&self.pool).await.map_err(&failed)? {
+            let request_id = rows::text(row, "request_id").map_err(&failed)?;
+            if self.lock_invocation(&request_id)?.is_none() {
+                let task = rows::text(row, "task").map_err(&failed)?;
+                held.push(format!("{task}, invocation {request_id}"));
+            }
+        }
+        Ok(held)
     }
 }
 

@@ -14,12 +14,14 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use self::holds::Holds;
+use super::moving::Kind;
 use super::rows::{self, Found, fenced, instant, json, to_json};
 use super::{
-    Claim, Due, Held, Hold, Identity, Lease, Override, Queue, QueueEntry, QueueState, Retry,
-    RunRow, SourceState, State, Taken, ended,
+    Claim, Due, Held, Hold, Identity, Lease, Moving, Override, Queue, QueueEntry, QueueState,
+    Retry, RunRow, SourceState, State, Table, Taken, ended,
 };
 use crate::clock::Clock;
+use crate::documents::Document;
 use crate::error::{Error, Result};
 use crate::report::Report;
 
@@ -367,6 +369,9 @@ fn failed(what: &'static str) -> impl Fn(sqlx::Error) -> Error {
     }
 }
 
+/// Compares text by bytes, as SQLite does, whatever the database was made with.
+const BY_BYTES: &str = r#" COLLATE "C""#;
+
 /// Text that PostgreSQL can keep: it has no place for NUL.
 fn keepable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
@@ -626,6 +631,50 @@ impl State for Postgres {
             .map(rows::retry)
             .collect::<sqlx::Result<_>>()
             .map_err(&failed)
+    }
+}
+
+#[async_trait]
+impl Moving for Postgres {
+    async fn rows(&self, table: Table, after: Option<&str>, limit: u32) -> Result<Vec<Document>> {
+        let failed = failed("read rows of the state");
+        let found = sqlx::query(sqlx::AssertSqlSafe(table.select(BY_BYTES)))
+            .bind(after.unwrap_or_default())
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(&failed)?;
+        found.iter().map(|row| table.read(row)).collect::<sqlx::Result<_>>().map_err(&failed)
+    }
+
+    async fn put_rows(&self, table: Table, gone: &[String], rows: &[Document]) -> Result<()> {
+        let failed = failed("write rows of the state");
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        for key in gone {
+            let delete = sqlx::query(sqlx::AssertSqlSafe(table.delete(BY_BYTES))).bind(key);
+            delete.execute(&mut *transaction).await.map_err(&failed)?;
+        }
+        for row in rows {
+            let mut insert = sqlx::query(sqlx::AssertSqlSafe(table.insert()));
+            for (name, kind) in table.columns().1 {
+                let value = row.body.get(*name);
+                insert = match kind {
+                    Kind::Text => insert.bind(value.and_then(Value::as_str)),
+                    Kind::Number => insert.bind(value.and_then(Value::as_i64)),
+                };
+            }
+            insert.execute(&mut *transaction).await.map_err(&failed)?;
+        }
+        transaction.commit().await.map_err(&failed)
+    }
+
+    async fn under_way(&self) -> Result<Vec<String>> {
+        let failed = failed("look for what is under way");
+        let held = sqlx::query(
+            "SELECT name || ', ' || holder AS held FROM holds WHERE expires > clock_timestamp() ORDER BY name",
+        );
+        let held = held.fetch_all(&self.pool).await.map_err(&failed)?;
+        held.iter().map(|row| rows::text(row, "held")).collect::<sqlx::Result<_>>().map_err(&failed)
     }
 }
 
