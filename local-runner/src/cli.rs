@@ -73,6 +73,12 @@ pub(crate) enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Move to servers or back: copy documents and state, so that the other side goes on from here
+    ///
+    /// The sides are the folder of `MINERVA_DATA_DIR` and the servers of `ES_URL` (documents) and `DATABASE_URL` (state).
+    /// Nothing is taken away at the source. A copy that was interrupted goes on when it is started again; one that is
+    /// repeated writes nothing. In the end both sides are read again and compared.
+    Copy(CopyArgs),
     /// Look at the sources, try one, switch one on or off, add one
     #[command(subcommand)]
     Sources(SourcesCommand),
@@ -189,6 +195,52 @@ pub(crate) enum Per {
     Day,
     Month,
     Year,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CopyArgs {
+    /// Where it is now
+    #[arg(long)]
+    pub(crate) from: Home,
+    /// Where it should go
+    #[arg(long)]
+    pub(crate) to: Home,
+    /// Only the documents
+    #[arg(long)]
+    pub(crate) documents: bool,
+    /// Only the state: runs, validators and cursors of sources, overrides, retries, marks, the queue
+    #[arg(long)]
+    pub(crate) state: bool,
+    /// Replace what differs at the target, and make its state the source's
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+}
+
+/// Where documents and state are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Home {
+    /// The folder of `MINERVA_DATA_DIR`
+    Embedded,
+    /// The servers of `ES_URL` and `DATABASE_URL`
+    Servers,
+}
+
+impl Home {
+    /// The word on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Servers => "servers",
+        }
+    }
+
+    /// What it is called in a sentence.
+    pub(crate) fn place(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded store",
+            Self::Servers => "servers",
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -287,12 +287,23 @@ impl Home {
 
     /// Starts the runner and leaves it running.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Running {
-        let mut command = self.command(arguments);
-        Running(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+        self.spawn_with(&[], arguments)
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
         self.spawn(arguments).end()
+    }
+
+    /// As [`spawn`](Self::spawn), with further variables of the environment.
+    pub(crate) fn spawn_with(&self, further: &[(String, String)], arguments: &[&str]) -> Running {
+        let mut command = self.command(arguments);
+        command.envs(further.iter().map(|(name, value)| (name, value)));
+        Running(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// As [`run`](Self::run), with further variables of the environment.
+    pub(crate) fn run_with(&self, further: &[(String, String)], arguments: &[&str]) -> Ran {
+        self.spawn_with(further, arguments).end()
     }
 
     /// Every process that works in this home: runners and functions, whoever is their parent by now.

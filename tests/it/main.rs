@@ -12,6 +12,7 @@ mod adopt;
 mod clients;
 mod commands;
 mod contract;
+mod copy;
 mod cron;
 mod documents;
 mod faults;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
     trials.extend(state::trials());
     trials.extend(on_each_document_store());
     trials.extend(faults::trials());
+    trials.extend(between_homes());
 
     let known = |reason: Option<&'static str>| reason.map(ToOwned::to_owned);
     let mut skip = |prefix: &str, is_optional, unavailable: &dyn Fn() -> Option<String>| {
@@ -94,6 +96,8 @@ fn main() -> ExitCode {
         skip(&format!("{name}_postgres_started::"), is_optional, &|| {
             unavailable().or_else(no_own_postgres)
         });
+        let one_of_both = || known(postgres::url().err()).or_else(unavailable);
+        skip(&format!("copy::{}::", kind.name()), kind.is_optional(), &one_of_both);
     }
     skip("faults::postgres_started::", false, &|| known(postgres::server().err()));
     let conclusion = libtest_mimic::run(&arguments, trials);
@@ -114,6 +118,20 @@ fn on_each_document_store() -> Vec<Trial> {
         for (name, check) in of_all.iter().chain(of_servers).copied().flatten() {
             trials.push(Trial::test(format!("documents::{store}::{name}"), move || {
                 check(&mut documents::Place::new(kind));
+                Ok(())
+            }));
+        }
+    }
+    trials
+}
+
+/// `copy` between the embedded store and each pair of servers.
+fn between_homes() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for kind in copy::KINDS {
+        for (name, check) in copy::CHECKS {
+            trials.push(Trial::test(format!("copy::{}::{name}", kind.name()), move || {
+                check(&copy::Servers::new(kind));
                 Ok(())
             }));
         }

@@ -73,7 +73,8 @@ fn article<'a>(articles: &'a [Value], guid: &str) -> &'a Value {
 
 // What is stored.
 
-const REAL: &[&str] = &[
+/// Real feeds of every make.
+pub(crate) const REAL: &[&str] = &[
     "feed-rs/rss2/rss_2.0_cloudflare.xml",
     "feed-rs/rss2/rss_2.0_spiegel.xml",
     "feed-rs/rss2/rss_2.0_element_io.xml",

@@ -11,6 +11,7 @@ use crate::demo;
 use crate::out::Outcome;
 use crate::settings::Settings;
 
+mod copy;
 mod doctor;
 mod documents_of;
 mod listings;
@@ -34,6 +35,7 @@ pub(crate) async fn run(cli: &Cli) -> Outcome {
         Command::Search(args) => search::search(cli, args).await,
         Command::Documents { index } => documents_of::documents(cli, index).await,
         Command::Prune { dry_run } => prune::prune(cli, *dry_run).await,
+        Command::Copy(args) => Box::pin(copy::copy(cli, args)).await,
         Command::Sources(command) => sources::sources(cli, command).await,
         Command::Doctor => doctor::doctor(cli).await,
         Command::Schedule(command) => schedule::schedule(cli, command),
