@@ -15,7 +15,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::json;
 use shared::Class;
 use shared::config::Secret;
-use shared::documents::{Documents, Elastic, Index, Query, Write, Written};
+use shared::documents::{Document, Documents, Elastic, Index, Query, Write, Written};
 use tests::services::search::{Kind, PASSWORD};
 use url::Url;
 
@@ -28,6 +28,7 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("an_index_that_is_no_alias_is_left_alone", an_index_that_is_no_alias),
     ("one_dead_address_stops_nothing", one_dead_address_stops_nothing),
     ("a_cut_connection_neither_loses_nor_doubles", a_cut_connection),
+    ("a_cut_connection_restores_and_deletes_once", a_cut_connection_restores),
     ("overload_is_waited_out", overload_is_waited_out),
     ("a_bulk_that_is_too_large_is_halved", a_bulk_that_is_too_large),
     ("an_own_authority_is_trusted_when_it_is_named", an_own_authority),
@@ -328,6 +329,27 @@ fn a_cut_connection(place: &mut Place) {
         undisturbed.upsert(articles(), &OWNER, &writes).await.expect("it is written");
         let all = store.scan(articles(), None, 10_000).await.expect("it is scanned");
         assert_eq!(all, undisturbed.scan(articles(), None, 10_000).await.expect("it is scanned"));
+    });
+}
+
+fn a_cut_connection_restores(place: &mut Place) {
+    let left = spoiled(place, Fault::Cut, 1);
+    block_on(async {
+        let store = elastic(place);
+        let document = |number: usize| {
+            let id = format!("{number:05}");
+            let body = json!({"id": id, "title": "x", "revision": 3});
+            Document { id, body: body.as_object().expect("it is an object").clone() }
+        };
+        let documents: Vec<Document> = (0..3_000).map(document).collect();
+        let written = store.restore(articles(), &documents).await.expect("it is written");
+        assert!(written.iter().all(|written| *written == Written::New));
+        assert_eq!(store.sequence(articles()).await.expect("it counts"), 3_000);
+        assert_eq!(left.swap(1, Ordering::SeqCst), 0, "it was cut");
+        let ids: Vec<String> = documents.into_iter().map(|document| document.id).collect();
+        assert_eq!(store.delete(articles(), &ids).await.expect("they are deleted"), 3_000);
+        assert_eq!(left.load(Ordering::SeqCst), 0, "it was cut");
+        assert_eq!(store.sequence(articles()).await.expect("it counts"), 6_000);
     });
 }
 
