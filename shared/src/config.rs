@@ -204,7 +204,7 @@ settings! {
         es_ca_cert: Option<PathBuf> = "", "ES_CA_CERT";
         /// What every index name on that server begins with.
         es_index_prefix: String = "", "ES_INDEX_PREFIX";
-        /// Days that documents are kept, by their own date: a number for all indices, `rss_articles=365` for one, several with commas between; `0`, and nothing said, for ever.
+        /// Days that documents are kept, by their own date: a number for all news and indicators, `rss_articles=365` for one index (also works of reference, as malware families and rules), several with commas between; `0`, and nothing said, for ever.
         keep_days: KeepDays = "", "MINERVA_KEEP_DAYS";
         /// Folder in which each response is kept as it was fetched, compressed; off when unset.
         archive: Option<PathBuf> = "", "MINERVA_ARCHIVE";

@@ -15,7 +15,8 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
 use crate::documents::{
-    Body, Document, Documents, Filter, Index, Owner, Page, Query, Sort, Write, Written,
+    Aggregation, Body, Counts, Document, Documents, Filter, Index, Owner, Page, Query, Sort, Write,
+    Written,
 };
 use crate::error::{Error, Result};
 use crate::report::{Report, Status};
@@ -46,7 +47,7 @@ impl KeepDays {
     /// A hundred years: more is a slip of the pen.
     pub const DAYS_MAX: u32 = 36_500;
 
-    /// Reads a number for all indices, `index=number` for one, or several of them with commas between; `0` keeps all.
+    /// Reads a number for all news and indicators, `index=number` for one index, or several of them with commas between; `0` keeps all.
     ///
     /// # Errors
     /// What cannot be read.
@@ -72,7 +73,11 @@ impl KeepDays {
                     let index = Index::named(name).map_err(|error| {
                         format!("{error}; {}", error.hint_text().unwrap_or_default())
                     })?;
-                    keep.named.insert(index.name, days).is_some()
+                    let mut again = false;
+                    for member in index.members() {
+                        again |= keep.named.insert(member.name, days).is_some();
+                    }
+                    again
                 }
             };
             if is_twice {
@@ -82,9 +87,11 @@ impl KeepDays {
         Ok(keep)
     }
 
-    /// For how many days an index keeps its documents; `None` for ever.
+    /// For how many days an index keeps its documents; `None` for ever. Works of reference do not age, so what is said of
+    /// all is not said of them.
     pub fn days(&self, index: &Index) -> Option<u32> {
-        self.named.get(index.name).copied().unwrap_or(self.others)
+        let others = self.others.filter(|_| !index.is_reference);
+        self.named.get(index.name).copied().unwrap_or(others)
     }
 
     /// The instant before which an index keeps nothing.
@@ -321,6 +328,15 @@ impl Documents for Keeping {
         self.documents.count(index, query).await
     }
 
+    async fn aggregate(
+        &self,
+        index: &'static Index,
+        query: &Query,
+        aggregation: &Aggregation,
+    ) -> Result<Counts> {
+        self.documents.aggregate(index, query, aggregation).await
+    }
+
     async fn search(&self, index: &'static Index, query: &Query) -> Result<Page> {
         self.documents.search(index, query).await
     }
@@ -361,6 +377,11 @@ mod tests {
         assert_eq!(days("365"), Some(365));
         assert_eq!(days("365, rss_articles=30"), Some(30));
         assert_eq!(days("rss_articles=0,365"), None);
+        assert_eq!(days("minerva-articles=30"), Some(30));
+        let families = Index::named("malpedia_families").unwrap();
+        assert_eq!(KeepDays::parse("365").unwrap().days(families), None);
+        assert_eq!(KeepDays::parse("malpedia_families=365").unwrap().days(families), Some(365));
+        assert!(KeepDays::parse("minerva-articles=30,rss_articles=9").is_err());
         for wrong in ["soon", "-1", "36501", "rss_article=3", "rss_articles=", "1,2", "=3"] {
             KeepDays::parse(wrong).expect_err(wrong);
         }

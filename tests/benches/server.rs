@@ -299,6 +299,7 @@ fn index() -> &'static Index {
             mapping: json!({"dynamic": false, "_meta": {"version": 1}, "properties": properties}),
             fields: [("comment".to_owned(), FieldType::Text)].into(),
             newest_by: None,
+            is_reference: false,
             several: &[],
         }
     });

@@ -82,6 +82,7 @@ pub(crate) fn changed(change: impl FnOnce(&mut serde_json::Value)) -> &'static I
         mapping,
         fields: articles().fields.clone(),
         newest_by: articles().newest_by.clone(),
+        is_reference: false,
         several: &[],
     }))
 }

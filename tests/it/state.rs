@@ -580,7 +580,7 @@ async fn rows_move_as_they_are_in_the_order_of_bytes(world: Arc<World>) {
         let known = SourceState { cursor, ..SourceState::default() };
         state.save_source(&lease, &known).await.expect("it is stored");
         let failed = [("2".to_owned(), "nul \u{0}".to_owned()), ("1".to_owned(), "x".to_owned())];
-        state.note_failed(&lease, &failed).await.expect("it is stored");
+        state.note_failed(&lease, &failed, true).await.expect("it is stored");
     }
     let hold = held(begin(&*state, noon()).await);
     state.finish(hold, &report(Status::Complete), noon()).await.expect("it is finished");

@@ -35,6 +35,8 @@ pub struct Index {
     pub fields: BTreeMap<String, FieldType>,
     /// The date by which documents are sorted when nothing else is asked.
     pub newest_by: Option<String>,
+    /// Whether its documents are looked up for as long as they are true, whatever their date: malware, rules.
+    pub is_reference: bool,
     /// The names of the several it stands for; none when it is one.
     pub several: &'static [&'static str],
 }
@@ -80,7 +82,8 @@ impl Index {
             })
             .unwrap_or_default();
         let newest_by = mapping["_meta"]["newest_by"].as_str().map(ToOwned::to_owned);
-        Self { name, mapping, fields, newest_by, several: &[] }
+        let is_reference = mapping["_meta"]["reference"] == true;
+        Self { name, mapping, fields, newest_by, is_reference, several: &[] }
     }
 
     fn group(name: &'static str, several: &'static [&'static str]) -> Self {
@@ -95,7 +98,7 @@ impl Index {
             }
             newest_by.clone_from(&member.newest_by);
         }
-        Self { name, mapping, fields, newest_by, several }
+        Self { name, mapping, fields, newest_by, is_reference: false, several }
     }
 
     /// Every index that is written to.
