@@ -267,7 +267,7 @@ mod tests {
     fn what_a_field_does_not_take_is_set_aside_and_nothing_is_lost() {
         let (body, mended) = adopted(json!({
             "id": 7, "owners": "me", "category": {"name": "x"}, "created_at": "2026-01-01", "article_id": "a",
-            "author": "a".repeat(40_000), "entities": {"kept": [1]}, "tags": ["t"], "revision": "two",
+            "language": "a".repeat(40_000), "entities": {"kept": [1]}, "tags": ["t"], "revision": "two",
         }));
         let raw = &body["owners"]["adopted"]["raw"];
         assert_eq!(
@@ -278,7 +278,7 @@ mod tests {
             (&body["collected_at"], &raw["article_id"]),
             (&json!("2026-01-01"), &json!("a"))
         );
-        assert_eq!(raw["author"].as_str().unwrap().len(), 40_000);
+        assert_eq!(raw["language"].as_str().unwrap().len(), 40_000);
         assert_eq!((&body["entities"], &body["revision"]), (&json!({"kept": [1]}), &json!(1)));
         assert_eq!(body["owners"]["shared"]["tags"]["adopted"], json!(["t"]));
         assert_eq!(mended.others, 5);

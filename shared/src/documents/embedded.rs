@@ -65,14 +65,6 @@ impl Embedded {
         let mut sql = format!(
             r#"CREATE TABLE IF NOT EXISTS "{name}" (n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, body TEXT NOT NULL);"#
         );
-        let fields: Vec<&str> = index.text_fields().collect();
-        if !fields.is_empty() {
-            let _ = write!(
-                sql,
-                r#"CREATE VIRTUAL TABLE IF NOT EXISTS "{name}_text" USING fts5("{}", content='', contentless_delete=1, tokenize="unicode61 remove_diacritics 2");"#,
-                fields.join(r#"", ""#)
-            );
-        }
         if let Some(date) = &index.newest_by {
             let path = path(date);
             let _ = write!(
@@ -83,6 +75,7 @@ impl Embedded {
         let failed = failed("create the tables of an index");
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await.map_err(&failed)?;
+        make_text(&mut transaction, index).await.map_err(&failed)?;
         transaction.commit().await.map_err(&failed)?;
         Ok(())
     }
@@ -163,6 +156,44 @@ impl Embedded {
         .await?;
         transaction.commit().await?;
         Ok(outcomes)
+    }
+}
+
+/// Creates the full-text index of an index, anew where another version gave it other fields.
+async fn make_text(transaction: &mut Transaction<'_, Sqlite>, index: &Index) -> sqlx::Result<()> {
+    let name = index.name;
+    let fields: Vec<&str> = index.text_fields().collect();
+    let stored: Vec<(String,)> =
+        sqlx::query_as("SELECT name FROM pragma_table_info($1) ORDER BY cid")
+            .bind(format!("{name}_text"))
+            .fetch_all(&mut **transaction)
+            .await?;
+    if stored.iter().map(|(field,)| field).eq(&fields) {
+        return Ok(());
+    }
+    let mut sql = format!(r#"DROP TABLE IF EXISTS "{name}_text";"#);
+    if !fields.is_empty() {
+        let _ = write!(
+            sql,
+            r#"CREATE VIRTUAL TABLE "{name}_text" USING fts5("{}", content='', contentless_delete=1, tokenize="unicode61 remove_diacritics 2");"#,
+            fields.join(r#"", ""#)
+        );
+    }
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut **transaction).await?;
+    let sql = format!(r#"SELECT n, body FROM "{name}" WHERE n > $1 ORDER BY n LIMIT {BATCH}"#);
+    let mut last = 0_i64;
+    loop {
+        let rows = sqlx::query(AssertSqlSafe(sql.clone()))
+            .bind(last)
+            .fetch_all(&mut **transaction)
+            .await?;
+        for row in &rows {
+            last = row.try_get("n")?;
+            index_text(transaction, index, last, &read_body(row.try_get("body")?)?).await?;
+        }
+        if rows.len() < BATCH {
+            return Ok(());
+        }
     }
 }
 
@@ -578,5 +609,33 @@ mod tests {
             numbers >= vec![3, 51, 3],
             "SQLite {version} can corrupt a WAL that several processes checkpoint"
         );
+    }
+    #[tokio::test]
+    async fn a_version_with_other_text_fields_finds_what_an_older_one_stored() {
+        let owner = Owner {
+            name: "rss",
+            fields: &["title", "summary"],
+            unhashed: &[],
+            insert_only: &[],
+            fallback: &[],
+            shared: &[],
+        };
+        let index = Index::named("rss_articles").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let old = Embedded::open(folder.path()).await.unwrap();
+        let fields = serde_json::json!({"title": "old", "summary": "quiet heron"});
+        let fields = fields.as_object().unwrap().clone();
+        let write = Write { id: "a".to_owned(), contributor: None, fields };
+        old.upsert(index, &owner, &[write]).await.unwrap();
+        sqlx::raw_sql(
+            r#"DROP TABLE rss_articles_text;
+               CREATE VIRTUAL TABLE rss_articles_text USING fts5(title, content='', contentless_delete=1);"#,
+        )
+        .execute(&old.pool)
+        .await
+        .unwrap();
+        let new = Embedded::open(folder.path()).await.unwrap();
+        let query = Query { text: Some("heron".to_owned()), ..Query::default() };
+        assert_eq!(new.count(index, &query).await.unwrap(), 1);
     }
 }
