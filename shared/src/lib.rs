@@ -21,5 +21,7 @@ pub mod task;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "yara")]
+pub mod yara;
 
 pub use error::{Class, Error, Result};

@@ -1,0 +1,251 @@
+//! What a rule's meta means: a multimap that each author fills in their own way, read into the fields that analysts ask by.
+
+use jiff::civil::Date;
+
+use super::{Meta, Rule, date};
+
+/// Hashes that one document holds; a rule at hand has 31.
+const HASHES_MAX: usize = 1000;
+
+/// What a rule says of itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct About {
+    /// Every description, on lines of their own.
+    pub description: Option<String>,
+    /// Each author by themselves.
+    pub authors: Vec<String>,
+    /// The authors as they are written.
+    pub author: Option<String>,
+    /// Where the rule comes from.
+    pub references: Vec<String>,
+    /// The day that the rule is of.
+    pub date: Option<Date>,
+    /// As it is written.
+    pub date_raw: Option<String>,
+    /// The day of its last change.
+    pub modified: Option<Date>,
+    /// How bad a match is, from 0 to 100.
+    pub score: Option<i64>,
+    /// Under what it may be used, when it says so itself.
+    pub license: Option<String>,
+    /// MD5, SHA-1, SHA-256 and longer, lower-case, each once.
+    pub hashes: Vec<String>,
+    /// Malpedia's id of the family.
+    pub malpedia_family: Option<String>,
+    /// Names of malware.
+    pub families: Vec<String>,
+    /// Names of actors.
+    pub actors: Vec<String>,
+    /// Techniques of ATT&CK.
+    pub techniques: Vec<String>,
+    /// `clear`, `green`, `amber`, `amber+strict` or `red`.
+    pub tlp: Option<&'static str>,
+    /// The rule's own version.
+    pub version: Option<String>,
+    /// How bad a match is, in the rule's own words.
+    pub severity: Option<String>,
+}
+
+impl About {
+    /// Reads a rule's meta and tags.
+    pub fn of(rule: &Rule) -> Self {
+        let first = |names: &'static [&str]| text_under(rule, names);
+        let every = |names: &'static [&str]| -> Vec<String> {
+            let mut list = Vec::new();
+            for text in rule.texts(move |key| is_one_of(key, names)) {
+                push_new(&mut list, text);
+            }
+            list
+        };
+        let descriptions = every(&["description", "desc", "descripton"]);
+        let authors_raw = every(&["author", "authors"]);
+        let date_raw = first(&["date", "date_created", "creation_date", "created"]);
+        let modified = first(&["modified", "last_modified", "last_updated", "updated"]);
+        let malpedia_family = first(&["malpedia_family", "malpedia_rule_family"]);
+        let mut families = every(&["family", "malware_family", "malware", "threat_name", "threat"]);
+        malpedia_family.iter().for_each(|family| push_new(&mut families, family));
+        Self {
+            description: joined(&descriptions, "\n"),
+            authors: authors(&authors_raw),
+            author: joined(&authors_raw, ", "),
+            references: references(rule),
+            date: date_raw.as_deref().and_then(date::read),
+            date_raw,
+            modified: modified.as_deref().and_then(date::read),
+            score: number_under(rule, "score").filter(|score| (0..=100).contains(score)),
+            license: joined(&every(&["license", "licence"]), ", "),
+            hashes: hashes(rule),
+            malpedia_family,
+            families,
+            actors: every(&["actor", "threat_actor", "activity_group", "apt", "group"]),
+            techniques: techniques(rule),
+            tlp: first(&["tlp", "sharing", "malpedia_sharing"]).as_deref().and_then(tlp),
+            version: first(&["version", "rule_version", "malpedia_rule_version"]),
+            severity: first(&["severity"]),
+        }
+    }
+}
+
+fn is_one_of(key: &str, names: &[&str]) -> bool {
+    names.iter().any(|name| key.eq_ignore_ascii_case(name))
+}
+
+/// The first value under one of these names, numbers as they are written; the names' order decides.
+fn text_under(rule: &Rule, names: &[&str]) -> Option<String> {
+    names.iter().find_map(|name| {
+        let mut values = rule.meta.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
+        values.find_map(|(_, value)| match value {
+            Meta::Text(text) if text.trim().is_empty() => None,
+            Meta::Text(text) => Some(text.trim().to_owned()),
+            Meta::Integer(number) => Some(number.to_string()),
+            Meta::Float(number) => Some(number.to_string()),
+            Meta::Bool(_) => None,
+        })
+    })
+}
+
+fn number_under(rule: &Rule, name: &'static str) -> Option<i64> {
+    text_under(rule, &[name])?.parse().ok()
+}
+
+fn push_new(list: &mut Vec<String>, text: &str) {
+    let text = text.trim();
+    if !text.is_empty() && list.iter().all(|known| known != text) {
+        list.push(text.to_owned());
+    }
+}
+
+fn joined(list: &[String], between: &str) -> Option<String> {
+    (!list.is_empty()).then(|| list.join(between))
+}
+
+/// `Florian Roth (Nextron Systems), Jane Doe & John Doe`: cut outside brackets only.
+fn authors(raw: &[String]) -> Vec<String> {
+    const BETWEEN: [&str; 6] = [", ", " / ", " & ", " and ", ";", " | "];
+    let mut list = Vec::new();
+    for text in raw {
+        let mut rest = text.as_str();
+        let mut from = 0;
+        while let Some((at, cut)) = BETWEEN
+            .iter()
+            .filter_map(|cut| Some((from + rest.get(from..)?.find(cut)?, cut.len())))
+            .min()
+        {
+            let head = rest.get(..at).unwrap_or_default();
+            if head.matches('(').count() > head.matches(')').count() {
+                from = at + cut;
+                continue;
+            }
+            push_new(&mut list, head);
+            rest = rest.get(at + cut..).unwrap_or_default();
+            from = 0;
+        }
+        push_new(&mut list, rest);
+    }
+    list
+}
+
+fn references(rule: &Rule) -> Vec<String> {
+    const STARTS: [&str; 6] = ["reference", "ref", "report", "url", "link", "yt_reference"];
+    let is_reference = |key: &str| {
+        let stem = key.trim_end_matches(|letter: char| letter.is_ascii_digit() || letter == '_');
+        is_one_of(stem, &STARTS) || is_one_of(stem, &["references"])
+    };
+    let mut list = Vec::new();
+    for text in rule.texts(is_reference) {
+        push_new(&mut list, text);
+    }
+    list
+}
+
+/// Every hash under any name, but those that stand in prose or in addresses.
+fn hashes(rule: &Rule) -> Vec<String> {
+    let may_hold = |key: &str| {
+        let key = key.to_ascii_lowercase();
+        !["desc", "ref", "url", "link", "report"].iter().any(|start| key.starts_with(start))
+    };
+    let mut list = Vec::new();
+    for text in rule.texts(may_hold).filter(|text| !text.contains("://")) {
+        let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-');
+        let is_hash = |word: &&str| {
+            matches!(word.len(), 32 | 40 | 64 | 96 | 128)
+                && word.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        for word in words.filter(is_hash) {
+            if list.len() < HASHES_MAX {
+                push_new(&mut list, &word.to_ascii_lowercase());
+            }
+        }
+    }
+    list
+}
+
+/// `T1059` and `T1059.001`, from the tags and from what meta says of ATT&CK.
+fn techniques(rule: &Rule) -> Vec<String> {
+    let speaks_of_it = |key: &str| {
+        let key = key.to_ascii_lowercase();
+        ["mitre", "att&ck", "attack", "technique"].iter().any(|word| key.contains(word))
+    };
+    let mut list = Vec::new();
+    let tags = rule.tags.iter().map(String::as_str);
+    for text in tags.chain(rule.texts(speaks_of_it)) {
+        let words = text.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '.'));
+        for word in words.filter(|word| is_technique(word)) {
+            push_new(&mut list, word);
+        }
+    }
+    list
+}
+
+fn is_technique(word: &str) -> bool {
+    let digits = |text: &str, many: usize| {
+        text.len() == many && text.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    match word.strip_prefix('T').map(|rest| rest.split_once('.').unwrap_or((rest, ""))) {
+        Some((number, part)) => digits(number, 4) && (part.is_empty() || digits(part, 3)),
+        None => false,
+    }
+}
+
+fn tlp(text: &str) -> Option<&'static str> {
+    let word = text.trim().to_ascii_lowercase();
+    match word.strip_prefix("tlp").map_or(word.as_str(), |rest| rest.trim_start_matches([':', ' ']))
+    {
+        "white" | "clear" => Some("clear"),
+        "green" => Some("green"),
+        "amber" => Some("amber"),
+        "amber+strict" => Some("amber+strict"),
+        "red" => Some("red"),
+        _ => None,
+    }
+}
+
+/// What kind of rules a file holds, by the words at the beginning of its name: `apt_…`, `thor-webshells`.
+///
+/// The first word decides; where it says nothing, the first of the others that says something does.
+pub fn category(file: &str) -> &'static str {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_ascii_lowercase();
+    stem.split(['_', '-', ' ']).find_map(category_word).unwrap_or("other")
+}
+
+fn category_word(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "apt" => "apt",
+        "crime" => "crime",
+        "gen" | "generic" | "general" => "generic",
+        "mal" | "malware" => "malware",
+        "expl" | "exploit" | "exploits" => "exploit",
+        "vul" | "vuln" | "vulnerability" => "vulnerability",
+        "hktl" | "hacktool" | "hacktools" => "hacktool",
+        "spy" => "spyware",
+        "pua" => "pua",
+        "pup" => "pup",
+        "webshell" | "webshells" => "webshell",
+        "susp" => "suspicious",
+        "bkdr" => "backdoor",
+        "ransom" => "ransomware",
+        "inverse" => "anomaly",
+        _ => return None,
+    })
+}
