@@ -216,6 +216,10 @@ settings! {
     pub struct Sources {
         /// TOML file with the RSS sources; default: the list compiled in.
         rss: Option<PathBuf> = "", "RSS_SOURCES";
+        /// Address of signature-base's tarball: any `.tar.gz` with one folder at its top.
+        signature_base: String = "https://codeload.github.com/Neo23x0/signature-base/tar.gz/refs/heads/master", "SIGNATURE_BASE_URL";
+        /// Score of signature-base's command servers and hashes that have none of their own, 0 to 100.
+        signature_base_score: u32 = "75", "SIGNATURE_BASE_SCORE";
     }
 
     /// How it is fetched.

@@ -108,6 +108,11 @@ impl Error {
         self
     }
 
+    /// The same error once more, its causes in words: one failure can be that of two sources.
+    pub(crate) fn again(&self) -> Self {
+        Self { class: self.class, message: self.chain(), hint: self.hint.clone(), source: None }
+    }
+
     /// What happens next.
     pub fn class(&self) -> Class {
         self.class

@@ -32,6 +32,13 @@ impl Stop {
     pub fn new(outcome: &'static str, error: Error) -> Self {
         Self { outcome, error, retry_after: None }
     }
+
+    /// The same for another source that the same answer was for.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let error = self.error.again();
+        Self { outcome: self.outcome, error, retry_after: self.retry_after }
+    }
 }
 
 impl From<Error> for Stop {
@@ -98,6 +105,8 @@ pub struct Visit<'a> {
     pending: Option<(String, Validators)>,
     replay: Option<VecDeque<PathBuf>>,
     asked: bool,
+    /// What it knows is not told to the source, so that a body comes in any case.
+    unconditional: bool,
     failed: Vec<(String, String)>,
 }
 
@@ -156,6 +165,7 @@ impl<'a> Visit<'a> {
             pending: None,
             replay,
             asked: false,
+            unconditional: false,
             failed: Vec::new(),
         };
         Ok(Begun::Visit(Box::new(visit)))
@@ -181,7 +191,9 @@ impl<'a> Visit<'a> {
             etag: self.state.etag.clone(),
             last_modified: self.state.last_modified.clone(),
         };
-        let known = self.state.url.as_deref() == Some(&url) && !validators.is_empty();
+        let known = self.state.url.as_deref() == Some(&url)
+            && !validators.is_empty()
+            && !self.unconditional;
         let get = if known { get.validators(&validators) } else { get };
         let response = match self.ctx.http.get(get).await {
             Ok(Fetched::Body(response)) => response,
@@ -222,6 +234,41 @@ impl<'a> Visit<'a> {
         };
         self.ctx.archive.keep(self.lease.name(), &about, &response.body)?;
         Ok(Some(Answer::Fetched(Box::new(response))))
+    }
+
+    /// As [`Visit::next`] for two sources that are parts of one answer: it is asked for once, and on condition only when
+    /// both have stored the same version.
+    ///
+    /// # Errors
+    /// Why there is no answer, which holds for both.
+    pub async fn next_with(
+        &mut self,
+        other: &mut Visit<'_>,
+        get: Get<'_>,
+    ) -> Result<Option<Answer>, Stop> {
+        let version = |state: &SourceState| {
+            (state.url.clone(), state.etag.clone(), state.last_modified.clone())
+        };
+        self.unconditional = version(&self.state) != version(&other.state);
+        let answer = self.next(get).await?;
+        other.asked = true;
+        other.replay = other.replay.take().map(|_| VecDeque::new());
+        match &answer {
+            None => other.report.outcome.clone_from(&self.report.outcome),
+            Some(Answer::Kept(_)) => {}
+            Some(Answer::Fetched(response)) => {
+                other.pending.clone_from(&self.pending);
+                other.state.moved_to.clone_from(&self.state.moved_to);
+                let about = Kept {
+                    url: response.final_url.to_string(),
+                    content_type: response.content_type.clone(),
+                    fetched: other.ctx.now(),
+                    body: Vec::new(),
+                };
+                other.ctx.archive.keep(other.lease.name(), &about, &response.body)?;
+            }
+        }
+        Ok(answer)
     }
 
     /// Stores documents as `owner` and counts what came of each.

@@ -31,6 +31,7 @@ mod servers;
 mod state;
 mod state_postgres;
 mod tidy;
+mod yara;
 
 /// A test: its name and what it does; a panic is its failure.
 type Case = (&'static str, fn());
@@ -51,6 +52,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("retention", retention::TRIALS),
     ("runner", runner::TRIALS),
     ("tidy", tidy::TRIALS),
+    ("yara", yara::TRIALS),
 ];
 
 fn main() -> ExitCode {

@@ -30,6 +30,14 @@ impl Limits {
         idle_timeout: Duration::from_secs(15),
         total_timeout: Duration::from_secs(60),
     };
+
+    /// For an archive of many files: 64 MiB once it is decompressed, 20 s, 15 s, 240 s.
+    pub const ARCHIVE: Self = Self {
+        max_body: 64 << 20,
+        head_timeout: Duration::from_secs(20),
+        idle_timeout: Duration::from_secs(15),
+        total_timeout: Duration::from_secs(240),
+    };
 }
 
 impl Default for Limits {

@@ -1,0 +1,24 @@
+//! Syncs Neo23x0's indicators into `signature_base_iocs`: command servers, hashes, patterns of file names.
+//!
+//! Reads   the tarball at `SIGNATURE_BASE_URL`, on condition that it changed: the files of `iocs/` for `c2`, `hash`, `filename`.
+//! Writes  `signature_base_iocs`, one document a value of a type; lines with equal values meet in it, with all their comments.
+//! Twice   is harmless: equal indicators are counted as unchanged and not written.
+//! Quirk   file names are patterns and stay patterns; a comment line describes every value below it.
+
+use shared::Result;
+use shared::report::Report;
+use shared::task::{Ctx, Kind, NoInput, Task};
+
+use crate::sync::{Wanted, sync};
+
+pub(crate) struct SyncSignatureBaseIocs;
+
+impl Task for SyncSignatureBaseIocs {
+    const NAME: &'static str = "sync_signature_base_iocs";
+    const KIND: Kind = Kind::Fetches;
+    type Input = NoInput;
+
+    async fn run(ctx: &Ctx, _: NoInput) -> Result<Report> {
+        sync(ctx, Wanted { rules: false, iocs: true }).await
+    }
+}
