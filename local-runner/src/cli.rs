@@ -82,6 +82,9 @@ pub(crate) enum Command {
     /// Look at the sources, try one, switch one on or off, add one
     #[command(subcommand)]
     Sources(SourcesCommand),
+    /// Work with the stored YARA rules
+    #[command(subcommand)]
+    Yara(YaraCommand),
     /// Check the settings and every service, and say what is wrong
     Doctor,
     /// Work with schedule expressions
@@ -286,6 +289,34 @@ pub(crate) enum SourcesCommand {
         /// The source's id
         id: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum YaraCommand {
+    /// Write the active rules as files that YARA and YARA-X compile as they are
+    Export(ExportArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// A folder, or a file that ends in `.yar`; what needs a scanner's variables goes into a second file beside it
+    #[arg(long, value_name = "PATH")]
+    pub(crate) to: PathBuf,
+    /// Only this category, as `apt`; may be repeated
+    #[arg(long = "category", value_name = "CATEGORY")]
+    pub(crate) categories: Vec<String>,
+    /// Only rules for this family; may be repeated
+    #[arg(long = "family", value_name = "FAMILY")]
+    pub(crate) families: Vec<String>,
+    /// Only rules of at least this score
+    #[arg(long, value_name = "0-100")]
+    pub(crate) score: Option<i64>,
+    /// Only rules whose licence holds this text
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) license: Option<String>,
+    /// Only this verdict, as `compiles`; may be repeated
+    #[arg(long = "verdict", value_name = "VERDICT")]
+    pub(crate) verdicts: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]

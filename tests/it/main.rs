@@ -82,6 +82,7 @@ fn main() -> ExitCode {
     };
     skip("clients::", false, &|| known(clients::unavailable()));
     skip("page::", false, &|| known(page::unavailable()));
+    skip("yara::yara_and_yara_x", false, &yara::unavailable);
     skip("state::postgres::", false, &|| known(postgres::url().err()));
     skip("state::postgres_server::", false, &|| known(postgres::server().err()));
     for kind in Kind::ALL {

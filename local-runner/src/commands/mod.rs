@@ -6,7 +6,7 @@ use shared::documents::{self, Documents};
 use shared::state::{self, State};
 use shared::{Error, Result};
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, YaraCommand};
 use crate::demo;
 use crate::out::Outcome;
 use crate::settings::Settings;
@@ -22,6 +22,7 @@ mod schedule;
 mod search;
 mod serve;
 mod sources;
+mod yara;
 
 pub(crate) use run::{interrupted, log_sink};
 
@@ -37,6 +38,7 @@ pub(crate) async fn run(cli: &Cli) -> Outcome {
         Command::Prune { dry_run } => prune::prune(cli, *dry_run).await,
         Command::Copy(args) => Box::pin(copy::copy(cli, args)).await,
         Command::Sources(command) => sources::sources(cli, command).await,
+        Command::Yara(YaraCommand::Export(args)) => yara::export(cli, args).await,
         Command::Doctor => doctor::doctor(cli).await,
         Command::Schedule(command) => schedule::schedule(cli, command),
         Command::Serve(args) => serve::serve(cli, args).await,

@@ -14,9 +14,7 @@ pub fn read(text: &str) -> Option<Date> {
     let text = text.trim();
     // A time of day may follow: `2019-08-06T10:00:00`, `2019-08-06 10:00`.
     let day = text.split_once('T').filter(|(day, _)| day.len() >= 8).map_or(text, |(day, _)| day);
-    let mut parts = day
-        .split(|letter: char| matches!(letter, '-' | '/' | '.' | ',' | ' '))
-        .filter(|part| !part.is_empty());
+    let mut parts = day.split(['-', '/', '.', ',', ' ']).filter(|part| !part.is_empty());
     let (first, second, third) = (parts.next()?, parts.next(), parts.next());
     let (Some(second), Some(third)) = (second, third) else { return compact(first, second) };
     if parts.next().is_some_and(|rest| !rest.contains(':')) {

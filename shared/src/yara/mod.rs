@@ -13,7 +13,7 @@ pub mod about;
 mod condition;
 pub mod date;
 pub mod document;
-//pub mod export;
+pub mod export;
 mod known;
 mod split;
 pub mod store;

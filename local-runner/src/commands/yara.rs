@@ -1,0 +1,121 @@
+//! `yara export`: stored rules as files that compilers take.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use shared::documents::{Body, Index};
+use shared::yara::document::INDEX;
+use shared::yara::export::{self, Wish};
+use shared::{Error, Result};
+
+use super::{open_documents, settings};
+use crate::cli::{Cli, ExportArgs};
+use crate::out::{self, Outcome};
+
+/// Documents read at once.
+const PAGE: u32 = 500;
+
+/// `local-runner yara export`.
+pub(crate) async fn export(cli: &Cli, args: &ExportArgs) -> Outcome {
+    let places = Places::of(&args.to)?;
+    let rules = active(cli).await?;
+    let wish = Wish {
+        categories: args.categories.clone(),
+        families: args.families.clone(),
+        score: args.score,
+        license: args.license.clone(),
+        verdicts: args.verdicts.clone(),
+    };
+    let export = export::export(&rules, &wish);
+    let json_text = |value: &Value| serde_json::to_string_pretty(value).expect("plain JSON");
+    write(&places.plain, &export.plain)?;
+    write(&places.with_variables, &export.with_variables)?;
+    write(&places.variables, &json_text(&json!(export.variables)))?;
+    write(&places.withheld, &json_text(&json!(export.withheld)))?;
+    if cli.json {
+        out::json(&json!({
+            "active": rules.len(),
+            "exported": export.exported,
+            "withheld": export.withheld.len(),
+            "renamed": export.renamed,
+            "files": [places.plain, places.with_variables, places.variables, places.withheld],
+        }));
+        return Ok(out::DONE);
+    }
+    out::line(&format!(
+        "{} of {} active rules exported, {} withheld, {} renamed",
+        export.exported,
+        rules.len(),
+        export.withheld.len(),
+        export.renamed.len()
+    ));
+    out::line(&format!("{}", places.plain.display()));
+    let names: Vec<&str> = export.variables.keys().map(String::as_str).collect();
+    out::line(&format!(
+        "{}  compiles with these variables defined: {}",
+        places.with_variables.display(),
+        names.join(", ")
+    ));
+    out::line(&format!("{}  says why each of the others is not there", places.withheld.display()));
+    Ok(out::DONE)
+}
+
+async fn active(cli: &Cli) -> Result<Vec<Body>> {
+    let index = Index::named(INDEX)?;
+    let store = open_documents(&settings(cli)?).await?;
+    let mut rules = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = store.scan(index, after.as_deref(), PAGE).await?;
+        let Some(last) = page.last() else { return Ok(rules) };
+        after = Some(last.id.clone());
+        let is_active = |body: &Body| body.get("active") == Some(&Value::Bool(true));
+        rules.extend(page.into_iter().map(|one| one.body).filter(is_active));
+    }
+}
+
+/// The files of an export: in a folder of their own, or beside the one that was named.
+struct Places {
+    plain: PathBuf,
+    with_variables: PathBuf,
+    variables: PathBuf,
+    withheld: PathBuf,
+}
+
+impl Places {
+    fn of(to: &Path) -> Result<Self> {
+        let is_file = to.extension().is_some_and(|ending| ending == "yar" || ending == "yara");
+        let (folder, stem) = if is_file {
+            let stem = to.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+            (to.parent().map(Path::to_path_buf).unwrap_or_default(), stem.unwrap_or_default())
+        } else {
+            (to.to_path_buf(), "rules".to_owned())
+        };
+        if !folder.as_os_str().is_empty() {
+            fs::create_dir_all(&folder).map_err(|cause| unwritable(&folder, cause))?;
+        }
+        let plain = if is_file { to.to_path_buf() } else { folder.join("rules.yar") };
+        Ok(Self {
+            plain,
+            with_variables: folder.join(format!("{stem}-with-variables.yar")),
+            variables: folder.join(format!("{stem}-externals.json")),
+            withheld: folder.join(format!("{stem}-withheld.json")),
+        })
+    }
+}
+
+/// Writes a file whole or not at all: a scanner may read it at any time.
+fn write(path: &Path, text: &str) -> Result<()> {
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    fs::write(&part, text)
+        .and_then(|()| fs::rename(&part, path))
+        .map_err(|cause| unwritable(path, cause))
+}
+
+fn unwritable(path: &Path, cause: std::io::Error) -> Error {
+    Error::config(format!("write `{}`", path.display()))
+        .because(cause)
+        .hint("`--to` names a folder, or a file that ends in `.yar`")
+}
