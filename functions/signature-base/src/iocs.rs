@@ -109,17 +109,19 @@ struct Above {
 
 impl Above {
     fn comment(&mut self, layout: Layout, comment: &str) {
+        let text = comment.trim_matches(|letter: char| letter.is_whitespace() || letter == '#');
+        let is_rule = text.chars().all(|letter| matches!(letter, '-' | '=' | '*' | '#' | '_'));
+        // A value that was commented out ends no description.
+        if text.is_empty() || is_rule || is_switched_off(layout, text) {
+            return;
+        }
         if std::mem::take(&mut self.is_closed) {
             self.lines.clear();
             self.is_header = false;
         }
-        let text = comment.trim_matches(|letter: char| letter.is_whitespace() || letter == '#');
         // What a file says of its own layout describes no value.
         self.is_header |= text.starts_with("FORMAT -") || text.starts_with("LOKI ");
-        let is_rule = text.chars().all(|letter| matches!(letter, '-' | '=' | '*' | '#' | '_'));
-        if !text.is_empty() && !is_rule && !is_switched_off(layout, text) {
-            self.lines.push(text.to_owned());
-        }
+        self.lines.push(text.to_owned());
     }
 
     fn blank(&mut self) {
@@ -240,7 +242,7 @@ mod tests {
         check(
             Layout::C2,
             "\u{feff}#\n# LOKI C2 IOCs\n#\n# FORMAT ---\n# c2-server.tld\n\nfirst.com\n\n# One report\n# http://a/\nEVIL.com\r\n\
-             # commented-out.com\n1.2.3.4;65\n\n\n5.6.7.8\n# Two\n-----\nb[.]example.com\n# Last Line",
+             # commented-out.com\n1.2.3.4;65\n\n\n5.6.7.8\n# Two\n# -----\nb[.]example.com\n# Last Line",
             &[
                 ("first.com", None, None),
                 ("evil.com", None, Some("One report\nhttp://a/")),

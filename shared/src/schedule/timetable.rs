@@ -97,6 +97,13 @@ impl Timetable {
         &self.rows
     }
 
+    /// The timetable without the rows that `keep` refuses.
+    #[must_use]
+    pub fn only(mut self, keep: impl Fn(&Row) -> bool) -> Self {
+        self.rows.retain(|row| keep(row));
+        self
+    }
+
     pub fn row(&self, name: &str) -> Option<&Row> {
         self.rows.iter().find(|row| row.name == name)
     }
