@@ -4,7 +4,7 @@ use shared::documents::Adopter;
 use shared::task::{Family, Registered};
 
 /// Every family.
-pub const FAMILIES: &[Family] = &[rss::FAMILY, signature_base::FAMILY];
+pub const FAMILIES: &[Family] = &[malpedia::FAMILY, rss::FAMILY, signature_base::FAMILY];
 
 /// How families know their own in the predecessor's indices; one that does not say keeps the ids that were.
 pub const ADOPTERS: &[Adopter] = &[rss::ADOPTER];

@@ -108,6 +108,21 @@ impl Value for Option<Secret<Url>> {
     }
 }
 
+impl Value for Option<Url> {
+    fn read(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        match Url::parse(text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(Some(url)),
+            Ok(url) => {
+                Err(format!("a URL begins with `http://` or `https://`, not `{}:`", url.scheme()))
+            }
+            Err(cause) => Err(format!("not a URL: {cause}")),
+        }
+    }
+}
+
 impl Value for Option<Address> {
     fn read(text: &str) -> Result<Self, String> {
         if text.is_empty() { Ok(None) } else { Address::parse(text).map(Some) }
@@ -220,6 +235,22 @@ settings! {
         signature_base: String = "https://codeload.github.com/Neo23x0/signature-base/tar.gz/refs/heads/master", "SIGNATURE_BASE_URL";
         /// Score of signature-base's command servers and hashes that have none of their own, 0 to 100.
         signature_base_score: u32 = "75", "SIGNATURE_BASE_SCORE";
+        /// Malpedia, or a mirror of it.
+        malpedia_url: Option<Url> = "https://malpedia.caad.fkie.fraunhofer.de", "MALPEDIA_URL";
+        /// Folder, or `s3://bucket/prefix`, that holds `families_enriched` and `actors_enriched`; Malpedia's API when unset.
+        malpedia_dir: Option<String> = "", "MALPEDIA_DIR";
+        /// Token for Malpedia's API. None is needed, and a wrong one is refused everywhere.
+        malpedia_token: Option<Secret<String>> = "", "MALPEDIA_API_TOKEN";
+        /// Region of the bucket, where a place is `s3://…`.
+        aws_region: Option<String> = "", "AWS_REGION";
+        /// Another server that speaks S3: `http://127.0.0.1:5000`.
+        aws_endpoint_url: Option<Url> = "", "AWS_ENDPOINT_URL_S3";
+        /// Key for the bucket; the machine's role when unset. On Lambda it is set by itself.
+        aws_access_key_id: Option<String> = "", "AWS_ACCESS_KEY_ID";
+        /// The key's secret.
+        aws_secret_access_key: Option<Secret<String>> = "", "AWS_SECRET_ACCESS_KEY";
+        /// Token of a key that expires.
+        aws_session_token: Option<Secret<String>> = "", "AWS_SESSION_TOKEN";
     }
 
     /// How it is fetched.

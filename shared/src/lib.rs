@@ -8,6 +8,7 @@ pub mod config;
 pub mod documents;
 pub mod error;
 pub mod events;
+pub mod files;
 pub mod function;
 pub mod http;
 pub mod indicator;

@@ -3,11 +3,12 @@
 //! The order is the promise that nothing is lost, so it lives here and not in each task: what a server said to tell the
 //! next version apart is kept back until everything of this version is stored.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 
 use crate::archive::{Archive, Kept};
 use crate::documents::{Index, Owner, Write, Written};
@@ -103,6 +104,8 @@ pub struct Visit<'a> {
     started: Instant,
     /// What will tell the next version from this one, once this one is stored.
     pending: Option<(String, Validators)>,
+    /// How far this visit has come, for a source with a cursor of its own.
+    reached: Option<Value>,
     replay: Option<VecDeque<PathBuf>>,
     asked: bool,
     /// What it knows is not told to the source, so that a body comes in any case.
@@ -163,6 +166,7 @@ impl<'a> Visit<'a> {
             report,
             started,
             pending: None,
+            reached: None,
             replay,
             asked: false,
             unconditional: false,
@@ -286,6 +290,51 @@ impl<'a> Visit<'a> {
         Ok(())
     }
 
+    /// Stores the parts that several owners have in the same documents, and counts each document once. The first part
+    /// holds all of them; of the others, what was not stored before is left out.
+    ///
+    /// # Errors
+    /// `Store`, when none of a part could be written.
+    pub async fn store_parts(&mut self, parts: [(&Owner, Vec<Write>); 2]) -> Result<()> {
+        let [(owner, whole), (other, part)] = parts;
+        let outcomes = self.ctx.documents.upsert(self.index, owner, &whole).await?;
+        let mut outcomes: BTreeMap<&str, Written> =
+            whole.iter().map(|write| write.id.as_str()).zip(outcomes).collect();
+        let is_stored = |write: &Write| {
+            outcomes
+                .get(write.id.as_str())
+                .is_some_and(|outcome| !matches!(outcome, Written::Failed(_)))
+        };
+        let part: Vec<Write> = part.into_iter().filter(is_stored).collect();
+        let later = self.ctx.documents.upsert(self.index, other, &part).await?;
+        for (write, later) in part.iter().zip(later) {
+            if let Some(outcome) = outcomes.get_mut(write.id.as_str()) {
+                match (&*outcome, later) {
+                    (_, failed @ Written::Failed(_)) => *outcome = failed,
+                    (Written::Unchanged, later) => *outcome = later,
+                    _ => {}
+                }
+            }
+        }
+        for (id, outcome) in outcomes {
+            self.report.counts.written(&outcome);
+            if let Written::Failed(reason) = outcome {
+                self.failed.push((id.to_owned(), reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// How far the source was stored by earlier visits, in its family's own words.
+    pub fn cursor(&self) -> Option<&Value> {
+        self.state.cursor.as_ref()
+    }
+
+    /// How far it is stored when this visit ends well.
+    pub fn reach(&mut self, cursor: Value) {
+        self.reached = Some(cursor);
+    }
+
     /// The report so far, for counting what was found, merged or rejected.
     pub fn report(&mut self) -> &mut SourceReport {
         &mut self.report
@@ -377,6 +426,9 @@ impl<'a> Visit<'a> {
             self.state.etag = validators.etag;
             self.state.last_modified = validators.last_modified;
             self.state.url = Some(url);
+        }
+        if let Some(cursor) = self.reached.take() {
+            self.state.cursor = Some(cursor);
         }
         self.state.last_success = Some(now);
         self.state.last_error = None;

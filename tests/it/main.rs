@@ -22,6 +22,7 @@ mod hostile;
 mod indicator;
 mod kills;
 mod lambda;
+mod malpedia;
 mod owners;
 mod page;
 mod readers;
@@ -47,6 +48,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("indicator", indicator::TRIALS),
     ("kills", kills::TRIALS),
     ("lambda", lambda::TRIALS),
+    ("malpedia", malpedia::TRIALS),
     ("owners", owners::TRIALS),
     ("page", page::TRIALS),
     ("retention", retention::TRIALS),

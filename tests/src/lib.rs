@@ -1,3 +1,4 @@
 //! What the tests of the whole stand on; the tests themselves are in `it/`.
 
+pub mod library;
 pub mod services;

@@ -54,12 +54,23 @@ pub struct Get<'a> {
     pub(super) limits: Limits,
     pub(super) validators: Option<&'a Validators>,
     pub(super) headers: Vec<(&'a str, &'a str)>,
+    pub(super) wait_in_body: Option<WaitInBody>,
 }
+
+/// Reads from the body of a refusal for how long it asks to be left alone.
+pub type WaitInBody = fn(&[u8]) -> Option<Duration>;
 
 impl<'a> Get<'a> {
     /// Asks for anything at the URL, within [`Limits::FEED`].
     pub fn new(url: &'a Url) -> Self {
-        Self { url, accept: "*/*", limits: Limits::FEED, validators: None, headers: Vec::new() }
+        Self {
+            url,
+            accept: "*/*",
+            limits: Limits::FEED,
+            validators: None,
+            headers: Vec::new(),
+            wait_in_body: None,
+        }
     }
 
     /// What is asked for.
@@ -92,6 +103,13 @@ impl<'a> Get<'a> {
     #[must_use]
     pub fn header(mut self, name: &'a str, value: &'a str) -> Self {
         self.headers.push((name, value));
+        self
+    }
+
+    /// Where a status 429 comes without `Retry-After`, its body is read for the wait, for sources that say it there.
+    #[must_use]
+    pub fn wait_in_body(mut self, read: WaitInBody) -> Self {
+        self.wait_in_body = Some(read);
         self
     }
 }

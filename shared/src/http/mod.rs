@@ -39,7 +39,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use url::Url;
 
 pub use self::body::{LARGE_BODIES, SMALL_BODY};
-pub use self::call::{Fetched, Get, Limits, NotModified, Response};
+pub use self::call::{Fetched, Get, Limits, NotModified, Response, WaitInBody};
 pub use self::conditional::{RETRY_AFTER_MAX, Validators, retry_after};
 pub use self::failure::{Failure, Limit, Phase, Reason, shown};
 pub use self::guard::AllowNets;
@@ -61,6 +61,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Idle connections older than this are closed: a frozen function must not wake up to dead ones.
 const IDLE_CONNECTION: Duration = Duration::from_secs(20);
+/// The longest body of a refusal that is read for the wait it asks for.
+const REFUSAL_MAX: u64 = 4 << 10;
 /// The longest target of a redirect.
 const LOCATION_MAX: usize = 8 << 10;
 /// What HTTP/2 may send ahead of the reader, a stream and a connection; hyper's 2 and 5 MiB times 60 sources are too much.
@@ -287,7 +289,10 @@ impl Inner {
                 let is_permanent = matches!(status, 301 | 308);
                 return Ok(ControlFlow::Continue(Redirect { location, is_permanent }));
             }
-            _ => return Err(self.refusal(status, response.headers())),
+            _ => {
+                let refusal = self.refusal(status, response.headers());
+                return Err(self.with_wait(refusal, response, get, progress).await);
+            }
         }
 
         progress.phase = Phase::Body;
@@ -308,6 +313,29 @@ impl Inner {
             fresh_for,
             share: body.share,
         })))
+    }
+
+    /// The refusal with the wait that its body names, where a header names none and the caller can read the body.
+    async fn with_wait(
+        &self,
+        refusal: Reason,
+        response: reqwest::Response,
+        get: &Get<'_>,
+        progress: &mut Progress,
+    ) -> Reason {
+        let (Reason::RateLimited { status, retry_after: None }, Some(read)) =
+            (&refusal, get.wait_in_body)
+        else {
+            return refusal;
+        };
+        let limits = Limits { max_body: REFUSAL_MAX, ..get.limits };
+        match body::read(response, &limits, &self.memory, progress).await {
+            Ok(body) => {
+                let wait = read(&body.bytes).map(|wait| wait.min(RETRY_AFTER_MAX));
+                Reason::RateLimited { status: *status, retry_after: wait }
+            }
+            Err(_) => refusal,
+        }
     }
 
     /// A status that is no answer.

@@ -74,7 +74,7 @@ pub fn read_parts(year: &str, month: Option<&str>) -> Option<(Date, Precision)> 
         name.len() >= 3 && name.is_ascii() && full[..3].eq_ignore_ascii_case(&name[..3])
     };
     let number = |text: &str| text.parse::<i16>().ok();
-    let month = match MONTHS.iter().position(|full| known(&full)) {
+    let month = match MONTHS.iter().position(known) {
         Some(place) => i16::try_from(place + 1).ok()?,
         None => number(name)?,
     };

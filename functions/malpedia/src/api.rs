@@ -1,0 +1,121 @@
+//! What every request to Malpedia has in common: its address, the token, the limits, the wait that a refusal asks for.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use shared::config::Config;
+use shared::http::{Get, Limits};
+use shared::source::Stop;
+use shared::{Class, Error, Result};
+use url::Url;
+
+/// For a whole list: 64 MiB. The largest seen, the library, has 6.4 MB.
+pub(crate) const LIMITS: Limits = Limits {
+    max_body: 64 << 20,
+    head_timeout: Duration::from_secs(60),
+    idle_timeout: Duration::from_secs(30),
+    total_timeout: Duration::from_secs(240),
+};
+
+/// Malpedia as the settings name it.
+pub(crate) struct Api {
+    /// Where it is.
+    pub(crate) base: Url,
+    /// The whole `Authorization` header, where a token is set: a wrong one is refused even where none is needed.
+    authorization: Option<String>,
+}
+
+impl Api {
+    pub(crate) fn of(config: &Config) -> Result<Self> {
+        let base = config.sources.malpedia_url.clone().ok_or_else(|| {
+            Error::config("find Malpedia: `MALPEDIA_URL` is empty")
+                .hint("leave it unset for the public one")
+        })?;
+        let token = config.sources.malpedia_token.as_ref().map(|token| token.expose().trim());
+        let authorization =
+            token.filter(|token| !token.is_empty()).map(|token| format!("apitoken {token}"));
+        Ok(Self { base, authorization })
+    }
+
+    pub(crate) fn has_token(&self) -> bool {
+        self.authorization.is_some()
+    }
+
+    /// The address of a path below the base.
+    pub(crate) fn url(&self, path: &str) -> Result<Url> {
+        let text = format!("{}/{path}", self.base.as_str().trim_end_matches('/'));
+        Url::parse(&text)
+            .map_err(|cause| Error::config(format!("build the address `{text}`")).because(cause))
+    }
+
+    /// A request with everything that Malpedia wants.
+    pub(crate) fn get<'a>(&'a self, url: &'a Url) -> Get<'a> {
+        let get = self.get_openly(url);
+        match &self.authorization {
+            Some(authorization) => get.header("authorization", authorization),
+            None => get,
+        }
+    }
+
+    /// A request without the token.
+    pub(crate) fn get_openly<'a>(&'a self, url: &'a Url) -> Get<'a> {
+        Get::new(url).limits(LIMITS).wait_in_body(available_in)
+    }
+
+    /// Says of a refusal what a person can do: where a token was sent, it is the token.
+    pub(crate) fn explain(&self, mut stop: Stop) -> Stop {
+        if stop.outcome == "unauthorized"
+            && let Some(error) = self.refused(&stop.error)
+        {
+            stop.error = error;
+        }
+        stop
+    }
+
+    /// The error of a token that was refused, if one was sent.
+    pub(crate) fn refused(&self, error: &Error) -> Option<Error> {
+        (self.has_token() && error.class() == Class::Config).then(|| {
+            Error::config(format!("{}: the token is refused", error.chain()))
+                .hint("unset MALPEDIA_API_TOKEN, or correct it: nothing here needs one, and a wrong one is refused everywhere")
+        })
+    }
+}
+
+/// Reads `{"detail": …, "available_in": "16 seconds"}`.
+fn available_in(body: &[u8]) -> Option<Duration> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let wait = match &body["available_in"] {
+        Value::String(text) => {
+            let mut words = text.split_whitespace();
+            let number: u64 = words.next()?.parse().ok()?;
+            match words.next() {
+                Some(unit) if unit.starts_with("minute") => number.saturating_mul(60),
+                Some(unit) if unit.starts_with("hour") => number.saturating_mul(3600),
+                _ => number,
+            }
+        }
+        number => number.as_u64()?,
+    };
+    Some(Duration::from_secs(wait))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_is_read_from_the_body() {
+        let wait = |body: &str| available_in(body.as_bytes()).map(|wait| wait.as_secs());
+        assert_eq!(
+            wait(r#"{"detail":"Request was throttled.","available_in":"16 seconds"}"#),
+            Some(16)
+        );
+        assert_eq!(wait(r#"{"available_in":"2 minutes"}"#), Some(120));
+        assert_eq!(wait(r#"{"available_in":30}"#), Some(30));
+        for other in
+            ["", "{}", r#"{"available_in":"soon"}"#, r#"{"available_in":-1}"#, "[]", "<html>"]
+        {
+            assert_eq!(wait(other), None, "{other}");
+        }
+    }
+}

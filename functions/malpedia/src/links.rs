@@ -1,0 +1,148 @@
+//! Which families and actors a reference is about: from Malpedia's list of addresses, and from the keys that stored families
+//! name.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shared::documents::{Body, Write};
+use shared::documents::{Documents, Index};
+use shared::{Error, Result};
+
+use crate::reference::canonical;
+
+/// Documents read at a time; families carry rules.
+const PAGE: u32 = 200;
+
+/// What one reference is about: ids with names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    families: BTreeMap<String, String>,
+    actors: BTreeMap<String, String>,
+}
+
+/// What all references are about.
+#[derive(Debug, Default)]
+pub struct Links {
+    by_address: HashMap<String, About>,
+    by_key: HashMap<String, About>,
+}
+
+#[derive(Deserialize)]
+struct Cited<'a> {
+    #[serde(borrow, default, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    common_name: Option<Cow<'a, str>>,
+}
+
+impl Links {
+    /// Reads `{address: [{type, id, common_name, …}]}`.
+    ///
+    /// # Errors
+    /// `Format`, when it is nothing like that.
+    pub fn read(body: &[u8]) -> Result<Self> {
+        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+        let list: HashMap<Cow<'_, str>, Vec<Cited<'_>>> =
+            serde_json::from_slice(body).map_err(|cause| {
+                Error::format("read the list of references: it is not what Malpedia sends")
+                    .because(cause)
+            })?;
+        let mut links = Self::default();
+        for (address, cited) in list {
+            let about = links.by_address.entry(canonical(&address)).or_default();
+            for one in cited {
+                about.add(&one.kind, &one.id, one.common_name.as_deref());
+            }
+        }
+        Ok(links)
+    }
+
+    /// Adds what stored families say of the entries they cite.
+    ///
+    /// # Errors
+    /// `Store`, when they cannot be read.
+    pub async fn add_stored(&mut self, documents: &dyn Documents) -> Result<()> {
+        let index = Index::named("malpedia_families")?;
+        let mut after: Option<String> = None;
+        loop {
+            let page = documents.scan(index, after.as_deref(), PAGE).await?;
+            for family in &page {
+                let text = |name: &str| family.body.get(name).and_then(Value::as_str);
+                let Some(id) = text("family_id") else { continue };
+                let keys = family.body.get("library_entries").and_then(Value::as_array);
+                for key in keys.into_iter().flatten().filter_map(Value::as_str) {
+                    let about = self.by_key.entry(key.to_owned()).or_default();
+                    about.add("family", id, text("common_name"));
+                }
+            }
+            after = page.last().map(|last| last.id.clone());
+            if page.len() < PAGE as usize {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What is written beside a reference that has these keys and this address.
+    pub fn write(&self, id: &str, address: Option<&str>, keys: &[&str]) -> Write {
+        let mut about = address
+            .and_then(|address| self.by_address.get(&canonical(address)))
+            .cloned()
+            .unwrap_or_default();
+        for more in keys.iter().filter_map(|key| self.by_key.get(*key)) {
+            about.families.extend(more.families.clone());
+            about.actors.extend(more.actors.clone());
+        }
+        let names = |of: &BTreeMap<String, String>| {
+            let mut names: Vec<&str> = of.values().map(String::as_str).collect();
+            names.sort_unstable();
+            names.dedup();
+            json!(names)
+        };
+        let ids = |of: &BTreeMap<String, String>| json!(of.keys().collect::<Vec<_>>());
+        let mut fields = Body::new();
+        fields.insert("family_ids".to_owned(), ids(&about.families));
+        fields.insert("family_names".to_owned(), names(&about.families));
+        fields.insert("actor_ids".to_owned(), ids(&about.actors));
+        fields.insert("actor_names".to_owned(), names(&about.actors));
+        Write { id: id.to_owned(), contributor: None, fields }
+    }
+}
+
+impl About {
+    fn add(&mut self, kind: &str, id: &str, name: Option<&str>) {
+        let place = match kind {
+            "family" => &mut self.families,
+            "actor" => &mut self.actors,
+            _ => return,
+        };
+        if !id.is_empty() {
+            let name = name.filter(|name| !name.is_empty()).unwrap_or(id);
+            place.insert(id.to_owned(), name.to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_is_found_under_any_form_of_its_address() {
+        let links = Links::read(
+            br#"{"http://e.org/a/": [{"type":"family","id":"win.x","common_name":"X \u00e9","alt_names":[],"url":"u"},
+                {"type":"actor","id":"apt1","common_name":null}, {"type":"other","id":"z"}], "https://e.org/b": []}"#,
+        )
+        .unwrap();
+        let fields = links.write("1", Some("https://e.org/a"), &["k"]).fields;
+        assert_eq!(
+            Value::Object(fields),
+            json!({"family_ids": ["win.x"], "family_names": ["X é"], "actor_ids": ["apt1"], "actor_names": ["apt1"]})
+        );
+        assert_eq!(links.write("1", None, &[]).fields["family_ids"], json!([]));
+        assert!(Links::read(b"<html>").is_err());
+    }
+}

@@ -1,0 +1,477 @@
+//! From an entry of the bibliography, or an item of the feed, to the document that `malpedia_library` holds.
+//!
+//! A reference is its canonical address, so that both ways meet in one document. The bibliography owns what it says. The
+//! feed owns its summary only; the rest it sets where nothing stands yet, and the bibliography lays its own over it.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use shared::documents::{Body, Owner, Write, hash};
+use url::Url;
+
+use crate::FAMILY;
+use crate::bibtex::date::{self, Precision};
+use crate::bibtex::{Entry, text};
+use crate::latest::Item;
+
+/// The index that references go to.
+pub const INDEX: &str = "malpedia_library";
+
+/// The name that readers filter by, as the predecessor wrote it.
+pub const FEED_NAME: &str = "Malpedia Library";
+
+/// No report on malware is older; such a date is a slip, kept and marked.
+const FIRST_YEAR: i16 = 1971;
+
+/// What the bibliography says of a reference. Field names that others read are those of the predecessor.
+pub const OWNER: Owner = Owner {
+    name: "malpedia_bibtex",
+    fields: &[
+        "source_family",
+        "source_type",
+        "source_id",
+        "source_name",
+        "source_url",
+        "feed_name",
+        "feed_link",
+        "feed_title",
+        "feed_description",
+        "category",
+        "language",
+        "language_name",
+        "title",
+        "link",
+        "link_canonical",
+        "bibtex_key",
+        "bibtex_type",
+        "author",
+        "authors",
+        "organization",
+        "date",
+        "date_precision",
+        "date_suspect",
+        "year",
+        "kind",
+        "urldate",
+        "@timestamp",
+        "published",
+        "published_from",
+        "tlp",
+        "active",
+        "content_hash",
+    ],
+    // Malpedia looks at an address again without the reference changing, and whether a date lies ahead changes by itself.
+    unhashed: &[
+        "source_name",
+        "source_url",
+        "feed_link",
+        "feed_title",
+        "feed_description",
+        "urldate",
+        "date_suspect",
+        "content_hash",
+    ],
+    insert_only: &["collected_at", "first_seen"],
+    fallback: &[("published", "collected_at"), ("@timestamp", "collected_at")],
+    shared: &["tags", "bib_keys"],
+};
+
+/// What the feed says of a reference.
+pub const LATEST: Owner = Owner {
+    name: "malpedia_rss",
+    fields: &["summary", "guid"],
+    unhashed: &[],
+    insert_only: &[
+        "source_family",
+        "source_type",
+        "source_id",
+        "source_name",
+        "source_url",
+        "feed_name",
+        "feed_link",
+        "feed_title",
+        "feed_description",
+        "category",
+        "title",
+        "link",
+        "link_canonical",
+        "kind",
+        "@timestamp",
+        "published",
+        "published_from",
+        "tlp",
+        "active",
+        "content_hash",
+        "collected_at",
+        "first_seen",
+    ],
+    fallback: &[("published", "collected_at"), ("@timestamp", "collected_at")],
+    shared: &["tags"],
+};
+
+/// Which families and actors a reference is about, by Malpedia's own word.
+pub const LINKS: Owner = Owner {
+    name: "malpedia_links",
+    fields: &["family_ids", "family_names", "actor_ids", "actor_names"],
+    unhashed: &[],
+    insert_only: &[],
+    fallback: &[],
+    shared: &[],
+};
+
+/// The document's id: of its address, or of what stands for one.
+pub fn id(natural: &str) -> String {
+    let mut hasher = Sha256::new();
+    hasher.update(FAMILY.name);
+    hasher.update([0x1f]);
+    hasher.update(natural);
+    hasher.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// What makes an entry the same reference as another: its address in one form, else its key.
+pub fn natural(entry: &Entry<'_>) -> String {
+    match entry.field("url").map(str::trim).filter(|url| !url.is_empty()) {
+        Some(url) => canonical(url),
+        None => entry.key.to_owned(),
+    }
+}
+
+/// An address in one form: https, without fragment, trailing slash and what only tracks the reader; `x.com` is `twitter.com`.
+/// What an archive keeps is another reference than the original.
+pub fn canonical(address: &str) -> String {
+    let address = address.trim();
+    let Ok(mut url) = Url::parse(address) else { return address.to_owned() };
+    if !matches!(url.scheme(), "http" | "https") {
+        return address.to_owned();
+    }
+    let is_route = url.fragment().is_some_and(|fragment| fragment.starts_with(['!', '/']));
+    if !is_route {
+        url.set_fragment(None);
+    }
+    let _ = url.set_scheme("https");
+    if matches!(
+        url.host_str(),
+        Some("x.com" | "www.x.com" | "www.twitter.com" | "mobile.twitter.com")
+    ) {
+        // It was a host before, and is one after.
+        let _ = url.set_host(Some("twitter.com"));
+    }
+    if url.query().is_some() {
+        let kept: Vec<String> = url
+            .query()
+            .unwrap_or_default()
+            .split('&')
+            .filter(|pair| {
+                let name = pair.split('=').next().unwrap_or_default();
+                !name.starts_with("utm_") && !matches!(name, "fbclid" | "gclid")
+            })
+            .map(ToOwned::to_owned)
+            .collect();
+        url.set_query((!kept.is_empty()).then(|| kept.join("&")).as_deref());
+    }
+    let mut text = String::from(url);
+    if text.ends_with('/') {
+        text.pop();
+    }
+    text
+}
+
+/// `tweet`, `code`, `video`, `report` or `blog`, by where it is published.
+pub fn kind(is_report: bool, organization: Option<&str>, address: &str) -> &'static str {
+    let original = original(address);
+    let url = Url::parse(original).ok();
+    let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
+    let publisher = organization.unwrap_or_default().to_ascii_lowercase();
+    let says = |names: &[&str]| {
+        names.iter().any(|name| {
+            publisher
+                .strip_prefix(name)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '(']))
+        })
+    };
+    let is_at = |hosts: &[&str]| {
+        hosts.iter().any(|known| {
+            host.strip_suffix(known).is_some_and(|sub| sub.is_empty() || sub.ends_with('.'))
+        }) && host.parse::<IpAddr>().is_err()
+    };
+    let is_pdf = url.as_ref().is_some_and(|url| {
+        let path = url.path();
+        path.len() > 4
+            && path.is_char_boundary(path.len() - 4)
+            && path[path.len() - 4..].eq_ignore_ascii_case(".pdf")
+    });
+    if is_at(&["twitter.com", "x.com"]) || says(&["twitter", "x"]) {
+        "tweet"
+    } else if is_at(&["youtube.com", "youtu.be", "vimeo.com"]) || says(&["youtube", "vimeo"]) {
+        "video"
+    } else if is_report || is_pdf {
+        "report"
+    } else if is_at(&["github.com", "githubusercontent.com", "gitlab.com", "bitbucket.org"])
+        || says(&["github", "gitlab", "bitbucket"])
+    {
+        "code"
+    } else {
+        "blog"
+    }
+}
+
+/// What an address of the Wayback Machine is a copy of; any other is itself.
+fn original(address: &str) -> &str {
+    let Some((_, rest)) = address.split_once("web.archive.org/web/") else { return address };
+    rest.find("http").map_or(address, |at| &rest[at..])
+}
+
+/// The code that readers filter by, for the languages that were seen; another is kept as it is named.
+fn language(name: &str) -> String {
+    const CODES: [(&str, &str); 20] = [
+        ("english", "en"),
+        ("portuguese", "pt"),
+        ("spanish", "es"),
+        ("german", "de"),
+        ("french", "fr"),
+        ("italian", "it"),
+        ("polish", "pl"),
+        ("russian", "ru"),
+        ("ukrainian", "uk"),
+        ("chinese", "zh"),
+        ("japanese", "ja"),
+        ("korean", "ko"),
+        ("dutch", "nl"),
+        ("czech", "cs"),
+        ("turkish", "tr"),
+        ("arabic", "ar"),
+        ("hebrew", "he"),
+        ("persian", "fa"),
+        ("vietnamese", "vi"),
+        ("romanian", "ro"),
+    ];
+    let lower = name.to_lowercase();
+    CODES
+        .iter()
+        .find(|(known, _)| *known == lower)
+        .map_or(lower.clone(), |(_, code)| (*code).to_owned())
+}
+
+/// What every document of the library says.
+fn common(base: &Url) -> Body {
+    let library = format!("{}/library", base.as_str().trim_end_matches('/'));
+    let mut fields = Body::new();
+    for (name, value) in [
+        ("source_family", FAMILY.name),
+        ("source_type", INDEX),
+        ("source_id", "library"),
+        ("source_name", FEED_NAME),
+        ("source_url", &library),
+        ("feed_name", FEED_NAME),
+        ("feed_link", &library),
+        ("feed_title", FEED_NAME),
+        ("feed_description", "References on malware and its actors, collected by Malpedia"),
+        ("category", "malware_research"),
+        ("tlp", "clear"),
+    ] {
+        fields.insert(name.to_owned(), json!(value));
+    }
+    fields.insert("active".to_owned(), json!(true));
+    fields
+}
+
+/// An instant as documents hold it: whole seconds, so that text order is time order.
+pub(crate) fn seconds(instant: Timestamp) -> String {
+    instant.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn text_of(value: Option<&str>) -> Option<String> {
+    value.map(text::plain).filter(|text| !text.is_empty())
+}
+
+/// The document of an entry; `keys` are those of all entries that are this reference.
+pub fn of_entry(base: &Url, entry: &Entry<'_>, keys: &[&str], id: String, now: Timestamp) -> Write {
+    let (dated, raw) = dated(entry);
+    let organization = ["organization", "institution", "publisher"]
+        .into_iter()
+        .find_map(|name| text_of(entry.field(name)));
+    let link =
+        entry.field("url").or(entry.field("howpublished")).map(|url| url.trim().replace('\0', ""));
+    let authors = entry.field("author").map(text::authors).unwrap_or_default();
+    let kind_of = kind(
+        entry.kind.eq_ignore_ascii_case("techreport") || entry.kind.eq_ignore_ascii_case("report"),
+        organization.as_deref(),
+        link.as_deref().unwrap_or_default(),
+    );
+    let language_name = text_of(entry.field("language"));
+    let published = dated.map(|(date, _)| format!("{date}T00:00:00Z"));
+    let mut keys = keys.to_vec();
+    keys.sort_unstable();
+
+    let mut fields = common(base);
+    let mut set = |name: &str, value: Value| {
+        fields.insert(name.to_owned(), value);
+    };
+    set("title", json!(text_of(entry.field("title")).unwrap_or_default()));
+    set("link_canonical", json!(link.as_deref().map(canonical)));
+    set("link", json!(link.unwrap_or_default()));
+    set("bibtex_key", json!(entry.key));
+    set("bibtex_type", json!(entry.kind.to_ascii_lowercase()));
+    set("bib_keys", json!(keys));
+    set("author", json!(authors.first()));
+    set("authors", json!(authors));
+    set("organization", json!(organization));
+    set("date", json!(raw));
+    set("date_precision", json!(dated.map(|(_, precision)| precision.name())));
+    set("date_suspect", json!(dated.is_some_and(|(date, _)| is_suspect(date, now))));
+    set("year", json!(dated.map(|(date, _)| format!("{:04}", date.year()))));
+    set("kind", json!(kind_of));
+    set("language", json!(language_name.as_deref().map(language)));
+    set("language_name", json!(language_name));
+    set("urldate", json!(text_of(entry.field("urldate"))));
+    set("published_from", json!(if published.is_some() { "source" } else { "collected" }));
+    set("@timestamp", json!(published));
+    set("published", json!(published));
+    set("tags", json!(["malpedia", "malware", "research", "academic", "bibtex"]));
+    set("collected_at", json!(seconds(now)));
+    set("first_seen", json!(seconds(now)));
+    finish(&OWNER, fields, id)
+}
+
+/// The date of an entry and its text, whether or not that makes sense.
+fn dated(entry: &Entry<'_>) -> (Option<(Date, Precision)>, Option<String>) {
+    if let Some(text) = text_of(entry.field("date")) {
+        return (date::read(&text), Some(text));
+    }
+    let Some(year) = text_of(entry.field("year")) else { return (None, None) };
+    let month = text_of(entry.field("month"));
+    let dated = date::read_parts(&year, month.as_deref()).or_else(|| date::read_parts(&year, None));
+    let shown = dated.map(|(date, precision)| match precision {
+        Precision::Day => date.to_string(),
+        Precision::Month => date.strftime("%Y-%m").to_string(),
+        Precision::Year => date.strftime("%Y").to_string(),
+    });
+    (dated, shown.or(Some(year)))
+}
+
+/// Before there was malware, or after tomorrow.
+fn is_suspect(date: Date, now: Timestamp) -> bool {
+    let tomorrow = now.to_zoned(jiff::tz::TimeZone::UTC).date().tomorrow();
+    date.year() < FIRST_YEAR || tomorrow.is_ok_and(|tomorrow| date > tomorrow)
+}
+
+/// The document of an item of the feed; none where nothing says which reference it is.
+pub fn of_item(base: &Url, item: &Item, now: Timestamp) -> Option<Write> {
+    let natural = match (item.link.as_str(), item.guid.as_str()) {
+        ("", "") => return None,
+        ("", guid) => guid.to_owned(),
+        (link, _) => canonical(link),
+    };
+    let published = item.published().map(seconds);
+    let mut fields = common(base);
+    let mut set = |name: &str, value: Value| {
+        fields.insert(name.to_owned(), value);
+    };
+    set("title", json!(text::plain(&item.title)));
+    set("link", json!(item.link));
+    set("link_canonical", json!((!item.link.is_empty()).then(|| canonical(&item.link))));
+    set("kind", json!(kind(false, None, &item.link)));
+    set("summary", json!((!item.description.is_empty()).then_some(&item.description)));
+    set("guid", json!((!item.guid.is_empty()).then_some(&item.guid)));
+    set("published_from", json!(if published.is_some() { "source" } else { "collected" }));
+    set("@timestamp", json!(published));
+    set("published", json!(published));
+    set("tags", json!(["malpedia", "malware", "research", "academic"]));
+    set("collected_at", json!(seconds(now)));
+    set("first_seen", json!(seconds(now)));
+    Some(finish(&LATEST, fields, id(&natural)))
+}
+
+fn finish(owner: &Owner, mut fields: Body, id: String) -> Write {
+    let content_hash = hash(owner, &fields);
+    fields.insert("content_hash".to_owned(), Value::String(content_hash));
+    Write { id, contributor: None, fields }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bibtex::Reader;
+
+    fn document(text: &str) -> Body {
+        let entry = Reader::new(text).next().unwrap().unwrap();
+        let base = Url::parse("https://malpedia.test/").unwrap();
+        let now = "2026-11-23T12:00:00Z".parse().unwrap();
+        of_entry(&base, &entry, &[entry.key], id(&natural(&entry)), now).fields
+    }
+
+    #[test]
+    fn one_reference_has_one_address() {
+        for other in [
+            "http://e.org/a",
+            "https://E.org/a/",
+            "https://e.org/a#top",
+            " https://e.org/a?utm_source=x ",
+            "https://e.org:443/a",
+        ] {
+            assert_eq!(canonical(other), "https://e.org/a", "{other}");
+        }
+        assert_eq!(canonical("https://x.com/u/status/1"), "https://twitter.com/u/status/1");
+        assert_eq!(canonical("https://e.org/?p=1&utm_medium=y"), "https://e.org/?p=1");
+        assert_ne!(canonical("https://e.org/#!/a"), canonical("https://e.org/#!/b"));
+        assert_ne!(
+            canonical("https://web.archive.org/web/2019/https://e.org/a"),
+            canonical("https://e.org/a")
+        );
+        assert_eq!(canonical("no address"), "no address");
+    }
+
+    #[test]
+    fn the_kind_is_where_it_is_published() {
+        assert_eq!(kind(false, Some("Twitter (@x)"), "https://twitter.com/x/status/1"), "tweet");
+        assert_eq!(
+            kind(false, None, "https://web.archive.org/web/2020/https://twitter.com/x"),
+            "tweet"
+        );
+        assert_eq!(kind(false, Some("Github (649)"), "https://github.com/649/x"), "code");
+        assert_eq!(kind(false, Some("Youtube (x)"), "https://e.org"), "video");
+        assert_eq!(kind(false, Some("Medium b.magnezi"), "https://b.github.io/x"), "blog");
+        assert_eq!(kind(false, None, "https://github.com/a/b.PDF"), "report");
+        assert_eq!(kind(true, Some("FireEye"), "https://e.org/x"), "report");
+        assert_eq!(kind(false, Some("X-Force"), "https://netx.com/x"), "blog");
+    }
+
+    #[test]
+    fn the_check_date_of_an_address_is_no_change() {
+        let entry = |urldate: &str| {
+            document(&format!(
+                "@online{{k, title={{{{T}}}}, date={{2016-09}}, url={{https://e.org}}, urldate={{{urldate}}}}}"
+            ))
+        };
+        let (one, other) = (entry("2020-01-01"), entry("2026-01-01"));
+        assert_eq!(one["content_hash"], other["content_hash"]);
+        assert_eq!(
+            (&one["published"], &one["date"], &one["date_precision"]),
+            (&json!("2016-09-01T00:00:00Z"), &json!("2016-09"), &json!("month"))
+        );
+        assert_ne!(
+            entry("x")["content_hash"],
+            document("@online{k, title={{U}}, date={2016-09}, url={https://e.org}}")["content_hash"]
+        );
+    }
+
+    #[test]
+    fn a_bad_date_is_kept_and_a_strange_one_marked() {
+        let bad = document("@online{k, date={soon}}");
+        assert_eq!(
+            (&bad["date"], &bad["published"], &bad["published_from"]),
+            (&json!("soon"), &Value::Null, &json!("collected"))
+        );
+        assert_eq!(document("@online{k, date={1900-01-01}}")["date_suspect"], true);
+        assert_eq!(document("@online{k, date={2031}}")["date_suspect"], true);
+        assert_eq!(document("@misc{k, year=2019, month=jan # \"~7\"}")["date"], "2019-01-07");
+        assert_eq!(document("@misc{k, year=2019, month=smarch}")["date"], "2019");
+    }
+}

@@ -1,0 +1,24 @@
+//! Syncs the whole of Malpedia's library, by its bibliography, into `malpedia_library`.
+//!
+//! Reads   `MALPEDIA_URL/library/download` and, for what each reference is about, `api/get/references`.
+//! Writes  `malpedia_library`, one document a reference, id from its canonical address, else from its key.
+//! Twice   is harmless: equal entries are counted as unchanged and not written.
+//! Quirk   values are raw text, not TeX; a date may be a year or a month, and its precision is kept beside it.
+
+use shared::Result;
+use shared::report::Report;
+use shared::task::{Ctx, Kind, NoInput, Task};
+
+use crate::library::{Way, sync};
+
+pub(crate) struct SyncMalpediaLibraryBibtex;
+
+impl Task for SyncMalpediaLibraryBibtex {
+    const NAME: &'static str = "sync_malpedia_library_bibtex";
+    const KIND: Kind = Kind::Fetches;
+    type Input = NoInput;
+
+    async fn run(ctx: &Ctx, _: NoInput) -> Result<Report> {
+        sync(ctx, &[Way::Bibtex]).await
+    }
+}

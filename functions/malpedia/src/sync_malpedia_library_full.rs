@@ -1,0 +1,24 @@
+//! Syncs Malpedia's library by its feed and then by its bibliography into `malpedia_library`.
+//!
+//! Reads   what `sync_malpedia_library_rss` and `sync_malpedia_library_bibtex` read.
+//! Writes  `malpedia_library`, as they do.
+//! Twice   is harmless: equal references are counted as unchanged and not written.
+//! Quirk   a reference that comes both ways is found twice and stored once: first new, then changed.
+
+use shared::Result;
+use shared::report::Report;
+use shared::task::{Ctx, Kind, NoInput, Task};
+
+use crate::library::{Way, sync};
+
+pub(crate) struct SyncMalpediaLibraryFull;
+
+impl Task for SyncMalpediaLibraryFull {
+    const NAME: &'static str = "sync_malpedia_library_full";
+    const KIND: Kind = Kind::Fetches;
+    type Input = NoInput;
+
+    async fn run(ctx: &Ctx, _: NoInput) -> Result<Report> {
+        sync(ctx, &[Way::Rss, Way::Bibtex]).await
+    }
+}

@@ -1,0 +1,24 @@
+//! Syncs what is new in Malpedia's library, by its feed, into `malpedia_library`.
+//!
+//! Reads   `MALPEDIA_URL/feeds/rss/latest`, on condition that it changed.
+//! Writes  `malpedia_library`, one document a reference, id from its canonical address.
+//! Twice   is harmless: equal items are counted as unchanged and not written.
+//! Quirk   the feed knows little of a reference; what the bibliography says of it stays, and replaces the rest when it comes.
+
+use shared::Result;
+use shared::report::Report;
+use shared::task::{Ctx, Kind, NoInput, Task};
+
+use crate::library::{Way, sync};
+
+pub(crate) struct SyncMalpediaLibraryRss;
+
+impl Task for SyncMalpediaLibraryRss {
+    const NAME: &'static str = "sync_malpedia_library_rss";
+    const KIND: Kind = Kind::Fetches;
+    type Input = NoInput;
+
+    async fn run(ctx: &Ctx, _: NoInput) -> Result<Report> {
+        sync(ctx, &[Way::Rss]).await
+    }
+}

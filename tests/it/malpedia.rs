@@ -1,0 +1,369 @@
+//! The Malpedia family as a whole: the library both ways, families and actors from disk, bucket and API.
+
+use std::time::{Duration, Instant};
+
+use malpedia::FAMILY;
+use malpedia::reference::INDEX;
+use serde_json::{Value, json};
+use shared::documents::{Body, Index, Owner, Write};
+use shared::report::{Report, Status};
+use shared::task::Registered;
+use shared::testing::{Answer, TestHome, Upstream};
+use tests::library;
+
+pub(crate) const TRIALS: &[crate::Case] = &[
+    ("the_sample_is_read_whole", the_sample_is_read_whole),
+    ("a_library_of_17_600_is_stored_once", a_library_of_17_600_is_stored_once),
+    ("enrichment_survives_every_sync", enrichment_survives_every_sync),
+    (
+        "both_ways_in_either_order_meet_in_one_document",
+        both_ways_in_either_order_meet_in_one_document,
+    ),
+    (
+        "an_unbalanced_entry_is_told_and_the_rest_stored",
+        an_unbalanced_entry_is_told_and_the_rest_stored,
+    ),
+    (
+        "a_missing_list_of_references_loses_no_entry_and_no_link",
+        a_missing_list_of_references_loses_no_entry_and_no_link,
+    ),
+    ("a_wait_in_the_body_is_honoured", a_wait_in_the_body_is_honoured),
+    ("a_wrong_token_is_named", a_wrong_token_is_named),
+];
+
+const BIB: &str = "/library/download";
+const REFERENCES: &str = "/api/get/references";
+const LATEST: &str = "/feeds/rss/latest";
+
+/// What the enrichment by a language model owns.
+const ENRICHMENT: Owner = Owner {
+    name: "malpedia_enrichment",
+    fields: &[
+        "enriched_summary",
+        "enriched_at",
+        "actors_mentioned",
+        "families_mentioned",
+        "enrichment_version",
+    ],
+    unhashed: &["enriched_at"],
+    insert_only: &[],
+    fallback: &[],
+    shared: &[],
+};
+
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(work)
+}
+
+pub(crate) fn task(name: &str) -> &'static Registered {
+    FAMILY.tasks.iter().find(|task| task.name == name).expect("it is listed")
+}
+
+fn fixture(name: &str) -> Vec<u8> {
+    let path =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/malpedia").join(name);
+    std::fs::read(path).expect("a fixture")
+}
+
+fn index() -> &'static Index {
+    Index::named(INDEX).expect("it is there")
+}
+
+/// A home whose Malpedia is `upstream`.
+async fn home(upstream: &str, more: &[(&str, &str)]) -> TestHome {
+    let mut settings = vec![("MALPEDIA_URL".to_owned(), upstream.to_owned())];
+    settings.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    TestHome::open(tempfile::tempdir().expect("a folder"), &settings).await.expect("it opens")
+}
+
+async fn malpedia(bib: impl Into<Vec<u8>>) -> (Upstream, TestHome) {
+    let upstream = Upstream::start().await;
+    upstream.answer(Answer::Unconditional);
+    upstream.put(BIB, bib.into());
+    upstream.put(REFERENCES, fixture("references.json"));
+    upstream.put(LATEST, fixture("latest.xml"));
+    let home = home(upstream.origin(), &[]).await;
+    (upstream, home)
+}
+
+async fn run(home: &TestHome, name: &str) -> Report {
+    home.run(task(name), Value::Null).await
+}
+
+async fn by_key(home: &TestHome, key: &str) -> Body {
+    let documents = home.documents(index()).await.expect("it is read");
+    let found = documents
+        .into_iter()
+        .find(|document| document.body.get("bibtex_key").is_some_and(|known| known == key));
+    found.unwrap_or_else(|| panic!("no `{key}`")).body
+}
+
+fn the_sample_is_read_whole() {
+    block_on(async {
+        let (_upstream, home) = malpedia(fixture("library.bib")).await;
+        let report = run(&home, "sync_malpedia_library_bibtex").await;
+        assert_eq!((report.status, report.counts.new), (Status::Complete, 40), "{report:?}");
+        let documents = home.documents(index()).await.expect("it is read");
+        for document in &documents {
+            let text = |field: &str| document.body[field].as_str().unwrap_or_default();
+            assert!(
+                !text("title").is_empty() && !text("title").contains(['{', '}']),
+                "{document:?}"
+            );
+            assert!(
+                text("published").starts_with(text("date")) && !text("date").is_empty(),
+                "{document:?}"
+            );
+        }
+        let body = by_key(&home, "bnn:20230904:certlv:bfc1b15").await;
+        assert_eq!(body["authors"], json!(["BNN"]));
+        let body = by_key(&home, "boguslavskiy:20210630:ransomwarecve:deae6a7").await;
+        assert_eq!(
+            body["authors"],
+            json!([
+                "Yelisey Boguslavskiy",
+                "Brandon Rudisel",
+                "AdvIntel Security & Development Team"
+            ])
+        );
+        let body = by_key(&home, "blueliv:2022:jester:f41226f").await;
+        assert_eq!(
+            (&body["title"], &body["date"], &body["date_precision"]),
+            (&json!("Jester Stealer Malware Research 2022"), &json!("2022"), &json!("year"))
+        );
+        assert_eq!(
+            (&body["organization"], &body["kind"], &body["year"]),
+            (&json!("Blueliv"), &json!("report"), &json!("2022"))
+        );
+        let body = by_key(&home, "037:20190320:apt38:4c7f1d4").await;
+        assert_eq!(
+            (&body["kind"], &body["actor_names"], &body["family_ids"]),
+            (&json!("code"), &json!(["Lazarus Group"]), &json!(["win.dyepack"]))
+        );
+        assert_eq!(
+            (&body["feed_name"], &body["category"], &body["source_type"]),
+            (&json!("Malpedia Library"), &json!("malware_research"), &json!("malpedia_library"))
+        );
+        let body = by_key(&home, "0xffff0800:20190302:opjerusalm:4743e08").await;
+        assert_eq!(
+            (&body["title"], &body["kind"]),
+            (&json!("Tweet on #OpJerusalm Ransomware"), &json!("tweet"))
+        );
+        let body = by_key(&home, "0x0d4y:20250326:ffdgf:5d00548").await;
+        assert_eq!(
+            (&body["language"], &body["language_name"]),
+            (&json!("pt"), &json!("Portuguese"))
+        );
+    });
+}
+
+fn a_library_of_17_600_is_stored_once() {
+    block_on(async {
+        let made = library::generate(17_600);
+        let (upstream, home) = malpedia(made.text.clone()).await;
+        let sync = task("sync_malpedia_library_bibtex");
+        let first = home.run_within(sync, Value::Null, Duration::from_secs(300)).await;
+        assert_eq!(first.status, Status::Complete, "{:?}", first.error);
+        assert_eq!(first.counts.found, 17_600);
+        assert_eq!(
+            (first.counts.new, first.counts.merged),
+            (made.references, 17_600 - made.references)
+        );
+        let documents = home.documents(index()).await.expect("it is read");
+        let mut precisions = std::collections::BTreeMap::new();
+        for document in &documents {
+            let text = |field: &str| document.body[field].as_str().unwrap_or_default();
+            let expected = &made.entries[text("bibtex_key")];
+            assert_eq!(text("title"), expected.title);
+            assert_eq!(
+                (text("date"), text("date_precision")),
+                (expected.date.as_str(), expected.precision)
+            );
+            assert_eq!(document.body["authors"], json!(expected.authors));
+            *precisions.entry(expected.precision).or_insert(0) += 1;
+        }
+        assert_eq!(precisions.len(), 3, "{precisions:?}");
+        let writes = home.home.documents.sequence(index()).await.expect("it counts");
+        // Malpedia looked at every address again: that is no change.
+        upstream.put(BIB, made.text.replace("urldate = {2020", "urldate = {2026"));
+        let second = home.run_within(sync, Value::Null, Duration::from_secs(300)).await;
+        assert_eq!((second.status, second.writes()), (Status::Complete, 0));
+        assert_eq!(second.counts.unchanged, made.references);
+        assert_eq!(home.home.documents.sequence(index()).await.expect("it counts"), writes);
+    });
+}
+
+fn enrichment_survives_every_sync() {
+    block_on(async {
+        let (upstream, home) = malpedia(fixture("library.bib")).await;
+        run(&home, "sync_malpedia_library_full").await;
+        let key = "climentpommeret:20240403:raspberry:d3f8627";
+        let id = by_key(&home, key).await["id"].as_str().expect("an id").to_owned();
+        let by_hand = json!({
+            "enriched_summary": "a summary", "enriched_at": "2026-01-01T00:00:00Z", "actors_mentioned": ["A"],
+            "families_mentioned": ["Raspberry Robin"], "enrichment_version": "1.0",
+        });
+        let fields = by_hand.as_object().expect("an object").clone();
+        let write = Write { id, contributor: None, fields: fields.clone() };
+        home.home.documents.upsert(index(), &ENRICHMENT, &[write]).await.expect("it is written");
+        // Upstream changes title and summary, so that each sync really writes.
+        let changed = String::from_utf8(fixture("library.bib"))
+            .expect("UTF-8")
+            .replace("anti-emulation trick}}", "trick}}");
+        upstream.put(BIB, changed);
+        let feed =
+            String::from_utf8(fixture("latest.xml")).expect("UTF-8").replace("HarfangLab on", "On");
+        upstream.put(LATEST, feed);
+        for name in [
+            "sync_malpedia_library_rss",
+            "sync_malpedia_library_bibtex",
+            "sync_malpedia_library_full",
+        ] {
+            let report = run(&home, name).await;
+            assert_eq!(report.status, Status::Complete, "{report:?}");
+            assert_eq!(report.writes(), u64::from(name != "sync_malpedia_library_full"), "{name}");
+            let body = by_key(&home, key).await;
+            for (field, value) in &fields {
+                assert_eq!(&body[field], value, "{name}: {field}");
+            }
+        }
+        let body = by_key(&home, key).await;
+        assert_eq!(body["title"], "Raspberry Robin and its new trick");
+        assert_eq!(body["summary"], "On Raspberry Robin & its tricks");
+    });
+}
+
+fn both_ways_in_either_order_meet_in_one_document() {
+    block_on(async {
+        let mut ends = Vec::new();
+        for order in [["rss", "bibtex"], ["bibtex", "rss"]] {
+            let (_upstream, home) = malpedia(fixture("library.bib")).await;
+            let settings =
+                [("MINERVA_CLOCK", "2026-11-23T12:00:00Z"), ("MALPEDIA_URL", _upstream.origin())];
+            let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let home = TestHome::open(home.folder, &settings).await.expect("it opens");
+            for way in order {
+                let report = run(&home, &format!("sync_malpedia_library_{way}")).await;
+                assert_eq!(report.status, Status::Complete, "{report:?}");
+            }
+            let mut documents = home.documents(index()).await.expect("it is read");
+            assert_eq!(documents.len(), 41, "one of the feed's two is in the bibliography");
+            for document in &mut documents {
+                // What each wrote stands there whole; how often and with which origin is another matter.
+                for volatile in ["revision", "owners", "source_url", "feed_link"] {
+                    document.body.remove(volatile);
+                }
+            }
+            ends.push(documents);
+        }
+        assert_eq!(ends[0], ends[1]);
+    });
+}
+
+fn an_unbalanced_entry_is_told_and_the_rest_stored() {
+    block_on(async {
+        let bib = String::from_utf8(fixture("library.bib")).expect("UTF-8");
+        let broken = bib
+            .replace("title = {{SapphireStealer}}", "title = {{SapphireStealer}")
+            .replace("title = {{ffdgf}}", "title = {{ffdgf }}}");
+        let (_upstream, home) = malpedia(broken).await;
+        let report = run(&home, "sync_malpedia_library_bibtex").await;
+        assert_eq!(
+            (report.counts.found, report.counts.new, report.counts.rejected),
+            (40, 38, 2),
+            "{report:?}"
+        );
+        assert!(report.rejects[0].reason.starts_with("line 11: "), "{:?}", report.rejects);
+        assert_eq!(report.status, Status::Complete);
+    });
+}
+
+fn a_missing_list_of_references_loses_no_entry_and_no_link() {
+    block_on(async {
+        let (upstream, home) = malpedia(fixture("library.bib")).await;
+        run(&home, "sync_malpedia_library_bibtex").await;
+        upstream.put(REFERENCES, "<html>not now</html>");
+        let changed = String::from_utf8(fixture("library.bib"))
+            .expect("UTF-8")
+            .replace("APT38 DYEPACK", "DYEPACK");
+        upstream.put(BIB, changed);
+        let report = run(&home, "sync_malpedia_library_bibtex").await;
+        assert_eq!((report.status, report.counts.changed), (Status::Partial, 1), "{report:?}");
+        let body = by_key(&home, "037:20190320:apt38:4c7f1d4").await;
+        assert_eq!(
+            (&body["title"], &body["actor_ids"]),
+            (&json!("DYEPACK FRAMEWORK"), &json!(["lazarus_group"]))
+        );
+    });
+}
+
+/// Answers each request with these in turn, the last one again and again: a status and a body.
+pub(crate) async fn canned(answers: Vec<(u16, String)>) -> String {
+    use axum::http::StatusCode;
+    let listener =
+        tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback has free ports");
+    let origin = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let routes = axum::Router::new().fallback(move || {
+        let number = asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let (status, body) = answers[number.min(answers.len() - 1)].clone();
+        async move { (StatusCode::from_u16(status).expect("a status"), body) }
+    });
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    origin
+}
+
+fn a_wait_in_the_body_is_honoured() {
+    block_on(async {
+        let throttled = |wait: &str| {
+            (429, format!(r#"{{"detail":"Request was throttled.","available_in":"{wait}"}}"#))
+        };
+        let feed = String::from_utf8(fixture("latest.xml")).expect("UTF-8");
+        // A short one is waited for.
+        let origin = canned(vec![throttled("2 seconds"), (200, feed.clone())]).await;
+        let short = home(&origin, &[]).await;
+        let began = Instant::now();
+        let report = run(&short, "sync_malpedia_library_rss").await;
+        assert_eq!(
+            (report.status, report.counts.new, report.requests),
+            (Status::Complete, 2, 2),
+            "{report:?}"
+        );
+        assert!(began.elapsed() >= Duration::from_secs(2));
+        // A long one is for the next run, which does not ask before.
+        let origin = canned(vec![throttled("16 seconds"), (200, feed)]).await;
+        let long = home(&origin, &[]).await;
+        let report = run(&long, "sync_malpedia_library_rss").await;
+        assert_eq!(
+            (report.status, report.sources[0].outcome.as_str()),
+            (Status::Failed, "rate_limited"),
+            "{report:?}"
+        );
+        assert!(report.error.expect("it failed").message.contains("16s"));
+        let report = run(&long, "sync_malpedia_library_rss").await;
+        assert_eq!(
+            (report.sources[0].outcome.as_str(), report.requests),
+            ("waiting", 0),
+            "{report:?}"
+        );
+    });
+}
+
+fn a_wrong_token_is_named() {
+    block_on(async {
+        let origin = canned(vec![(403, r#"{"detail":"Invalid token."}"#.to_owned())]).await;
+        let home = home(&origin, &[("MALPEDIA_API_TOKEN", "wrong-one")]).await;
+        for name in ["sync_malpedia_library_rss", "sync_malpedia_library_bibtex"] {
+            let report = run(&home, name).await;
+            let problem = report.error.clone().expect("it failed");
+            assert_eq!(problem.class, shared::Class::Config, "{problem:?}");
+            assert!(problem.hint.expect("a hint").contains("unset MALPEDIA_API_TOKEN"));
+            assert!(!format!("{:?}", report.error).contains("wrong-one"));
+        }
+    });
+}
