@@ -78,7 +78,10 @@ impl Subject {
         let fill =
             |text: &str| text.replace("{upstream}", upstream.origin()).replace("{folder}", &place);
         for (name, text) in &fixture.files {
-            std::fs::write(folder.path().join(name), fill(text)).expect("the folder is writable");
+            let path = folder.path().join(name);
+            let parent = path.parent().expect("it lies in the folder");
+            std::fs::create_dir_all(parent).expect("the folder is writable");
+            std::fs::write(path, fill(text)).expect("the folder is writable");
         }
         let mut settings = above.to_vec();
         settings.extend(fixture.settings.iter().map(|(name, value)| (name.clone(), fill(value))));

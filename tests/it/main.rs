@@ -23,6 +23,7 @@ mod indicator;
 mod kills;
 mod lambda;
 mod malpedia;
+mod malpedia_catalogue;
 mod owners;
 mod page;
 mod readers;
@@ -49,6 +50,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("kills", kills::TRIALS),
     ("lambda", lambda::TRIALS),
     ("malpedia", malpedia::TRIALS),
+    ("malpedia_catalogue", malpedia_catalogue::TRIALS),
     ("owners", owners::TRIALS),
     ("page", page::TRIALS),
     ("retention", retention::TRIALS),

@@ -6,13 +6,20 @@ use shared::task::{Family, Registered};
 
 mod api;
 pub mod bibtex;
+pub mod catalogue;
+mod check_malpedia_status;
+mod get_malpedia_library_stats;
 pub mod latest;
 pub mod library;
 pub mod links;
 pub mod reference;
+mod sync_malpedia_actors_to_es;
+mod sync_malpedia_all_to_es;
+mod sync_malpedia_families_to_es;
 mod sync_malpedia_library_bibtex;
 mod sync_malpedia_library_full;
 mod sync_malpedia_library_rss;
+pub mod wire;
 
 /// The family and its tasks.
 pub const FAMILY: Family = Family {
@@ -21,6 +28,11 @@ pub const FAMILY: Family = Family {
         Registered::of::<sync_malpedia_library_rss::SyncMalpediaLibraryRss>(),
         Registered::of::<sync_malpedia_library_bibtex::SyncMalpediaLibraryBibtex>(),
         Registered::of::<sync_malpedia_library_full::SyncMalpediaLibraryFull>(),
+        Registered::of::<get_malpedia_library_stats::GetMalpediaLibraryStats>(),
+        Registered::of::<check_malpedia_status::CheckMalpediaStatus>(),
+        Registered::of::<sync_malpedia_families_to_es::SyncMalpediaFamiliesToEs>(),
+        Registered::of::<sync_malpedia_actors_to_es::SyncMalpediaActorsToEs>(),
+        Registered::of::<sync_malpedia_all_to_es::SyncMalpediaAllToEs>(),
     ],
 };
 

@@ -1,0 +1,99 @@
+//! Tells whether Malpedia answers, whether its token is valid, how far the enrichment is, and how the last syncs ended.
+//!
+//! Reads   `api/get/version` and, where a token is set, `api/check/apikey`; the ledger and the sources' state.
+//! Writes  nothing.
+//! Twice   is harmless.
+//! Quirk   an API that does not answer is an answer of this task, not its failure.
+
+use serde_json::{Value, json};
+use shared::http::Fetched;
+use shared::report::Report;
+use shared::state::SourceState;
+use shared::task::{Ctx, Kind, NoInput, Task};
+use shared::{Class, Error, Result};
+use url::Url;
+
+use crate::FAMILY;
+use crate::api::Api;
+
+/// The task whose checkpoint is asked for.
+const ENRICHMENT: &str = "enrich_malpedia_library";
+
+pub(crate) struct CheckMalpediaStatus;
+
+impl Task for CheckMalpediaStatus {
+    const NAME: &'static str = "check_malpedia_status";
+    const KIND: Kind = Kind::Computes;
+    type Input = NoInput;
+
+    async fn run(ctx: &Ctx, _: NoInput) -> Result<Report> {
+        let api = Api::of(&ctx.config)?;
+        let enrichment = ctx.state.source(&format!("{}/enrichment", FAMILY.name)).await?;
+        let last = ctx.state.runs(Some(ENRICHMENT), 1).await?.pop();
+        let status = match (&last, &enrichment.cursor) {
+            (None, None) => "not_started",
+            (Some(run), _) if run.status == "failed" => "error",
+            _ => "in_progress",
+        };
+        let mut syncs = Vec::new();
+        for task in FAMILY.tasks.iter().filter(|task| task.name.starts_with("sync_")) {
+            if let Some(run) = ctx.state.runs(Some(task.name), 1).await?.pop() {
+                let written = run.report.map(|report| report.writes());
+                syncs.push(json!({"task": run.task, "status": run.status, "started": run.started, "finished": run.finished, "written": written}));
+            }
+        }
+        let sources = ctx.state.sources(FAMILY.name).await?;
+        let shown = |(id, state): (String, SourceState)| {
+            let health = state.health(ctx.now()).name();
+            json!({"source": id, "health": health, "last_success": state.last_success, "last_error": state.last_error})
+        };
+        Ok(Report::of_detail(json!({
+            "status": status,
+            "checkpoint": enrichment.cursor,
+            "message": last.map(|run| format!("{ENRICHMENT} ended as {}", run.status)),
+            "api": reached(ctx, &api).await?,
+            "token": token(ctx, &api).await?,
+            "syncs": syncs,
+            "sources": sources.into_iter().map(shown).collect::<Vec<_>>(),
+        })))
+    }
+}
+
+async fn reached(ctx: &Ctx, api: &Api) -> Result<Value> {
+    let url = api.url("api/get/version")?;
+    Ok(match read(ctx, api.get_openly(&url)).await {
+        Ok(body) => {
+            json!({"reachable": true, "url": shown(&url), "version": body["version"], "date": body["date"]})
+        }
+        Err(error) => {
+            json!({"reachable": false, "url": shown(&url), "problem": error.chain(), "hint": error.hint_text()})
+        }
+    })
+}
+
+async fn token(ctx: &Ctx, api: &Api) -> Result<Value> {
+    if !api.has_token() {
+        return Ok(json!("not set"));
+    }
+    let url = api.url("api/check/apikey")?;
+    Ok(match read(ctx, api.get(&url)).await {
+        Ok(_) => json!("valid"),
+        Err(error) if error.class() == Class::Config => {
+            json!("refused: unset MALPEDIA_API_TOKEN, or correct it")
+        }
+        Err(error) => json!(format!("unknown: {}", error.chain())),
+    })
+}
+
+async fn read(ctx: &Ctx, get: shared::http::Get<'_>) -> Result<Value> {
+    let url = shown(get.url());
+    match ctx.http.get(get).await? {
+        Fetched::Body(response) => serde_json::from_slice(&response.body)
+            .map_err(|cause| Error::format(format!("read `{url}`: it is no JSON")).because(cause)),
+        Fetched::NotModified(_) => Ok(Value::Null),
+    }
+}
+
+fn shown(url: &Url) -> String {
+    shared::http::shown(url)
+}
