@@ -200,7 +200,7 @@ pub async fn leave(ctx: &Ctx, index: &'static Index, owner: &Owner, gone: &[&str
                         .hint("the source is read again next time"));
                 }
                 Written::New | Written::Changed => left += 1,
-                Written::Unchanged => {}
+                Written::Unchanged | Written::Filtered => {}
             }
         }
     }
