@@ -454,6 +454,8 @@ mod tests {
         }
         expect![[r#"
             collect_all_rss_feeds     11-24 02:00 -03:00, 11-24 04:00 -03:00, 11-24 06:00 -03:00
+            sync_signature_base_yara  11-24 05:00 -03:00, 11-25 05:00 -03:00, 11-26 05:00 -03:00
+            sync_signature_base_iocs  11-24 05:30 -03:00, 11-25 05:30 -03:00, 11-26 05:30 -03:00
         "#]]
         .assert_eq(&shown);
     }
