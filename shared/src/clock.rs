@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// Where `now` comes from (`MINERVA_CLOCK`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +41,9 @@ impl Clock {
         }
     }
 }
+
+/// How far a server's clock may be from ours.
+pub const SKEW_MAX: SignedDuration = SignedDuration::from_secs(5);
 
 /// The moment at which the platform ends a run, on a clock that is never set back.
 #[derive(Clone, Copy, Debug)]

@@ -544,7 +544,7 @@ fn functions_built_apart_do_the_same() {
         build.env_remove(name);
     }
     let built = build
-        .args(["build", "--quiet", "-p", "rss", "-p", "tests", "--bins"])
+        .args(["build", "--quiet", "--workspace", "--bins"])
         .args(["--profile", if profile == "debug" { "dev" } else { profile }])
         .arg("--target-dir")
         .arg(folder.parent().unwrap())

@@ -3,9 +3,9 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 
-use jiff::SignedDuration;
 use rss::sources::Sources;
 use serde::Serialize;
+use shared::clock::SKEW_MAX;
 use shared::documents::Index;
 use shared::state::{Address, Postgres, State};
 use shared::{Class, Error, Result};
@@ -15,9 +15,6 @@ use crate::cli::Cli;
 use crate::out::{self, Outcome};
 use crate::runner;
 use crate::settings::Settings;
-
-/// How far a server's clock may be from ours.
-const SKEW_MAX: SignedDuration = SignedDuration::from_secs(5);
 
 #[derive(Serialize)]
 struct Check {
@@ -110,11 +107,13 @@ async fn documents(settings: &Settings) -> Result<String> {
     let place = store.describe().await?;
     let mut counts = Vec::new();
     for index in Index::all() {
-        counts.push(format!(
-            "{} in {}",
-            store.count(index, &shared::documents::Query::default()).await?,
-            index.name
-        ));
+        let count = store.count(index, &shared::documents::Query::default()).await?;
+        if count > 0 {
+            counts.push(format!("{count} in {}", index.name));
+        }
+    }
+    if counts.is_empty() {
+        counts.push("no document yet".to_owned());
     }
     Ok(format!("{place}: {}", counts.join(", ")))
 }

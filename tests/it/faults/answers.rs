@@ -103,7 +103,11 @@ pub(super) fn refused_items(kind: Kind) {
             assert!(retry.reason.contains("immense term"), "{retry:?}");
         }
         // OpenSearch counts what it refuses as well, each time that it does.
-        let refused = if kind == Kind::OpenSearch2 { 3 * i64::from(attempts) } else { 0 };
+        let refused = if matches!(kind, Kind::OpenSearch2 | Kind::OpenSearch3) {
+            3 * i64::from(attempts)
+        } else {
+            0
+        };
         assert_eq!(sequence(&place), 299 + refused, "what is equal is no write");
     }
     // Its validators are not kept, or it would never be read again.

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use elasticsearch::http::Method;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -18,6 +19,7 @@ use super::{
     Aggregation, Body, Counts, Document, Documents, Index, Owner, Page, Query, Write, Written,
     countable, deleted, nothings, parts, wholes,
 };
+use crate::clock::{Clock, SKEW_MAX};
 use crate::config::Stores;
 use crate::error::{Error, Result};
 
@@ -305,6 +307,14 @@ impl Documents for Elastic {
         if let Some(status) = health["status"].as_str() {
             says.push_str(&format!(", its health {status}"));
         }
+        // The machine that answers tells its time with its figures.
+        let asked = Clock::Machine.now(None);
+        let figures = [("filter_path", "nodes.*.timestamp")];
+        let figures = self.glance("/_nodes/_local/stats/os", &figures).await?;
+        let theirs = figures["nodes"].as_object().and_then(|nodes| nodes.values().next());
+        if let Some(theirs) = theirs.and_then(|node| node["timestamp"].as_i64()) {
+            agree(asked, theirs)?;
+        }
         if !self.prefix.is_empty() {
             says.push_str(&format!(", indices `{}…`", self.prefix));
         }
@@ -321,12 +331,18 @@ impl Documents for Elastic {
             }
         }
         let mapping = self.glance(&format!("/{all}/_mapping"), &there).await?;
-        for (name, mapping) in mapping.as_object().into_iter().flatten() {
-            if mapping["mappings"]["_meta"]["folds_accents"] == false {
-                says.push_str(&format!(
-                    "; `{name}` finds words only with their accents, as the server has no `asciifolding`"
-                ));
-            }
+        let unfolded: Vec<String> = mapping
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(_, index)| index["mappings"]["_meta"]["folds_accents"] == false)
+            .map(|(name, _)| format!("`{name}`"))
+            .collect();
+        if !unfolded.is_empty() {
+            says.push_str(&format!(
+                "; words are found only with their accents, as the server has no `asciifolding`, in {}",
+                if unfolded.len() < Index::all().len() { unfolded.join(", ") } else { "every index".to_owned() }
+            ));
         }
         for silent in self.client.silent().await {
             says.push_str(&format!("; one address does not answer: {silent}"));
@@ -335,6 +351,33 @@ impl Documents for Elastic {
     }
 }
 
+/// Refuses a server whose clock, in milliseconds since 1970, is not ours.
+fn agree(ours: Timestamp, theirs: i64) -> Result<()> {
+    let ahead = SignedDuration::from_millis(theirs.saturating_sub(ours.as_millisecond()));
+    if ahead.abs() <= SKEW_MAX {
+        return Ok(());
+    }
+    Err(Error::store(format!(
+        "agree with the document server on the time: its clock is {} s ahead of this machine's",
+        ahead.as_secs()
+    ))
+    .hint("set both by NTP; readers who ask for the last hour ask by the server's clock"))
+}
+
 fn document(hit: Hit) -> Document {
     Document { id: hit.id, body: hit.body }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_not_ours_is_told() {
+        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        let theirs = now.as_millisecond();
+        agree(now, theirs + 4_000).unwrap();
+        assert!(agree(now, theirs + 90_000).unwrap_err().chain().contains("is 90 s ahead"));
+        assert!(agree(now, theirs - 7_200_000).unwrap_err().chain().contains("is -7200 s ahead"));
+    }
 }
