@@ -60,7 +60,7 @@ const MODULES: &[(&str, &[Case])] = &[
 ];
 
 fn main() -> ExitCode {
-    if let Some(code) = faults::writer() {
+    if let Some(code) = faults::writer().or_else(state::claimer) {
         return code;
     }
     let arguments = Arguments::from_args();

@@ -2,9 +2,10 @@
 //! server can suffer is in `state_postgres.rs`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
 use std::pin::Pin;
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -536,39 +537,82 @@ async fn what_a_source_sends_can_be_kept(world: Arc<World>) {
     state.settle(taken, QueueState::Dead, None, Some(nasty)).await.expect("it is settled");
 }
 
+/// Two processes with two claimants each.
 async fn slots_are_claimed_exactly_once(world: Arc<World>) {
     let count = world.many(10_000);
-    let claims: Arc<Vec<AtomicU32>> = Arc::new((0..count).map(|_| AtomicU32::new(0)).collect());
-    let mut claimants = Vec::new();
-    for claimant in 0..4 {
-        let (state, claims) = (world.open().await, Arc::clone(&claims));
-        claimants.push(tokio::spawn(async move {
-            let mut won = 0;
-            // Two from the front and two from the back, so that they meet and also race for each slot.
-            for number in 0..count {
-                let number = if claimant % 2 == 0 { number } else { count - 1 - number };
-                let slot = noon() + SignedDuration::from_mins(number.into());
-                if let Claim::Run(hold) = begin(&*state, slot).await {
-                    claims[number as usize].fetch_add(1, Ordering::Relaxed);
-                    won += 1;
-                    state
-                        .finish(*hold, &report(Status::Complete), noon())
-                        .await
-                        .expect("it is finished");
-                }
-            }
-            won
-        }));
-    }
+    let place = match &*world {
+        World::Sqlite(folder) => folder.path().display().to_string(),
+        World::Postgres { .. } => world.url(),
+    };
+    let spawn = || {
+        Command::new(std::env::current_exe().expect("this file"))
+            .args([CLAIMER, &count.to_string(), &place])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts")
+    };
     let mut won = Vec::new();
-    for claimant in claimants {
-        won.push(claimant.await.expect("no panic"));
+    for process in [spawn(), spawn()] {
+        let ended = process.wait_with_output().expect("it ends");
+        assert!(ended.status.success(), "a claimant failed; it says why above");
+        let said = String::from_utf8(ended.stdout).expect("two numbers");
+        won.extend(said.split_whitespace().map(|one| one.parse::<u32>().expect("a number")));
     }
-    assert!(claims.iter().all(|claims| claims.load(Ordering::Relaxed) == 1), "won: {won:?}");
-    assert_eq!(won.iter().sum::<u32>(), count);
+    assert_eq!((won.len(), won.iter().sum::<u32>()), (4, count), "won: {won:?}");
     let runs = world.open().await.runs(None, count + 1).await.expect("runs");
     assert_eq!(runs.len(), count as usize);
+    // A slot that was claimed once more would be in its second attempt.
     assert!(runs.iter().all(|run| run.attempt == 1 && run.status == "complete"));
+}
+
+/// The word by which this binary becomes one of those processes.
+const CLAIMER: &str = "claim-slots";
+
+/// The end of this process, where it was started to claim slots: it says how many each of its claimants got.
+#[expect(clippy::print_stdout, reason = "its parent reads it")]
+pub(crate) fn claimer() -> Option<ExitCode> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let [_, word, count, place] = arguments.as_slice() else { return None };
+    if word != CLAIMER {
+        return None;
+    }
+    let count: u32 = count.parse().expect("a number");
+    runtime().block_on(async {
+        // From both ends, so that they meet and also race for each slot.
+        let claimants = [false, true].map(|is_backwards| {
+            let place = place.clone();
+            tokio::spawn(
+                async move { claim_all(&*open_at(&place).await, count, is_backwards).await },
+            )
+        });
+        for claimant in claimants {
+            println!("{}", claimant.await.expect("no panic"));
+        }
+    });
+    Some(ExitCode::SUCCESS)
+}
+
+/// Takes every slot that is to be had, and finishes it; gives how many it got.
+async fn claim_all(state: &dyn State, count: u32, is_backwards: bool) -> u32 {
+    let mut won = 0;
+    for number in 0..count {
+        let number = if is_backwards { count - 1 - number } else { number };
+        let slot = noon() + SignedDuration::from_mins(number.into());
+        if let Claim::Run(hold) = begin(state, slot).await {
+            won += 1;
+            state.finish(*hold, &report(Status::Complete), noon()).await.expect("it is finished");
+        }
+    }
+    won
+}
+
+/// The store in a folder, or at an address.
+async fn open_at(place: &str) -> Arc<dyn State> {
+    if place.contains("://") {
+        let address = Address::parse(place).expect("an address");
+        return Arc::new(Postgres::open(&address).await.expect("it opens"));
+    }
+    Arc::new(Sqlite::open(Path::new(place)).await.expect("it opens"))
 }
 
 async fn rows_move_as_they_are_in_the_order_of_bytes(world: Arc<World>) {
