@@ -86,6 +86,7 @@ fn main() -> ExitCode {
     };
     skip("clients::", false, &|| known(clients::unavailable()));
     skip("page::", false, &|| known(page::unavailable()));
+    skip("malpedia::the_real_sample", true, &|| known(malpedia::unavailable()));
     skip("yara::yara_and_yara_x", false, &yara::unavailable);
     skip("state::postgres::", false, &|| known(postgres::url().err()));
     skip("state::postgres_server::", false, &|| known(postgres::server().err()));
