@@ -6,18 +6,22 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3Builder;
 use object_store::path::Path as Key;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectStore, ObjectStoreExt, RetryConfig};
 
 use crate::config::{Config, Secret};
 use crate::error::{Error, Result};
 
 /// Files that a listing gives at most.
 pub const FILES_MAX: usize = 200_000;
+
+/// How often a bucket that does not answer is asked again, and for how long after the first time.
+const RETRIES: usize = 3;
+const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A place that holds files.
 #[derive(Clone)]
@@ -61,7 +65,11 @@ impl Files {
         };
         crate::http::install_tls();
         let aws = &config.sources;
-        let mut builder = AmazonS3Builder::new().with_bucket_name(bucket);
+        let mut builder = AmazonS3Builder::new().with_bucket_name(bucket).with_retry(RetryConfig {
+            max_retries: RETRIES,
+            retry_timeout: RETRY_TIMEOUT,
+            ..RetryConfig::default()
+        });
         if let Some(region) = &aws.aws_region {
             builder = builder.with_region(region);
         }
@@ -70,8 +78,15 @@ impl Files {
             builder = builder.with_endpoint(text).with_allow_http(endpoint.scheme() == "http");
         }
         // Without keys, those of the machine's role are asked for.
-        if let (Some(id), Some(key)) = (&aws.aws_access_key_id, &aws.aws_secret_access_key) {
-            builder = builder.with_access_key_id(id).with_secret_access_key(key.expose());
+        match (&aws.aws_access_key_id, &aws.aws_secret_access_key) {
+            (Some(id), Some(key)) => {
+                builder = builder.with_access_key_id(id).with_secret_access_key(key.expose());
+            }
+            (None, None) => {}
+            _ => {
+                return Err(Error::config(format!("open `{place}`: half a key is set"))
+                    .hint("set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or neither"));
+            }
         }
         if let Some(token) = aws.aws_session_token.as_ref().map(Secret::expose) {
             builder = builder.with_token(token);
@@ -101,7 +116,7 @@ impl Files {
             Kind::Bucket(store, prefix) => {
                 let prefix = prefix.clone().join(folder);
                 let objects = store.list(Some(&prefix)).take(FILES_MAX + 1).try_collect::<Vec<_>>();
-                let objects = objects.await.map_err(|cause| self.failed(folder, cause))?;
+                let objects = objects.await.map_err(|cause| self.failed(folder, &cause))?;
                 let of = |object: object_store::ObjectMeta| {
                     let mut below = object.location.prefix_match(&prefix)?;
                     let name = below.next()?.as_ref().to_owned();
@@ -145,32 +160,53 @@ impl Files {
                 if bytes.len() as u64 > cap { Err(too_large()) } else { Ok(bytes) }
             }
             Kind::Bucket(store, prefix) => {
-                let key = prefix.clone().join(folder).join(name);
-                let object = store.get(&key).await.map_err(|cause| self.failed(name, cause))?;
+                // As it was listed: `join` would write `[x]` as `%5Bx%5D`, which is another key.
+                let key = Key::parse(format!("{prefix}/{folder}/{name}"));
+                let key = key.map_err(|cause| self.failed(name, &cause.into()))?;
+                let object = store.get(&key).await.map_err(|cause| self.failed(name, &cause))?;
                 if object.meta.size > cap {
                     return Err(too_large());
                 }
-                Ok(object.bytes().await.map_err(|cause| self.failed(name, cause))?.to_vec())
+                Ok(object.bytes().await.map_err(|cause| self.failed(name, &cause))?.to_vec())
             }
         }
     }
 
-    fn failed(&self, what: &str, cause: object_store::Error) -> Error {
+    fn failed(&self, what: &str, cause: &object_store::Error) -> Error {
+        let said = said(cause);
         let is_config = matches!(
             cause,
             object_store::Error::NotFound { .. }
                 | object_store::Error::PermissionDenied { .. }
                 | object_store::Error::Unauthenticated { .. }
-        );
-        let message = format!("read `{what}` of `{}`", self.place);
+        ) || REFUSED.iter().any(|refused| said.contains(refused));
+        let message = format!("read `{what}` of `{}`: {said}", self.place);
         if is_config {
             Error::config(message)
-                .because(cause)
-                .hint("check the bucket's name and the keys (`AWS_…`)")
+                .hint("check the bucket's name and region and the keys (`AWS_…`); docs/CONFIG.md lists them")
         } else {
-            Error::upstream(message).because(cause)
+            Error::upstream(message)
         }
     }
+}
+
+/// What says that asking again will not help, where a listing's error is of no kind of its own.
+const REFUSED: [&str; 6] = [
+    "status code: 401",
+    "status code: 403",
+    "status code: 404",
+    "ExpiredToken",
+    "InvalidToken",
+    "incorrectly configured region",
+];
+
+/// What a bucket's server said, without the page that came along: it repeats the request, and with it the session's token.
+fn said(cause: &object_store::Error) -> String {
+    let text = cause.to_string();
+    let Some((head, page)) = text.split_once('<') else { return text };
+    let code = page.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
+    let head = head.trim_end_matches([':', ' ']);
+    code.map_or_else(|| head.to_owned(), |(code, _)| format!("{head}: {code}"))
 }
 
 fn list_folder(path: &Path) -> Result<Vec<Found>> {
@@ -197,4 +233,25 @@ fn list_folder(path: &Path) -> Result<Vec<Found>> {
         found.push(Found { name, size: about.len(), modified_ms });
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_bucket_sends_along_is_not_repeated() {
+        let of = |text: &'static str| {
+            said(&object_store::Error::Generic { store: "S3", source: text.into() })
+        };
+        let page = "status code: 403 Forbidden: <?xml version=\"1.0\"?><Error><Code>SignatureDoesNotMatch</Code>\
+            <CanonicalRequest>x-amz-security-token:t0ken</CanonicalRequest></Error>";
+        assert!(
+            of(page).ends_with("status code: 403 Forbidden: SignatureDoesNotMatch"),
+            "{}",
+            of(page)
+        );
+        assert!(of("status code: 502: <html>t0ken").ends_with("status code: 502"));
+        assert!(of("no route to host").ends_with("no route to host"));
+    }
 }
