@@ -74,7 +74,7 @@ const FAMILIES: Owner = Owner {
     ],
     unhashed: &["content_hash"],
     insert_only: &["collected_at", "first_seen"],
-    fallback: &[],
+    fallback: &[("descricao", "description")],
     shared: &["actors"],
 };
 
@@ -102,7 +102,6 @@ const FAMILIES_API: Owner = Owner {
         "active",
         "content_hash",
     ],
-    fallback: &[("descricao", "description")],
     ..FAMILIES
 };
 
@@ -134,12 +133,11 @@ const ACTORS: Owner = Owner {
     ],
     unhashed: &["content_hash"],
     insert_only: &["collected_at", "first_seen"],
-    fallback: &[],
+    fallback: &[("explicacao", "description")],
     shared: &["families", "familias_relacionadas"],
 };
 
-const ACTORS_API: Owner =
-    Owner { name: "malpedia_actor_api", fallback: &[("explicacao", "description")], ..ACTORS };
+const ACTORS_API: Owner = Owner { name: "malpedia_actor_api", ..ACTORS };
 
 /// What is told of a family; written only where something is told, so that nothing blanks it.
 const TOLD_OF_FAMILY: Owner = told("descricao", &["descricao"]);

@@ -88,7 +88,7 @@ pub fn family(object: &Map<String, Value>, hint: &str) -> Result<Record, &'stati
     set(&mut fields, "yara_rules", Value::Array(rules.iter().map(shown).collect()));
     let links = list(object, &["actors", "attribution"]);
     set(&mut fields, "actors", json!(links));
-    let told = first(object, &["descricao", "explicacao", "description"]);
+    let told = first(object, &["descricao", "explicacao"]);
     Ok(Record { id, name: common, links, fields, told })
 }
 
@@ -152,7 +152,7 @@ pub fn actor(object: &Map<String, Value>, hint: &str) -> Result<Record, &'static
     set(&mut fields, "erro", json!(first(object, &["erro"])));
     set(&mut fields, "families", json!(families));
     set(&mut fields, "familias_relacionadas", json!(families));
-    let told = first(object, &["explicacao", "descricao", "description"]);
+    let told = first(object, &["explicacao", "descricao"]);
     Ok(Record { id, name, links: families, fields, told })
 }
 
