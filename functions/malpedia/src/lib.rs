@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use shared::task::{Family, Registered};
 
+pub mod adopt;
 mod api;
 pub mod bibtex;
 pub mod catalogue;
