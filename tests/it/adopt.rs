@@ -40,7 +40,7 @@ fn moves(place: &Place) -> Moves {
 fn silent(_what: &str, _done: u64, _total: u64) {}
 
 /// Writes documents as the predecessor does: by bulk `create`, into an index that nobody made.
-fn fill(place: &Place, index: &str, documents: &[Value]) {
+pub(crate) fn fill(place: &Place, index: &str, documents: &[Value]) {
     let mut lines = String::new();
     for document in documents {
         lines += &format!("{}\n{document}\n", json!({"create": {"_id": document["content_hash"]}}));
@@ -156,7 +156,7 @@ fn answers(place: &Place, index: &str) -> Vec<Value> {
 }
 
 /// Every document of an index by its id.
-fn everything(place: &Place, index: &str) -> BTreeMap<String, Value> {
+pub(crate) fn everything(place: &Place, index: &str) -> BTreeMap<String, Value> {
     place.ask("POST", &format!("/{index}/_refresh"), &Value::Null);
     let said = place.ask("POST", &format!("/{index}/_search"), &json!({"size": 10_000}));
     let hits = said["hits"]["hits"].as_array().unwrap_or_else(|| panic!("{said}"));

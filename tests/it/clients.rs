@@ -37,7 +37,8 @@ fn install() -> Result<PathBuf, String> {
     Ok(programs)
 }
 
-fn run(command: &mut Command) -> Result<(), String> {
+/// Runs a step of an installation.
+pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     let shown = format!("{command:?}");
     let output = command.output().map_err(|error| format!("{shown}: {error}"))?;
     if output.status.success() {

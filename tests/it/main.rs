@@ -9,6 +9,7 @@ use tests::services::search::{self, Kind};
 use tests::services::{self, postgres};
 
 mod adopt;
+mod bucket;
 mod clients;
 mod commands;
 mod contract;
@@ -24,6 +25,8 @@ mod kills;
 mod lambda;
 mod malpedia;
 mod malpedia_catalogue;
+mod malpedia_stores;
+mod malpedia_told;
 mod owners;
 mod page;
 mod readers;
@@ -40,6 +43,7 @@ type Case = (&'static str, fn());
 
 /// Every module and its tests.
 const MODULES: &[(&str, &[Case])] = &[
+    ("bucket", bucket::TRIALS),
     ("clients", clients::TRIALS),
     ("commands", commands::TRIALS),
     ("contract", contract::TRIALS),
@@ -51,6 +55,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("lambda", lambda::TRIALS),
     ("malpedia", malpedia::TRIALS),
     ("malpedia_catalogue", malpedia_catalogue::TRIALS),
+    ("malpedia_told", malpedia_told::TRIALS),
     ("owners", owners::TRIALS),
     ("page", page::TRIALS),
     ("retention", retention::TRIALS),
@@ -84,6 +89,7 @@ fn main() -> ExitCode {
     let mut skip = |prefix: &str, is_optional, unavailable: &dyn Fn() -> Option<String>| {
         skip(&arguments, &mut trials, prefix, is_optional, unavailable);
     };
+    skip("bucket::", false, &|| known(bucket::unavailable()));
     skip("clients::", false, &|| known(clients::unavailable()));
     skip("page::", false, &|| known(page::unavailable()));
     skip("malpedia::the_real_sample", true, &|| known(malpedia::unavailable()));
@@ -119,7 +125,12 @@ fn on_each_document_store() -> Vec<Trial> {
     for kind in [None].into_iter().chain(Kind::ALL.map(Some)) {
         let store = kind.map_or("embedded", Kind::name);
         let of_servers: &[&[(&str, documents::Check)]] = match kind {
-            Some(_) => &[servers::CHECKS, adopt::CHECKS, readers::SERVER_CHECKS],
+            Some(_) => &[
+                servers::CHECKS,
+                adopt::CHECKS,
+                readers::SERVER_CHECKS,
+                malpedia_stores::SERVER_CHECKS,
+            ],
             None => &[],
         };
         let of_all = [documents::CHECKS, readers::CHECKS];

@@ -34,9 +34,9 @@ pub(crate) const TRIALS: &[crate::Case] = &[
     ("a_wrong_token_is_named", a_wrong_token_is_named),
 ];
 
-const BIB: &str = "/library/download";
-const REFERENCES: &str = "/api/get/references";
-const LATEST: &str = "/feeds/rss/latest";
+pub(crate) const BIB: &str = "/library/download";
+pub(crate) const REFERENCES: &str = "/api/get/references";
+pub(crate) const LATEST: &str = "/feeds/rss/latest";
 
 /// What the enrichment by a language model owns.
 const ENRICHMENT: Owner = Owner {
@@ -67,7 +67,7 @@ pub(crate) fn task(name: &str) -> &'static Registered {
     FAMILY.tasks.iter().find(|task| task.name == name).expect("it is listed")
 }
 
-fn fixture(name: &str) -> Vec<u8> {
+pub(crate) fn fixture(name: &str) -> Vec<u8> {
     let path =
         std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/malpedia").join(name);
     std::fs::read(path).expect("a fixture")
@@ -78,13 +78,13 @@ fn index() -> &'static Index {
 }
 
 /// A home whose Malpedia is `upstream`.
-async fn home(upstream: &str, more: &[(&str, &str)]) -> TestHome {
+pub(crate) async fn home(upstream: &str, more: &[(&str, &str)]) -> TestHome {
     let mut settings = vec![("MALPEDIA_URL".to_owned(), upstream.to_owned())];
     settings.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     TestHome::open(tempfile::tempdir().expect("a folder"), &settings).await.expect("it opens")
 }
 
-async fn malpedia(bib: impl Into<Vec<u8>>) -> (Upstream, TestHome) {
+pub(crate) async fn malpedia(bib: impl Into<Vec<u8>>) -> (Upstream, TestHome) {
     let upstream = Upstream::start().await;
     upstream.answer(Answer::Unconditional);
     upstream.put(BIB, bib.into());
@@ -94,7 +94,7 @@ async fn malpedia(bib: impl Into<Vec<u8>>) -> (Upstream, TestHome) {
     (upstream, home)
 }
 
-async fn run(home: &TestHome, name: &str) -> Report {
+pub(crate) async fn run(home: &TestHome, name: &str) -> Report {
     home.run(task(name), Value::Null).await
 }
 

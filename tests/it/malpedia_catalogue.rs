@@ -46,13 +46,13 @@ async fn one(home: &TestHome, index_name: &str, field: &str, value: &str) -> Bod
     found.unwrap_or_else(|| panic!("no `{value}`")).body
 }
 
-fn write(folder: &Path, name: &str, text: &str) {
+pub(crate) fn write(folder: &Path, name: &str, text: &str) {
     std::fs::create_dir_all(folder).expect("a folder");
     std::fs::write(folder.join(name), text).expect("it is written");
 }
 
 /// A family in one of the shapes that such files have.
-fn family(n: usize) -> String {
+pub(crate) fn family(n: usize) -> String {
     let (url, rule) = (
         format!("https://malpedia.test/details/win.family_{n}"),
         format!("rule f_{n} {{ condition: false }}"),
@@ -77,7 +77,7 @@ fn family(n: usize) -> String {
     if n.is_multiple_of(7) { format!("\u{feff}{text}\r\n") } else { text }
 }
 
-fn actor(n: usize) -> String {
+pub(crate) fn actor(n: usize) -> String {
     json!({"name": format!("Actor {n}"), "country": "XX", "synonyms": [format!("G{n:04}")],
         "families": [format!("win.family_{}", n * 4), format!("win.family_{}", n * 4 + 1)],
         "urls": [format!("https://malpedia.test/actor/actor_{n}"), "https://e.test"]})
