@@ -27,6 +27,7 @@ mod malpedia;
 mod malpedia_catalogue;
 mod malpedia_stores;
 mod malpedia_told;
+mod malpedia_rules;
 mod owners;
 mod page;
 mod readers;
@@ -56,6 +57,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("malpedia", malpedia::TRIALS),
     ("malpedia_catalogue", malpedia_catalogue::TRIALS),
     ("malpedia_told", malpedia_told::TRIALS),
+    ("malpedia_rules", malpedia_rules::TRIALS),
     ("owners", owners::TRIALS),
     ("page", page::TRIALS),
     ("retention", retention::TRIALS),
@@ -94,6 +96,8 @@ fn main() -> ExitCode {
     skip("page::", false, &|| known(page::unavailable()));
     skip("malpedia::the_real_sample", true, &|| known(malpedia::unavailable()));
     skip("yara::yara_and_yara_x", false, &yara::unavailable);
+    skip("yara::the_whole_agrees", true, &yara::no_corpus);
+    skip("yara::every_indicator_of_the_whole", true, &yara::no_corpus);
     skip("state::postgres::", false, &|| known(postgres::url().err()));
     skip("state::postgres_server::", false, &|| known(postgres::server().err()));
     for kind in Kind::ALL {

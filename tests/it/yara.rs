@@ -78,6 +78,12 @@ fn sample() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/signature-base")
 }
 
+/// Why there is no whole data set here, if there is none.
+pub(crate) fn no_corpus() -> Option<String> {
+    let reason = "MINERVA_CORPUS names no folder that holds the whole data set";
+    corpus().is_none().then(|| reason.to_owned())
+}
+
 /// The folder of the whole data set, if there is one.
 fn corpus() -> Option<PathBuf> {
     let folder = PathBuf::from(config::variable("MINERVA_CORPUS")?);
@@ -129,12 +135,8 @@ fn the_sample_agrees_with_libyara() {
     assert_eq!((files.len(), rules), (209, 725));
 }
 
-#[expect(clippy::print_stdout, reason = "who runs it without the data set should know")]
 fn the_whole_agrees_with_libyara() {
-    let Some(folder) = corpus() else {
-        println!("without MINERVA_CORPUS there is nothing to compare");
-        return;
-    };
+    let folder = corpus().expect("it is skipped where there is none");
     let list = folder.join("expected/rules.jsonl");
     let from_files = agree(&list, |name| {
         std::fs::read(folder.join("yara").join(name)).expect("the file is there")
@@ -144,12 +146,8 @@ fn the_whole_agrees_with_libyara() {
     assert_eq!((from_files, from_tarball), (4312, 4312));
 }
 
-#[expect(clippy::print_stdout, reason = "who runs it without the data set should know")]
 fn every_indicator_of_the_whole_is_read() {
-    let Some(folder) = corpus() else {
-        println!("without MINERVA_CORPUS there is nothing to read");
-        return;
-    };
+    let folder = corpus().expect("it is skipped where there is none");
     let read = |name: &str| {
         let body = std::fs::read(folder.join("iocs").join(name)).expect("the file is there");
         let layout = Layout::of(&format!("iocs/{name}")).expect("it holds indicators");
@@ -178,10 +176,20 @@ const TARBALL: &str = "/any/name.tar.gz";
 
 impl Home {
     async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// A home that reads Malpedia's families from a folder.
+    async fn beside(families: &Path) -> Self {
+        let place = families.to_string_lossy().into_owned();
+        Self::with(&[("MALPEDIA_DIR".to_owned(), place)]).await
+    }
+
+    async fn with(more: &[(String, String)]) -> Self {
         let upstream = Upstream::start().await;
         let url = format!("{}{TARBALL}", upstream.origin());
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let settings = [("SIGNATURE_BASE_URL".to_owned(), url)];
+        let settings = [&[("SIGNATURE_BASE_URL".to_owned(), url)], more].concat();
         let home = TestHome::open(folder, &settings).await.expect("the settings are right");
         Self { home, upstream }
     }
@@ -206,7 +214,7 @@ impl Home {
 }
 
 /// A tarball as a forge sends it: a folder at the top, gzip around it.
-fn tarball_of(files: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn tarball_of(files: &[(&str, &str)]) -> Vec<u8> {
     let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let mut builder = tar::Builder::new(gzip);
     for (name, text) in files {
@@ -363,12 +371,30 @@ pub(crate) fn unavailable() -> Option<String> {
 fn yara_and_yara_x_take_what_is_exported() {
     let python = compilers().expect("it is skipped where there is none");
     within(async || {
-        let home = Home::new().await;
+        let place = tempfile::tempdir().expect("a folder");
+        let home = Home::beside(place.path()).await;
         let whole = corpus().map(|folder| folder.join("signature-base-master.tar.gz"));
         let tarball = whole.unwrap_or_else(|| sample().join("sample.tar.gz"));
         home.upstream.put(TARBALL, std::fs::read(tarball).expect("the tarball is there"));
         let report = home.run("sync_signature_base_yara").await;
         assert_eq!(report.status, Status::Complete, "{report:?}");
+        let stored = home.stored().await;
+        let (equal, first) =
+            stored.iter().find(|(_, rule)| rule["verdict"] == "compiles").expect("one");
+        // Malpedia has a rule of the same name, one that needs it, and a name that is free only at first sight.
+        let rules = json!([
+            format!("rule {equal} {{ condition: true }}"),
+            format!("rule uses_it {{ condition: {equal} }}"),
+            format!("rule {equal}_signature_base {{ condition: false }}"),
+        ]);
+        let family = json!({"name": "win.x", "yara_rules": rules}).to_string();
+        let families = place.path().join("families_enriched");
+        std::fs::create_dir(&families).expect("a folder");
+        std::fs::write(families.join("win.x.json"), family).expect("it is written");
+        let task = crate::malpedia::task("sync_malpedia_families_to_es");
+        let report = home.home.run(task, Value::Null).await;
+        assert_eq!((report.status, report.counts.new), (Status::Complete, 4), "{report:?}");
+        assert_eq!(first["source"], "signature_base");
         let to = home.home.path().join("out");
         let run = |arguments: &[&str]| -> Value {
             let output = Command::new(env!("CARGO_BIN_EXE_runner"))
@@ -403,6 +429,11 @@ fn yara_and_yara_x_take_what_is_exported() {
             assert!(compiled >= number(&answer, "exported"), "{compiled}: {answer}");
         }
         let all = run(&[]);
-        assert_eq!(number(&all, "withheld"), 0, "every rule of the source goes out: {all}");
+        assert_eq!(number(&all, "withheld"), 0, "every rule of both sources goes out: {all}");
+        assert_eq!(number(&all, "active"), stored.len() as u64 + 3);
+        let new_name = format!("{equal}_signature_base_2");
+        assert_eq!(all["renamed"], json!([["signature_base", equal, new_name]]), "{all}");
+        let of_family = run(&["--family", "win.x"]);
+        assert_eq!(number(&of_family, "exported"), 3, "{of_family}");
     });
 }

@@ -15,11 +15,13 @@ use shared::http::Fetched;
 use shared::report::{Reject, Report, SourceReport};
 use shared::source::{Begun, Stop, Visit};
 use shared::task::Ctx;
+use shared::yara::link as rule_link;
 use shared::{Error, Result};
 
 use crate::FAMILY;
 use crate::api::Api;
 use crate::reference::{id, seconds};
+use crate::rules;
 use crate::wire::{self, Read, Record};
 
 /// Records that are written together, and bytes of files behind them.
@@ -240,9 +242,9 @@ pub async fn sync(ctx: &Ctx, what: &[What]) -> Result<Report> {
     };
     let (mut reports, mut rejects, mut detail) = (Vec::new(), Vec::new(), Map::new());
     while let Some(one) = remaining.first().copied() {
-        let work = Box::pin(visit(ctx, one, &mut rejects, &mut detail));
+        let work = Box::pin(visit_all_of(ctx, one, &mut rejects, &mut detail));
         match tokio::time::timeout_at(ctx.deadline.soft_end().into(), work).await {
-            Ok(done) => reports.push(done?),
+            Ok(done) => reports.extend(done?),
             Err(_late) => break,
         }
         remaining.remove(0);
@@ -253,10 +255,38 @@ pub async fn sync(ctx: &Ctx, what: &[What]) -> Result<Report> {
     }
     if remaining.is_empty() {
         detail.insert("linked".to_owned(), link(ctx).await?);
+        if what.contains(&What::Families) {
+            let work = Box::pin(rule_link::link(ctx));
+            let end = ctx.deadline.soft_end().into();
+            // What time does not suffice for is linked by the next sync.
+            let linked = match tokio::time::timeout_at(end, work).await {
+                Ok(linked) => linked?,
+                Err(_late) => json!("deferred"),
+            };
+            detail.insert("linked_rules".to_owned(), linked);
+        }
     } else {
         ctx.leave(json!(Checkpoint { remaining })).await;
     }
     Ok(Report::of_sources(reports, rejects)?.with_detail(Value::Object(detail)))
+}
+
+/// One kind of records, and of families their rules too, once they are stored.
+async fn visit_all_of(
+    ctx: &Ctx,
+    what: What,
+    rejects: &mut Vec<Reject>,
+    detail: &mut Map<String, Value>,
+) -> Result<Vec<SourceReport>> {
+    let report = visit(ctx, what, rejects, detail).await?;
+    let is_read = matches!(report.outcome.as_str(), "stored" | "unchanged" | "not_modified");
+    let mut reports = vec![report];
+    if what == What::Families && is_read {
+        let state = ctx.state.source(&format!("{}/{}", FAMILY.name, what.name())).await?;
+        let version = state.cursor.as_ref().and_then(|cursor| cursor["version"].as_i64());
+        reports.push(rules::visit(ctx, version, rejects, detail).await?);
+    }
+    Ok(reports)
 }
 
 async fn visit(

@@ -1,6 +1,6 @@
 //! Counts what `malpedia_library` holds: by year, organisation, kind, language and type, and who is cited most.
 //!
-//! Reads   `malpedia_library`, page by page, and the ledger's last syncs for their rejects.
+//! Reads   `malpedia_library`, page by page, how many families have rules, and the ledger's last syncs for their rejects.
 //! Writes  nothing.
 //! Twice   gives the same while nothing changes.
 //! Quirk   a year is counted where the date is known; what took the day of its collection for want of one is counted apart.
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use shared::Result;
-use shared::documents::{Body, Index};
+use shared::documents::{Body, Filter, Index, Query};
 use shared::report::Report;
 use shared::task::{Ctx, Kind, NoInput, Task};
 
@@ -58,6 +58,10 @@ impl Task for GetMalpediaLibraryStats {
         }
         let mut detail = tally.detail();
         detail["rejects"] = Value::Object(rejects);
+        let families = Index::named("malpedia_families")?;
+        let has_rules = Filter::Exists("yara_rule_ids".to_owned());
+        let query = Query { filters: vec![has_rules], ..Query::default() };
+        detail["families_with_rules"] = json!(ctx.documents.count(families, &query).await?);
         Ok(Report::of_detail(detail))
     }
 }

@@ -14,6 +14,7 @@ pub mod latest;
 pub mod library;
 pub mod links;
 pub mod reference;
+mod rules;
 mod sync_malpedia_actors_to_es;
 mod sync_malpedia_all_to_es;
 mod sync_malpedia_families_to_es;

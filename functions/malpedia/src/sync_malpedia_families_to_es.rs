@@ -1,7 +1,7 @@
 //! Mirrors Malpedia's enriched families from disk, bucket or API into `malpedia_families`.
 //!
 //! Reads   every `*.json` below `MALPEDIA_DIR` (`families_enriched`) that is new or has another time or size; Malpedia's API when unset.
-//! Writes  `malpedia_families`, one document a record, id from Malpedia's own id, else from the name.
+//! Writes  `malpedia_families`, one document a record, id from Malpedia's own id, else from the name; `cti_yara_rules`, the rules of families.
 //! Twice   is harmless: an unchanged file is not opened, an equal record is not written.
 //! Quirk   a file that vanished leaves its document, marked `active: false`; a record without a description blanks none.
 

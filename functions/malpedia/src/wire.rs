@@ -300,7 +300,7 @@ fn last_segment(url: &str) -> Option<&str> {
 }
 
 /// Whether a name is one of Malpedia's ids, such as `win.vidar`.
-fn is_technical(name: &str) -> bool {
+pub(crate) fn is_technical(name: &str) -> bool {
     let Some((system, rest)) = name.split_once('.') else { return false };
     let is_id = |part: &str| {
         !part.is_empty()

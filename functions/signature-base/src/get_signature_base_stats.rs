@@ -13,6 +13,7 @@ use shared::documents::{Body, Index};
 use shared::report::Report;
 use shared::task::{Ctx, Kind, NoInput, Task};
 use shared::yara::document::INDEX as RULES;
+use shared::yara::link::OF_RULE;
 
 use crate::FAMILY;
 use crate::indicator::INDEX as IOCS;
@@ -94,6 +95,7 @@ struct Rules {
     by_score: Counts,
     by_module: Counts,
     with_variables: u64,
+    of_families: u64,
     broken: Vec<Value>,
     newest: Vec<(String, String)>,
     versions: Counts,
@@ -121,6 +123,10 @@ impl Rules {
             count(&mut self.by_module, module);
         }
         self.with_variables += u64::from(list("external_variables").next().is_some());
+        let linked = body.get("owners").and_then(|owners| {
+            owners.get("shared")?.get("families")?.get(OF_RULE.name)?.as_array()
+        });
+        self.of_families += u64::from(linked.is_some_and(|ids| !ids.is_empty()));
         let name = text(body, "name");
         if text(body, "verdict") == "broken" && self.broken.len() < LISTED {
             let why = text(body, "verdict_error");
@@ -157,6 +163,7 @@ impl Rules {
             "by_score": self.by_score,
             "by_module": self.by_module,
             "with_variables": self.with_variables,
+            "of_families": self.of_families,
             "broken": self.broken,
             "newest": newest.collect::<Vec<_>>(),
             "versions": self.versions.len(),

@@ -10,7 +10,7 @@ use shared::source::{Answer, Begun, Stop, Visit};
 use shared::task::Ctx;
 use shared::yara::document::{INDEX as RULES, Origin};
 use shared::yara::store::{self, Collected};
-use shared::yara::{about, split};
+use shared::yara::{about, link, split};
 use shared::{Error, Result};
 use url::Url;
 
@@ -134,6 +134,9 @@ async fn visit(ctx: &Ctx, wanted: Wanted, url: &Url) -> Result<Report> {
             Ok(visit) => reports.push(visit.end(work).await?),
             Err(report) => reports.extend(report),
         }
+    }
+    if wanted.rules {
+        done.detail.insert("linked".to_owned(), link::link(ctx).await?);
     }
     Ok(Report::of_sources(reports, done.rejects)?.with_detail(Value::Object(done.detail)))
 }

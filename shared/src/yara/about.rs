@@ -61,7 +61,8 @@ impl About {
         let authors_raw = every(&["author", "authors"]);
         let date_raw = first(&["date", "date_created", "creation_date", "created"]);
         let modified = first(&["modified", "last_modified", "last_updated", "updated"]);
-        let malpedia_family = first(&["malpedia_family", "malpedia_rule_family"]);
+        let malpedia_family = first(&["malpedia_family", "malpedia_rule_family"])
+            .or_else(|| family_page(&first(&["malpedia_reference"])?));
         let mut families = every(&["family", "malware_family", "malware", "threat_name", "threat"]);
         malpedia_family.iter().for_each(|family| push_new(&mut families, family));
         Self {
@@ -73,7 +74,7 @@ impl About {
             date_raw,
             modified: modified.as_deref().and_then(date::read),
             score: number_under(rule, "score").filter(|score| (0..=100).contains(score)),
-            license: joined(&every(&["license", "licence"]), ", "),
+            license: joined(&every(&["license", "licence", "malpedia_license"]), ", "),
             hashes: hashes(rule),
             malpedia_family,
             families,
@@ -207,9 +208,19 @@ fn is_technique(word: &str) -> bool {
     }
 }
 
-fn tlp(text: &str) -> Option<&'static str> {
+/// The family whose page an address is: `…/details/win.vidar`.
+fn family_page(address: &str) -> Option<String> {
+    let (_, id) = address.split_once("/details/")?;
+    let id = id.trim_end_matches('/');
+    (!id.is_empty() && !id.contains(['/', '?', '#', ' '])).then(|| id.to_owned())
+}
+
+/// A word of the Traffic Light Protocol, however it is written: `TLP:WHITE`, `tlp_white`, `clear`.
+pub fn tlp(text: &str) -> Option<&'static str> {
     let word = text.trim().to_ascii_lowercase();
-    match word.strip_prefix("tlp").map_or(word.as_str(), |rest| rest.trim_start_matches([':', ' ']))
+    match word
+        .strip_prefix("tlp")
+        .map_or(word.as_str(), |rest| rest.trim_start_matches([':', ' ', '_', '-']))
     {
         "white" | "clear" => Some("clear"),
         "green" => Some("green"),
@@ -218,6 +229,13 @@ fn tlp(text: &str) -> Option<&'static str> {
         "red" => Some("red"),
         _ => None,
     }
+}
+
+/// The strictest of these words of the Traffic Light Protocol.
+pub fn strictest(words: impl IntoIterator<Item = Option<&'static str>>) -> Option<&'static str> {
+    const ORDER: [&str; 5] = ["clear", "green", "amber", "amber+strict", "red"];
+    let rank = |word: &&str| ORDER.iter().position(|known| known == word);
+    words.into_iter().flatten().max_by_key(rank)
 }
 
 /// What kind of rules a file holds, by the words at the beginning of its name: `apt_…`, `thor-webshells`.

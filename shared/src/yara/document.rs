@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::known::Needs;
+use super::store::Given;
 use super::verdict::{self, Verdict};
-use super::{About, Meta, Rule};
+use super::{About, Meta, Rule, about};
 use crate::documents::{Body, Owner, Write, hash, hex};
 use jiff::Timestamp;
 
@@ -50,7 +51,6 @@ pub const OWNER: Owner = Owner {
         "license_from",
         "hashes",
         "malpedia_family",
-        "families",
         "threat_name",
         "threat_actor",
         "mitre_attack",
@@ -68,7 +68,8 @@ pub const OWNER: Owner = Owner {
     unhashed: &["source_line", "source_version", "left_at", "content_hash"],
     insert_only: &["collected_at", "first_seen"],
     fallback: &[],
-    shared: &[],
+    // Names and ids as the rule and its source give them; `link` adds the ids of families that bear such a name.
+    shared: &["families"],
 };
 
 /// Where rules come from.
@@ -108,6 +109,8 @@ pub struct Place<'a> {
     pub file: &'a str,
     /// What the file imports.
     pub imports: &'a [String],
+    /// What the source says of the rule.
+    pub given: &'a Given,
 }
 
 fn instant(at: Timestamp) -> Value {
@@ -128,6 +131,13 @@ pub fn write(
     now: Timestamp,
 ) -> Write {
     let about = About::of(rule);
+    let given = &place.given.families;
+    let mut families = about.families;
+    for family in given {
+        if !families.contains(family) {
+            families.push(family.clone());
+        }
+    }
     let own_license = about.license.is_some();
     let license = about.license.or_else(|| (origin.license)(place.file).map(ToOwned::to_owned));
     let license_from = license.as_ref().map(|_| if own_license { "rule" } else { "repository" });
@@ -172,13 +182,13 @@ pub fn write(
     set("license", json!(license));
     set("license_from", json!(license_from));
     set("hashes", list(&about.hashes));
-    set("malpedia_family", json!(about.malpedia_family));
-    set("threat_name", json!(about.families.first()));
-    set("families", list(&about.families));
+    set("malpedia_family", json!(about.malpedia_family.as_ref().or_else(|| given.first())));
+    set("threat_name", json!(families.first()));
+    set("families", list(&families));
     set("threat_actor", json!(about.actors.first()));
     set("mitre_attack", list(&about.techniques));
-    // What is published for all is for all, unless the rule says otherwise.
-    set("tlp", json!(about.tlp.unwrap_or("clear")));
+    // What is published for all is for all, unless the rule or its source says otherwise.
+    set("tlp", json!(about::strictest([about.tlp, place.given.tlp]).unwrap_or("clear")));
     set("version", json!(about.version));
     set("verdict", json!(verdict.name()));
     set("verdict_error", json!(verdict.error()));
@@ -206,6 +216,11 @@ fn meta(value: &Meta) -> Value {
 pub fn left(owner: &Owner, id: &str, stored: &Body, now: Timestamp) -> Write {
     let own = owner.fields.iter().filter_map(|name| Some((*name, stored.get(*name)?)));
     let mut fields: Body = own.map(|(name, value)| (name.to_owned(), value.clone())).collect();
+    for name in owner.shared {
+        // Its own contribution stays its own.
+        let part = &stored["owners"]["shared"][*name][owner.name];
+        fields.insert((*name).to_owned(), part.clone());
+    }
     fields.insert("active".to_owned(), json!(false));
     fields.insert("left_at".to_owned(), instant(now));
     Write { id: id.to_owned(), contributor: None, fields }

@@ -6,6 +6,7 @@
 //! - [`Known`] tells what the names in a rule's condition stand for: other rules, modules, variables of the scanner.
 //! - [`verdict`] asks a compiler, once for each text.
 //! - [`document`] writes into `cti_yara_rules`; [`export`] reads it back.
+//! - [`link`] ties stored rules to the malware families that they name.
 //!
 //! Only with the feature `yara`, so that other functions carry neither parser nor compiler.
 
@@ -15,6 +16,7 @@ pub mod date;
 pub mod document;
 pub mod export;
 mod known;
+pub mod link;
 mod split;
 pub mod store;
 #[cfg(test)]

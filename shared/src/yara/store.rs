@@ -1,6 +1,6 @@
 //! Stores a source's rules: verdicts only for what changed, and what left is marked once the whole was read.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::document::{self, INDEX, OWNER, Origin, Place};
 use super::known::Needs;
 use super::verdict::{Unit, Verdict};
-use super::{Known, Rule, Split};
+use super::{Known, Rule, Split, about};
 use crate::documents::{Index, Owner, Write, Written};
 use crate::report::{Reject, Report};
 use crate::source::{Stop, Visit};
@@ -24,6 +24,22 @@ const PAGE: u32 = 500;
 /// Rules that one rule may stand on, itself included.
 const NEEDED_MAX: usize = 200;
 
+/// What a source says of a rule beside its text.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// The families that it gives the rule for, by id.
+    pub families: BTreeSet<String>,
+    /// Who may see the rule, in a word of `tlp`; what the rule says of itself may be stricter.
+    pub tlp: Option<&'static str>,
+}
+
+impl Given {
+    fn join(&mut self, other: &Self) {
+        self.families.extend(other.families.iter().cloned());
+        self.tlp = about::strictest([self.tlp, other.tlp]);
+    }
+}
+
 /// The rules of a source as they were read.
 #[derive(Debug, Default)]
 pub struct Collected {
@@ -35,11 +51,17 @@ pub struct Collected {
     broken: HashSet<String>,
     merged: u64,
     names: HashMap<String, (usize, usize)>,
+    given: HashMap<String, Given>,
 }
 
 impl Collected {
     /// Adds a file, in the order that decides which of two rules of one name is kept.
     pub fn add(&mut self, source: &str, path: &str, split: Split) {
+        self.add_given(source, path, split, &Given::default());
+    }
+
+    /// As [`Collected::add`], with what the source says of all rules of the file; of equal rules all that is said counts.
+    pub fn add_given(&mut self, source: &str, path: &str, split: Split, given: &Given) {
         let mut split = split;
         for reject in std::mem::take(&mut split.rejects) {
             self.reject(source, &format!("{path}: {}", reject.reason));
@@ -50,6 +72,7 @@ impl Collected {
         for rule in std::mem::take(&mut split.rules) {
             match self.names.get(&rule.name) {
                 None => {
+                    self.given.insert(rule.name.clone(), given.clone());
                     self.names.insert(rule.name.clone(), (place, kept.len()));
                     kept.push(rule);
                 }
@@ -61,6 +84,7 @@ impl Collected {
                         (path.as_str(), split.rules.get(*number))
                     };
                     if known.1.is_some_and(|known| known.hash == rule.hash) {
+                        self.given.entry(rule.name).or_default().join(given);
                         self.merged += 1;
                         continue;
                     }
@@ -93,6 +117,11 @@ impl Collected {
     /// Whether there is no rule at all.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
+    }
+
+    /// How many things were no rules.
+    pub fn rejected(&self) -> u64 {
+        self.rejected
     }
 
     fn rule(&self, name: &str) -> Option<(&str, &Rule)> {
@@ -243,6 +272,7 @@ fn write_all(
     for (path, split) in &collected.files {
         split.rules.iter().for_each(|rule| known.add(path, &rule.name));
     }
+    let nothing = Given::default();
     let (mut writes, mut part) = (Vec::with_capacity(BATCH), Outcome::default());
     for (path, split) in &collected.files {
         for rule in &split.rules {
@@ -260,7 +290,8 @@ fn write_all(
                 }
             };
             part.broken += u64::from(verdict.error().is_some());
-            let place = Place { file: path, imports: &split.imports };
+            let given = collected.given.get(&rule.name).unwrap_or(&nothing);
+            let place = Place { file: path, imports: &split.imports, given };
             writes.push(document::write(origin, place, rule, &needs, (&verdict, key), now));
             if writes.len() == BATCH {
                 let full = std::mem::replace(&mut writes, Vec::with_capacity(BATCH));
