@@ -25,7 +25,7 @@ pub(crate) const TRIALS: &[crate::Case] = &[
 /// What the server comes from, with the version that was tried.
 const PACKAGE: &str = "moto[server,s3]==5.2.5";
 
-const INDICES: [&str; 2] = ["malpedia_families", "malpedia_actors"];
+const INDICES: [&str; 3] = ["malpedia_families", "malpedia_actors", "cti_yara_rules"];
 
 /// The server's Python, or why there is none.
 static PYTHON: LazyLock<Result<PathBuf, String>> = LazyLock::new(install);
@@ -163,17 +163,29 @@ fn a_folder_and_a_bucket_give_the_same() {
             let ours = run(&from_folder, "sync_malpedia_all_to_es").await;
             let theirs = run(&from_bucket, "sync_malpedia_all_to_es").await;
             assert_eq!(said(&theirs), said(&ours), "round {round}");
-            let counts = theirs.counts;
-            assert_eq!((theirs.status, counts.rejected), (Status::Complete, 1), "{theirs:?}");
+            // 20 families with a rule each other time, a file that is none, and 5 actors.
             assert_eq!(
-                (counts.found, counts.new, counts.unchanged),
-                if round == 0 { (26, 25, 0) } else { (26, 0, 25) },
+                (theirs.status, theirs.counts.rejected),
+                (Status::Complete, 1),
+                "{theirs:?}"
+            );
+            let counts = theirs.sources.iter().map(|source| {
+                let counts = source.counts;
+                (source.source.as_str(), counts.found, counts.new, counts.unchanged)
+            });
+            assert_eq!(
+                counts.collect::<Vec<_>>(),
+                if round == 0 {
+                    [("families", 21, 20, 0), ("rules", 10, 10, 0), ("actors", 5, 5, 0)]
+                } else {
+                    [("families", 21, 0, 20), ("rules", 10, 0, 10), ("actors", 5, 0, 5)]
+                },
                 "{theirs:?}"
             );
             assert!(!format!("{theirs:?}").contains(&bucket.secret));
         }
         let (ours, theirs) = (everything(&from_folder).await, everything(&from_bucket).await);
-        assert_eq!((ours.len(), &theirs), (25, &ours));
+        assert_eq!((ours.len(), &theirs), (35, &ours));
     });
 }
 
@@ -216,7 +228,7 @@ fn the_runner_hands_its_functions_the_keys() {
         .into_iter()
         .fold(Home::of(&[]), |home, (name, value)| home.with(&name, value));
     let ran = home.run(&["run", "--json", "sync_malpedia_families_to_es"]);
-    assert_eq!(ran.ends_with(0).json()["new"], 20, "{ran:?}");
+    assert_eq!(ran.ends_with(0).json()["sources"][0]["new"], 20, "{ran:?}");
     assert!(!format!("{}{}", ran.out, ran.err).contains(&bucket.secret));
     let refused = home.with("AWS_SECRET_ACCESS_KEY", "not-the-secret");
     let ran = refused.run(&["run", "--json", "sync_malpedia_families_to_es"]);
