@@ -51,6 +51,7 @@ impl Wanted {
 pub fn origin(version: Option<String>) -> Origin {
     Origin {
         family: FAMILY.name,
+        source_type: "repository",
         source: "signature_base",
         name: "Neo23x0/signature-base",
         files_url: "https://github.com/Neo23x0/signature-base/blob/master/",
@@ -119,8 +120,12 @@ async fn visit(ctx: &Ctx, wanted: Wanted, url: &Url) -> Result<Report> {
             Ok(Some(answer)) => {
                 let mut contents = unpack(answer, rules.is_ok(), iocs.is_ok()).await?;
                 if let Ok(visit) = &mut rules {
-                    for_rules =
-                        for_rules.and(store_rules(ctx, visit, &mut contents, &mut done).await);
+                    let stored = store_rules(ctx, visit, &mut contents, &mut done).await;
+                    // Before the cursor moves: a run that ends here links when it comes again.
+                    for_rules = match for_rules.and(stored) {
+                        Ok(()) => tie(ctx, &mut done).await.map_err(Stop::from),
+                        failed => failed,
+                    };
                 }
                 if let Ok(visit) = &mut iocs {
                     for_iocs = for_iocs.and(store_iocs(ctx, visit, &contents, &mut done).await);
@@ -135,10 +140,13 @@ async fn visit(ctx: &Ctx, wanted: Wanted, url: &Url) -> Result<Report> {
             Err(report) => reports.extend(report),
         }
     }
-    if wanted.rules {
-        done.detail.insert("linked".to_owned(), link::link(ctx).await?);
-    }
     Ok(Report::of_sources(reports, done.rejects)?.with_detail(Value::Object(done.detail)))
+}
+
+/// Ties the rules to families.
+async fn tie(ctx: &Ctx, done: &mut Done) -> Result<()> {
+    done.detail.insert("linked".to_owned(), link::link(ctx).await?);
+    Ok(())
 }
 
 /// What a run has to tell beside its counts.

@@ -4,7 +4,8 @@
 //! name counts only where the whole value is one, whatever its case. What several families share links to each of them, up
 //! to [`NAMESAKES_MAX`]; a word that more families bear tells nothing.
 //!
-//! The pass runs after each sync of either side. Where neither index saw a write since the last one, nothing is read.
+//! The pass runs after each sync that read anything of either side. Where neither index saw a write since the last one,
+//! nothing is read.
 
 use std::collections::{BTreeSet, HashMap};
 
