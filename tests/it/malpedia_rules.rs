@@ -264,13 +264,28 @@ fn the_api_gives_rules_in_one_call() {
         let since = |body: &str| {
             upstream.put("/api/get/yara/after/2026-11-22", body.to_owned());
         };
-        since(r#"[{"tlp_white": [{"win.b_auto.yar": "rule win_b_auto { condition: true }"}]}]"#);
+        since(r#"[{"tlp_white": [{"win.b_auto.yar": "rule win_b_auto { condition: both }"}]}]"#);
         let (third, asked) = sync().await;
-        assert_eq!((source(&third, "rules").counts.new, asked), (1, 3), "{third:?}");
-        assert!(rules(&home).await.values().all(|rule| rule["active"] == true));
+        let counts = source(&third, "rules").counts;
+        assert_eq!((counts.new, counts.unchanged, asked), (1, 1, 3), "{third:?}");
+        let stored = rules(&home).await;
+        assert!(stored.values().all(|rule| rule["active"] == true));
+        // It stands on one that came earlier, with which it is judged,
+        let auto = &stored["win_b_auto"];
+        assert_eq!(
+            (&auto["verdict"], &auto["depends_on"], &auto["families"]),
+            (&json!("compiles_with_rules"), &json!(["both"]), &json!(["win.b"]))
+        );
+        assert_eq!(stored["both"]["tlp"], "amber");
+        // and is judged anew when that one changes.
+        version(3);
+        since(r#"{"tlp_amber": {"win.b_w0.yar": "rule both { condition: $gone }"}}"#);
+        let (fourth, _) = sync().await;
+        assert_eq!(source(&fourth, "rules").counts.changed, 2, "{fourth:?}");
+        assert_eq!(rules(&home).await["win_b_auto"]["verdict"], "broken");
 
         // What is no rule at all is said, and touches nothing; it is asked for again.
-        version(3);
+        version(4);
         since(r#"{"detail": "Not found."}"#);
         for _ in 0..2 {
             let (failed, _) = sync().await;
@@ -278,5 +293,16 @@ fn the_api_gives_rules_in_one_call() {
             assert_eq!(told.outcome, "unreadable", "{failed:?}");
         }
         assert_eq!(rules(&home).await.len(), 3);
+
+        // A folder does not miss what the API gave.
+        let place = tempfile::tempdir().expect("a folder");
+        let families = place.path().join("families_enriched");
+        write(&families, "win.a.json", &json!({"name": "win.a", "yara_rules": [AUTO]}).to_string());
+        let settings = [("MALPEDIA_DIR".to_owned(), place.path().to_string_lossy().into_owned())];
+        let home = TestHome::open(home.folder, &settings).await.expect("it opens");
+        // Requests are told apart by their number, so this home's run has another task's name.
+        let report = run(&home, "sync_malpedia_all_to_es").await;
+        assert_eq!(report.detail["rules"]["left"], 0, "{report:?}");
+        assert!(rules(&home).await.values().all(|rule| rule["active"] == true));
     });
 }

@@ -283,8 +283,7 @@ async fn visit_all_of(
     let mut reports = vec![report];
     if what == What::Families && is_read {
         let state = ctx.state.source(&format!("{}/{}", FAMILY.name, what.name())).await?;
-        let version = state.cursor.as_ref().and_then(|cursor| cursor["version"].as_i64());
-        reports.push(rules::visit(ctx, version, rejects, detail).await?);
+        reports.push(rules::visit(ctx, state.cursor, rejects, detail).await?);
     }
     Ok(reports)
 }

@@ -1,12 +1,14 @@
 //! YARA rules of families into `cti_yara_rules`: those that stored families carry, or the API's own.
 //!
 //! Files bring rules inside of families, so the stored families are what is read: an unchanged file stays closed, what it
-//! gave is there still, and a rule has left when no family that is there has it any more. The API gives the rules of all
-//! families since a day in one answer; it does not say what left, so nothing is marked by it.
+//! gave is there still, and a rule has left when no family that is there has it any more. Where no file changed since,
+//! nothing is read. The API gives the rules of all families since a day in one answer; it does not say what left, so
+//! nothing is marked by it, and rules that it gave are not missed in files.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use shared::documents::{Filter, Index, Query};
-use shared::report::{Reject, SourceReport};
+use shared::report::{Counts, Reject, SourceReport};
 use shared::source::{Begun, Stop, Visit};
 use shared::task::Ctx;
 use shared::yara::document::{INDEX, Origin};
@@ -16,12 +18,15 @@ use shared::{Error, Result};
 
 use crate::FAMILY;
 use crate::api::Api;
+use crate::reference::id;
 use crate::wire;
 
 /// The source, as reports and cursors name it.
 const SOURCE: &str = "rules";
 /// The source's word in documents.
 const NAME: &str = "malpedia";
+/// Raised when the rules of files must be read again because they are read in another way.
+const READER: u32 = 1;
 /// Stored families that are read together; they carry rules.
 const PAGE: u32 = 200;
 /// How deep lists and objects of an answer may lie in each other.
@@ -29,9 +34,10 @@ const DEPTH_MAX: usize = 5;
 /// From where on rules are asked for when none is stored.
 const FIRST_DAY: &str = "1970-01-01";
 
-fn origin() -> Origin {
+fn origin(source_type: &'static str) -> Origin {
     Origin {
         family: FAMILY.name,
+        source_type,
         source: NAME,
         name: "Malpedia",
         files_url: "https://malpedia.caad.fkie.fraunhofer.de/details/",
@@ -42,10 +48,24 @@ fn origin() -> Origin {
     }
 }
 
-/// Stores the rules once families are stored; `version` is that of the API's families.
+/// The cursor of rules out of files.
+#[derive(Debug, Serialize, Deserialize)]
+struct Cursor {
+    reader: u32,
+    /// The digest of the files that families were stored from.
+    files: String,
+    /// Rules of the source in the store.
+    held: u64,
+    /// What the rules came to, which is so still where nothing changed.
+    counts: Counts,
+    rejects: Vec<Reject>,
+    detail: Value,
+}
+
+/// Stores the rules once families are stored, up to where `families`, their cursor, says.
 pub(crate) async fn visit(
     ctx: &Ctx,
-    version: Option<i64>,
+    families: Option<Value>,
     rejects: &mut Vec<Reject>,
     detail: &mut Map<String, Value>,
 ) -> Result<SourceReport> {
@@ -56,9 +76,13 @@ pub(crate) async fn visit(
         Begun::Not(report) => return Ok(*report),
     };
     let work = match &ctx.config.sources.malpedia_dir {
-        Some(_) => from_families(ctx, &mut visit, rejects, detail).await,
+        Some(_) => {
+            let files = id(&json!(families).to_string());
+            from_families(ctx, &mut visit, files, rejects, detail).await
+        }
         None => {
             let api = Api::of(&ctx.config)?;
+            let version = families.and_then(|families| families["version"].as_i64());
             let work = from_api(ctx, &api, &mut visit, version, rejects, detail).await;
             work.map_err(|stop| api.explain(stop))
         }
@@ -69,9 +93,19 @@ pub(crate) async fn visit(
 async fn from_families(
     ctx: &Ctx,
     visit: &mut Visit<'_>,
+    files: String,
     rejects: &mut Vec<Reject>,
     detail: &mut Map<String, Value>,
 ) -> Result<(), Stop> {
+    // Where the store holds less than was stored, it is another store, and all is read.
+    let held = held(ctx).await?;
+    let before = visit.cursor().and_then(|cursor| Cursor::deserialize(cursor).ok());
+    if let Some(before) = before.filter(|before| before.is_at(&files, held)) {
+        visit.report().counts = before.counts;
+        rejects.extend(before.rejects);
+        detail.insert(SOURCE.to_owned(), before.detail);
+        return Ok(());
+    }
     let index = Index::named("malpedia_families")?;
     let mut collected = Collected::default();
     let (mut families, mut after) = (0_u64, None::<String>);
@@ -92,12 +126,35 @@ async fn from_families(
             families += u64::from(collected.len() > before);
         }
     }
+    let known = rejects.len();
     // Families are here only after a whole listing, and what one no longer has is not among its rules.
-    let outcome = store::store(ctx, visit, &origin(), collected, true, rejects).await?;
+    let origin = origin("files");
+    let outcome = store::store(ctx, visit, &origin, collected, true, rejects).await?;
     let mut told = outcome.detail();
     told["families"] = json!(families);
-    detail.insert(SOURCE.to_owned(), told);
+    detail.insert(SOURCE.to_owned(), told.clone());
+    let counts = visit.report().counts;
+    let reached = Cursor {
+        reader: READER,
+        files,
+        held: self::held(ctx).await?,
+        counts: Counts {
+            new: 0,
+            changed: 0,
+            unchanged: counts.new + counts.changed + counts.unchanged,
+            ..counts
+        },
+        rejects: rejects.get(known..).unwrap_or_default().to_vec(),
+        detail: json!({ "compiled": 0, "left": 0, "broken": outcome.broken, "families": families }),
+    };
+    visit.reach(json!(reached));
     Ok(())
+}
+
+impl Cursor {
+    fn is_at(&self, files: &str, held: u64) -> bool {
+        self.reader == READER && self.files == files && held >= self.held
+    }
 }
 
 /// Whether what should be a rule's text is the address of one.
@@ -169,7 +226,7 @@ async fn from_api(
         let error = Error::format(format!("read `{url}`: it holds no YARA rule"));
         return Err(error.hint("look at the address in a browser").into());
     }
-    let outcome = store::store(ctx, visit, &origin(), collected, false, rejects).await?;
+    let outcome = store::store(ctx, visit, &origin("api"), collected, false, rejects).await?;
     detail.insert(SOURCE.to_owned(), outcome.detail());
     let before = ctx.now().checked_sub(jiff::SignedDuration::from_hours(24));
     let day = before.map_or(today, |day| day.strftime("%Y-%m-%d").to_string());

@@ -18,6 +18,7 @@ pub const OWNER: Owner = Owner {
     name: "yara",
     fields: &[
         "source_family",
+        "source_type",
         "source",
         "source_name",
         "source_url",
@@ -77,6 +78,8 @@ pub const OWNER: Owner = Owner {
 pub struct Origin {
     /// The family, as in ids.
     pub family: &'static str,
+    /// How the rules come; a whole reading by one way does not miss what came by another.
+    pub source_type: &'static str,
     /// The predecessor's word for it.
     pub source: &'static str,
     /// Its name for people.
@@ -150,6 +153,7 @@ pub fn write(
         fields.insert(name.to_owned(), value);
     };
     set("source_family", json!(origin.family));
+    set("source_type", json!(origin.source_type));
     set("source", json!(origin.source));
     set("source_name", json!(origin.name));
     set("source_url", json!(format!("{}{}", origin.files_url, place.file)));

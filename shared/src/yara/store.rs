@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use super::document::{self, INDEX, OWNER, Origin, Place};
 use super::known::Needs;
 use super::verdict::{Unit, Verdict};
-use super::{Known, Rule, Split, about};
-use crate::documents::{Index, Owner, Write, Written};
+use super::{Known, Rule, Split, about, split};
+use crate::documents::{Body, Index, Owner, Write, Written};
 use crate::report::{Reject, Report};
 use crate::source::{Stop, Visit};
 use crate::task::Ctx;
@@ -124,6 +124,24 @@ impl Collected {
         self.rejected
     }
 
+    /// Adds a rule as it is stored.
+    fn restore(&mut self, body: &Body) {
+        let text = |name: &str| body.get(name).and_then(Value::as_str);
+        let mut split = split(text("rule_content").unwrap_or_default().as_bytes());
+        split.imports = texts(body.get("imports"));
+        for rule in &mut split.rules {
+            let line = body.get("source_line").and_then(Value::as_u64);
+            rule.line = line.and_then(|line| line.try_into().ok()).unwrap_or(rule.line);
+            rule.is_latin1 = text("rule_encoding") == Some("latin1");
+        }
+        let own = &body["owners"]["shared"]["families"][OWNER.name];
+        let given = Given {
+            families: texts(Some(own)).into_iter().collect(),
+            tlp: text("tlp").and_then(about::tlp),
+        };
+        self.add_given("", text("source_file").unwrap_or_default(), split, &given);
+    }
+
     fn rule(&self, name: &str) -> Option<(&str, &Rule)> {
         let (file, number) = self.names.get(name)?;
         let (path, split) = self.files.get(*file)?;
@@ -134,7 +152,10 @@ impl Collected {
 /// What is known of a stored rule without its text.
 struct Stored {
     is_active: bool,
+    source_type: String,
     name: String,
+    file: String,
+    depends_on: Vec<String>,
     key: Option<String>,
     verdict: Option<Verdict>,
 }
@@ -157,7 +178,8 @@ impl Outcome {
     }
 }
 
-/// Stores what was collected; `is_complete` says that all of the source was read, so that what is missing has left.
+/// Stores what was collected; `is_complete` says that all of the source was read, so that what is missing has left, where
+/// it came in the same way.
 ///
 /// # Errors
 /// Why not all is stored.
@@ -171,6 +193,9 @@ pub async fn store(
 ) -> Result<Outcome, Stop> {
     let index = Index::named(INDEX)?;
     let stored = Arc::new(stored(ctx, index, origin.family).await?);
+    if !is_complete {
+        complete(ctx, index, &stored, &mut collected).await?;
+    }
     let counts = &mut visit.report().counts;
     counts.found += collected.len() as u64 + collected.rejected + collected.merged;
     counts.rejected += collected.rejected;
@@ -200,6 +225,7 @@ pub async fn store(
     if is_complete {
         let gone = stored.iter().filter(|(id, known)| {
             known.is_active
+                && known.source_type == origin.source_type
                 && !collected.broken.contains(&known.name)
                 && collected.rule(&known.name).is_none_or(|_| origin.id(&known.name) != **id)
         });
@@ -207,6 +233,52 @@ pub async fn store(
         outcome.left = leave(ctx, index, &OWNER, &gone).await?;
     }
     Ok(outcome)
+}
+
+/// Adds what is stored to a part of a source: the rules that stand on those that came, and what all these stand on.
+async fn complete(
+    ctx: &Ctx,
+    index: &'static Index,
+    stored: &HashMap<String, Stored>,
+    collected: &mut Collected,
+) -> Result<()> {
+    let stored: Vec<_> = stored.iter().filter(|(_, rule)| rule.is_active).collect();
+    let mut known = Known::default();
+    stored.iter().for_each(|(_, rule)| known.add(&rule.file, &rule.name));
+    for (path, split) in &collected.files {
+        split.rules.iter().for_each(|rule| known.add(path, &rule.name));
+    }
+    for is_upwards in [true, false] {
+        loop {
+            let rules = collected.files.iter().flat_map(|(path, split)| {
+                split.rules.iter().map(move |rule| (path.as_str(), rule))
+            });
+            let needed: HashSet<String> = match is_upwards {
+                true => HashSet::new(),
+                false => rules.flat_map(|(path, rule)| known.needs(path, rule).rules).collect(),
+            };
+            let missing = stored.iter().filter(|(_, rule)| {
+                let stands_on_it = |name: &String| collected.names.contains_key(name);
+                !collected.names.contains_key(&rule.name)
+                    && !collected.broken.contains(&rule.name)
+                    && match is_upwards {
+                        true => rule.depends_on.iter().any(stands_on_it),
+                        false => needed.contains(&rule.name),
+                    }
+            });
+            let missing: Vec<&str> = missing.map(|(id, _)| id.as_str()).collect();
+            let before = collected.len();
+            for id in missing {
+                if let Some(body) = ctx.documents.get(index, id).await? {
+                    collected.restore(&body);
+                }
+            }
+            if collected.len() == before {
+                break;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Marks documents whose items are gone.
@@ -250,7 +322,10 @@ async fn stored(ctx: &Ctx, index: &'static Index, family: &str) -> Result<HashMa
             }
             let known = Stored {
                 is_active: document.body.get("active") == Some(&Value::Bool(true)),
+                source_type: text("source_type").unwrap_or_default().to_owned(),
                 name: text("name").unwrap_or_default().to_owned(),
+                file: text("source_file").unwrap_or_default().to_owned(),
+                depends_on: texts(document.body.get("depends_on")),
                 key: text("verdict_key").map(ToOwned::to_owned),
                 verdict: text("verdict")
                     .and_then(|name| Verdict::read(name, text("verdict_error"))),
@@ -258,6 +333,11 @@ async fn stored(ctx: &Ctx, index: &'static Index, family: &str) -> Result<HashMa
             all.insert(document.id, known);
         }
     }
+}
+
+fn texts(value: Option<&Value>) -> Vec<String> {
+    let values = value.and_then(Value::as_array).into_iter().flatten();
+    values.filter_map(Value::as_str).map(ToOwned::to_owned).collect()
 }
 
 /// Makes every rule a document, in batches; ends early when nobody takes them any more.
