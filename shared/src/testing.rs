@@ -1,7 +1,7 @@
 //! What a task's tests stand on: the whole task on embedded stores, with a chosen clock and a loopback upstream that
 //! serves what the test says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,6 +47,7 @@ pub enum Answer {
 #[derive(Default)]
 struct Served {
     bodies: BTreeMap<String, Bytes>,
+    lacking: BTreeSet<String>,
     answer: Option<Answer>,
     requests: Vec<String>,
     unexpected: Vec<String>,
@@ -83,6 +84,11 @@ impl Upstream {
         lock(&self.served).bodies.insert(path.to_owned(), body.into());
     }
 
+    /// Answers 404 at `path`, which a test expects to be asked for.
+    pub fn lack(&self, path: &str) {
+        lock(&self.served).lacking.insert(path.to_owned());
+    }
+
     /// From now on every path answers like this.
     pub fn answer(&self, answer: Answer) {
         lock(&self.served).answer = Some(answer);
@@ -113,7 +119,9 @@ async fn serve(State(served): State<Arc<Mutex<Served>>>, uri: Uri, headers: Head
         let mut served = lock(&served);
         served.requests.push(uri.path().to_owned());
         let Some(body) = served.bodies.get(uri.path()).cloned() else {
-            served.unexpected.push(uri.to_string());
+            if !served.lacking.contains(uri.path()) {
+                served.unexpected.push(uri.to_string());
+            }
             return StatusCode::NOT_FOUND.into_response();
         };
         (served.answer.clone().unwrap_or(Answer::Good), body)

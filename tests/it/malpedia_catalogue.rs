@@ -18,6 +18,7 @@ pub(crate) const TRIALS: &[crate::Case] = &[
         "without_a_folder_the_api_is_read_and_blanks_nothing",
         without_a_folder_the_api_is_read_and_blanks_nothing,
     ),
+    ("a_mirror_without_a_version_is_read", a_mirror_without_a_version_is_read),
     ("an_empty_folder_marks_nothing_as_gone", an_empty_folder_marks_nothing_as_gone),
 ];
 
@@ -296,6 +297,23 @@ fn without_a_folder_the_api_is_read_and_blanks_nothing() {
         );
         let stats = run(&home, "get_malpedia_library_stats").await;
         assert_eq!(stats.detail["total_articles"], 0);
+    });
+}
+
+fn a_mirror_without_a_version_is_read() {
+    block_on(async {
+        let upstream = Upstream::start().await;
+        upstream.put("/api/get/families", r#"{"win.a": {"common_name": "A"}}"#);
+        for path in ["/api/get/version", "/api/get/yara/after/1970-01-01"] {
+            upstream.lack(path);
+        }
+        let home = home(&[("MALPEDIA_URL", upstream.origin())]).await;
+        let first = run(&home, "sync_malpedia_families_to_es").await;
+        let families = &first.sources[0];
+        assert_eq!((families.counts.new, first.status), (1, Status::Partial), "{first:?}");
+        assert!(families.notes[0].ends_with("is not there: all is read"), "{families:?}");
+        let second = run(&home, "sync_malpedia_families_to_es").await;
+        assert_eq!((second.sources[0].outcome.as_str(), second.writes()), ("not_modified", 0));
     });
 }
 

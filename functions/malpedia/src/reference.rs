@@ -101,6 +101,7 @@ pub const LATEST: Owner = Owner {
         "link_canonical",
         "kind",
         "@timestamp",
+        "year",
         "published",
         "published_from",
         "tlp",
@@ -333,6 +334,7 @@ pub fn of_entry(base: &Url, entry: &Entry<'_>, keys: &[&str], id: String, now: T
     set("urldate", json!(text_of(entry.field("urldate"))));
     set("published_from", json!(if published.is_some() { "source" } else { "collected" }));
     set("@timestamp", json!(published));
+    set("year", json!(published.as_deref().and_then(|published| published.get(..4))));
     set("published", json!(published));
     set("tags", json!(["malpedia", "malware", "research", "academic", "bibtex"]));
     set("collected_at", json!(seconds(now)));

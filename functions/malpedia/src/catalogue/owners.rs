@@ -1,0 +1,115 @@
+//! Who writes which fields of families and actors: files, the API, what is told of them, and the links between both.
+
+use shared::documents::Owner;
+
+/// What a record says, whether a file or the API gives it.
+pub(super) const FAMILIES: Owner = Owner {
+    name: "malpedia_family",
+    fields: &[
+        "source_family",
+        "source_type",
+        "source_name",
+        "family_id",
+        "name",
+        "common_name",
+        "names",
+        "url",
+        "os",
+        "aka",
+        "description",
+        "referencias",
+        "library_entries",
+        "uuid",
+        "notes",
+        "status",
+        "update",
+        "yara_names",
+        "yara_rules",
+        "tlp",
+        "active",
+        "content_hash",
+    ],
+    unhashed: &["content_hash"],
+    insert_only: &["collected_at", "first_seen"],
+    fallback: &[("descricao", "description")],
+    shared: &["actors"],
+};
+
+/// The API knows neither rules nor the state of samples: what files gave of them stays.
+pub(super) const FAMILIES_API: Owner = Owner {
+    name: "malpedia_family_api",
+    fields: &[
+        "source_family",
+        "source_type",
+        "source_name",
+        "family_id",
+        "name",
+        "common_name",
+        "names",
+        "url",
+        "os",
+        "aka",
+        "description",
+        "referencias",
+        "library_entries",
+        "uuid",
+        "notes",
+        "update",
+        "tlp",
+        "active",
+        "content_hash",
+    ],
+    ..FAMILIES
+};
+
+pub(super) const ACTORS: Owner = Owner {
+    name: "malpedia_actor",
+    fields: &[
+        "source_family",
+        "source_type",
+        "source_name",
+        "actor_id",
+        "name",
+        "names",
+        "url",
+        "urls",
+        "country",
+        "aka",
+        "description",
+        "referencias",
+        "uuid",
+        "state_sponsor",
+        "victims",
+        "target_category",
+        "incident_type",
+        "attribution_confidence",
+        "erro",
+        "tlp",
+        "active",
+        "content_hash",
+    ],
+    unhashed: &["content_hash"],
+    insert_only: &["collected_at", "first_seen"],
+    fallback: &[("explicacao", "description")],
+    shared: &["families", "familias_relacionadas"],
+};
+
+pub(super) const ACTORS_API: Owner = Owner { name: "malpedia_actor_api", ..ACTORS };
+
+/// What is told of a family; written only where something is told, so that nothing blanks it.
+pub(super) const TOLD_OF_FAMILY: Owner = told("descricao", &["descricao"]);
+pub(super) const TOLD_OF_ACTOR: Owner = told("explicacao", &["explicacao"]);
+
+/// What the other side says: actors of a family, families of an actor by id and name.
+pub(super) const LINKS_OF_FAMILY: Owner =
+    Owner { name: "malpedia_links", fields: &["actor_ids"], shared: &["actors"], ..TOLD_OF_FAMILY };
+pub(super) const LINKS_OF_ACTOR: Owner = Owner {
+    name: "malpedia_links",
+    fields: &["family_names"],
+    shared: &["families", "familias_relacionadas"],
+    ..TOLD_OF_FAMILY
+};
+
+const fn told(name: &'static str, fields: &'static [&'static str]) -> Owner {
+    Owner { name, fields, unhashed: &[], insert_only: &[], fallback: &[], shared: &[] }
+}
