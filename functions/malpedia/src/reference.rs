@@ -208,7 +208,7 @@ pub fn kind(is_report: bool, organization: Option<&str>, address: &str) -> &'sta
             && path.is_char_boundary(path.len() - 4)
             && path[path.len() - 4..].eq_ignore_ascii_case(".pdf")
     });
-    if is_at(&["twitter.com", "x.com"]) || says(&["twitter", "x"]) {
+    if is_at(&["twitter.com", "x.com"]) || (!is_report && says(&["twitter", "x"])) {
         "tweet"
     } else if is_at(&["youtube.com", "youtu.be", "vimeo.com"]) || says(&["youtube", "vimeo"]) {
         "video"

@@ -77,9 +77,9 @@ pub fn plain(value: &str) -> String {
     if trimmed.len() == plain.len() { plain } else { trimmed.to_owned() }
 }
 
-/// The authors of a value: split at the word `and` outside of braces, empty parts dropped.
+/// The authors of a value: split at the word `and` outside of braces, empty parts dropped. Braces around all make it one.
 pub fn authors(value: &str) -> Vec<String> {
-    let value = without_outer_braces(value);
+    let value = value.trim();
     let mut authors = Vec::new();
     let (mut depth, mut from, mut word) = (0_i32, 0, None);
     let mut take = |part: &str| {
@@ -226,6 +226,7 @@ mod tests {
             "{Bits and Pieces} and Alexander and @037 and Matt | HuskyHacks and others",
             &["Bits and Pieces", "Alexander", "@037", "Matt | HuskyHacks"],
         );
+        check_authors("{Barnes and Noble Team}", &["Barnes and Noble Team"]);
         check_authors("andand", &["andand"]);
         check_authors("", &[]);
     }
