@@ -35,6 +35,11 @@ pub struct YaraRule {
     pub content: Option<String>,
 }
 
+/// What tells a rule from an object of rules by file.
+const RULE_KEYS: [&str; 6] = ["nome", "name", "url", "conteudo", "content", "rule"];
+/// How deep lists and objects of rules may lie in each other.
+const RULES_DEPTH_MAX: usize = 4;
+
 /// Reads an object; `hint` is its file's name without extension, or its key in the API.
 pub type Read = fn(&Map<String, Value>, &str) -> Result<Record, &'static str>;
 
@@ -158,31 +163,55 @@ pub fn actor(object: &Map<String, Value>, hint: &str) -> Result<Record, &'static
 
 /// The rules of a family: objects, bare texts, or `{tlp: {file: text}}`, in either language.
 pub fn yara_rules(object: &Map<String, Value>) -> Vec<YaraRule> {
-    let entries = match object.get("yara_rules") {
-        Some(Value::Array(entries)) => entries.as_slice(),
-        Some(one @ (Value::String(_) | Value::Object(_))) => std::slice::from_ref(one),
-        _ => &[],
-    };
-    let read = |entry: &Value| match entry {
-        Value::String(text) if text.starts_with("http://") || text.starts_with("https://") => {
-            Some(YaraRule { name: None, tlp: None, url: Some(text.clone()), content: None })
+    let mut rules = Vec::new();
+    if let Some(value) = object.get("yara_rules") {
+        gather_rules(value, None, None, 0, &mut rules);
+    }
+    rules
+}
+
+fn gather_rules(
+    value: &Value,
+    name: Option<&str>,
+    tlp: Option<&str>,
+    depth: usize,
+    rules: &mut Vec<YaraRule>,
+) {
+    let owned = |text: Option<&str>| text.map(ToOwned::to_owned);
+    match value {
+        Value::String(text) if text.trim().is_empty() => {}
+        Value::String(text) => {
+            let is_link = text.starts_with("http://") || text.starts_with("https://");
+            let (url, content) = if is_link { (Some(text), None) } else { (None, Some(text)) };
+            let (url, content) = (url.cloned(), content.cloned());
+            rules.push(YaraRule { name: owned(name), tlp: owned(tlp), url, content });
         }
-        Value::String(text) if !text.trim().is_empty() => {
-            Some(YaraRule { name: None, tlp: None, url: None, content: Some(text.clone()) })
+        Value::Array(entries) if depth < RULES_DEPTH_MAX => {
+            for entry in entries {
+                gather_rules(entry, name, tlp, depth + 1, rules);
+            }
         }
-        Value::Object(rule) => Some(YaraRule {
-            name: first(rule, &["nome", "name"]),
-            tlp: first(rule, &["tlp"]),
-            url: first(rule, &["url"]),
-            // Its text is kept to the letter.
-            content: ["conteudo", "content", "rule"]
-                .iter()
-                .find_map(|key| rule.get(*key)?.as_str())
-                .map(ToOwned::to_owned),
-        }),
-        _ => None,
-    };
-    entries.iter().filter_map(read).collect()
+        Value::Object(rule) if RULE_KEYS.iter().any(|key| rule.contains_key(*key)) => {
+            rules.push(YaraRule {
+                name: first(rule, &["nome", "name"]).or_else(|| owned(name)),
+                tlp: first(rule, &["tlp"]).or_else(|| owned(tlp)),
+                url: first(rule, &["url"]),
+                // Its text is kept to the letter.
+                content: ["conteudo", "content", "rule"]
+                    .iter()
+                    .find_map(|key| rule.get(*key)?.as_str())
+                    .map(ToOwned::to_owned),
+            });
+        }
+        Value::Object(files) if depth < RULES_DEPTH_MAX => {
+            for (key, entry) in files {
+                let is_tlp = key.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("tlp"));
+                let (name, tlp) = if is_tlp { (name, Some(&**key)) } else { (Some(&**key), tlp) };
+                gather_rules(entry, name, tlp, depth + 1, rules);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// The operating system that a family's id begins with; what is no system stays as it is.
@@ -352,6 +381,18 @@ mod tests {
             json!([{"desc": null, "url": "https://e.org/a"}, {"desc": "d", "url": null}])
         );
         assert_eq!(read.fields["yara_rules"][1]["conteudo"], " rule b {}");
+        let files =
+            json!({"tlp_white": {"x.yar": "rule c {}"}, "tlp_amber": [{"y.yar": "rule d {}"}]});
+        let rules = yara_rules(&object(&json!({"yara_rules": files})));
+        let said: Vec<_> = rules
+            .iter()
+            .map(|rule| (rule.name.as_deref(), rule.tlp.as_deref(), rule.content.as_deref()))
+            .collect();
+        let (white, amber) = (Some("tlp_white"), Some("tlp_amber"));
+        assert_eq!(
+            said,
+            [(Some("y.yar"), amber, Some("rule d {}")), (Some("x.yar"), white, Some("rule c {}"))]
+        );
         let read = family(&object(&json!({"name": "IsaacWiper", "url": "https://m/details/win.isaac/", "explicacao": "x", "os": "Windows"})), "y").unwrap();
         assert_eq!((read.id.as_str(), read.name.as_str()), ("win.isaac", "IsaacWiper"));
         let read = family(
