@@ -1,6 +1,7 @@
 //! `yara export`: stored rules as files that compilers take.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -30,33 +31,47 @@ pub(crate) async fn export(cli: &Cli, args: &ExportArgs) -> Outcome {
     let export = export::export(&rules, &wish);
     let json_text = |value: &Value| serde_json::to_string_pretty(value).expect("plain JSON");
     write(&places.plain, &export.plain)?;
-    write(&places.with_variables, &export.with_variables)?;
-    write(&places.variables, &json_text(&json!(export.variables)))?;
     write(&places.withheld, &json_text(&json!(export.withheld)))?;
+    let mut files = vec![&places.plain, &places.withheld];
+    if export.variables.is_empty() {
+        // What an earlier export left would be taken for this one's.
+        remove(&places.with_variables)?;
+        remove(&places.variables)?;
+    } else {
+        write(&places.with_variables, &export.with_variables)?;
+        write(&places.variables, &json_text(&json!(export.variables)))?;
+        files.extend([&places.with_variables, &places.variables]);
+    }
+    let unasked = export.withheld.iter().filter(|rule| rule.reason == export::NOT_ASKED_FOR);
+    let unasked = unasked.count();
     if cli.json {
         out::json(&json!({
             "active": rules.len(),
             "exported": export.exported,
             "withheld": export.withheld.len(),
+            "not_asked_for": unasked,
             "renamed": export.renamed,
-            "files": [places.plain, places.with_variables, places.variables, places.withheld],
+            "files": files,
         }));
         return Ok(out::DONE);
     }
     out::line(&format!(
-        "{} of {} active rules exported, {} withheld, {} renamed",
+        "{} of {} active rules exported, {} withheld, {} not asked for, {} renamed",
         export.exported,
         rules.len(),
-        export.withheld.len(),
+        export.withheld.len() - unasked,
+        unasked,
         export.renamed.len()
     ));
     out::line(&format!("{}", places.plain.display()));
-    let names: Vec<&str> = export.variables.keys().map(String::as_str).collect();
-    out::line(&format!(
-        "{}  compiles with these variables defined: {}",
-        places.with_variables.display(),
-        names.join(", ")
-    ));
+    if !export.variables.is_empty() {
+        let names: Vec<&str> = export.variables.keys().map(String::as_str).collect();
+        out::line(&format!(
+            "{}  compiles with these variables defined: {}",
+            places.with_variables.display(),
+            names.join(", ")
+        ));
+    }
     out::line(&format!("{}  says why each of the others is not there", places.withheld.display()));
     Ok(out::DONE)
 }
@@ -112,6 +127,13 @@ fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(&part, text)
         .and_then(|()| fs::rename(&part, path))
         .map_err(|cause| unwritable(path, cause))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(cause) if cause.kind() != ErrorKind::NotFound => Err(unwritable(path, cause)),
+        _ => Ok(()),
+    }
 }
 
 fn unwritable(path: &Path, cause: std::io::Error) -> Error {

@@ -40,6 +40,9 @@ pub struct Withheld {
     pub reason: String,
 }
 
+/// Why a rule stayed behind that is as good as the others.
+pub const NOT_ASKED_FOR: &str = "not asked for";
+
 /// What goes out.
 #[derive(Clone, Debug, Default)]
 pub struct Export {
@@ -116,7 +119,7 @@ pub fn export(documents: &[Body], wish: &Wish) -> Export {
         export.withheld.push(Withheld {
             name: stored.rule.name.clone(),
             source: stored.source.clone(),
-            reason: reason.unwrap_or_else(|| "not asked for".to_owned()),
+            reason: reason.unwrap_or_else(|| NOT_ASKED_FOR.to_owned()),
         });
     }
     export.exported = order.len();
