@@ -10,6 +10,7 @@ mod cli;
 mod commands;
 mod demo;
 pub mod families;
+mod figures;
 pub mod lambda;
 mod out;
 mod page;

@@ -32,6 +32,7 @@ trials! {
     the_doctor_says_what_is_wrong
     the_archive_is_read_again_after_a_parser_was_mended
     what_a_feed_says_does_not_steer_the_terminal
+    a_person_is_told_what_the_json_holds
     the_demo_writes_nothing_on_its_second_day
     nothing_is_left_of_a_run_that_is_interrupted
     a_server_answers_at_once_and_from_its_queue_and_ends_when_told
@@ -287,6 +288,29 @@ fn what_a_feed_says_does_not_steer_the_terminal() {
     let page = home.run(&["search", "--json"]).json();
     let title = page["documents"][0]["title"].as_str().unwrap();
     assert!(title.contains("\u{1b}[2J") && title.contains('\u{202e}'), "JSON is exact: {title:?}");
+}
+
+fn a_person_is_told_what_the_json_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let families = folder.path().join("families_enriched");
+    std::fs::create_dir_all(&families).unwrap();
+    std::fs::create_dir_all(folder.path().join("actors_enriched")).unwrap();
+    for name in ["win.one", "win.two"] {
+        let file = families.join(format!("{name}.json"));
+        std::fs::write(file, json!({ "name": name }).to_string()).unwrap();
+    }
+    let home = Home::of(&[]).with("MALPEDIA_DIR", folder.path().to_string_lossy());
+    let sync = || home.run(&["run", "sync_malpedia_families_to_es"]).ends_with(0).out.clone();
+    let first = sync();
+    assert!(first.contains("families: already_there (0)") && first.contains("new (2)"), "{first}");
+    std::fs::remove_file(families.join("win.two.json")).unwrap();
+    let second = sync();
+    assert!(second.contains("vanished (1)") && second.contains("gone: win.two"), "{second}");
+    let figures = home.run(&["run", "get_malpedia_library_stats"]).ends_with(0).out.clone();
+    assert!(
+        figures.contains("total_articles: 0") && !figures.contains("nothing to store"),
+        "{figures}"
+    );
 }
 
 fn the_demo_writes_nothing_on_its_second_day() {

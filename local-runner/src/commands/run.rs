@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::{open_state, settings_with};
 use crate::cli::{Cli, RunArgs};
+use crate::figures;
 use crate::lambda::{self, LogSink};
 use crate::out::{self, Outcome};
 use crate::runner::{self, Continuations};
@@ -144,7 +145,9 @@ pub(crate) fn show(report: &Report) {
         out::line(&format!("  hint: {hint}"));
     }
     let counts = &report.counts;
-    if report.status != Status::Skipped && (counts.found > 0 || report.error.is_none()) {
+    let only_figures = report.sources.is_empty() && report.detail.is_object();
+    let silent = report.error.is_some() || report.status == Status::Skipped || only_figures;
+    if counts.found > 0 || !silent {
         let told = [
             (counts.new, "new"),
             (counts.changed, "changed"),
@@ -188,10 +191,12 @@ pub(crate) fn show(report: &Report) {
     for reject in &report.rejects {
         out::line(&format!("  reject from {}: {}", reject.source, reject.reason));
     }
-    if let Some(quiet) =
-        report.detail.get("quiet").and_then(Value::as_array).filter(|quiet| !quiet.is_empty())
+    let mut detail = report.detail.as_object().cloned().unwrap_or_default();
+    if let Some(Value::Array(quiet)) = detail.remove("quiet")
+        && !quiet.is_empty()
     {
         let names: Vec<&str> = quiet.iter().filter_map(|one| one["source"].as_str()).collect();
         out::line(&format!("  quiet for longer than usual: {}", names.join(", ")));
     }
+    figures::lines(&detail).iter().for_each(|line| out::line(line));
 }
