@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use shared::yara::verdict::Verdict;
 
 /// Keeps a threat-intelligence store fresh, on this machine: the timetable, its tasks, what they stored.
 #[derive(Debug, Parser)]
@@ -309,13 +310,13 @@ pub(crate) struct ExportArgs {
     #[arg(long = "family", value_name = "FAMILY")]
     pub(crate) families: Vec<String>,
     /// Only rules of at least this score
-    #[arg(long, value_name = "0-100")]
+    #[arg(long, value_name = "0-100", value_parser = clap::value_parser!(i64).range(0..=100))]
     pub(crate) score: Option<i64>,
     /// Only rules whose licence holds this text
     #[arg(long, value_name = "TEXT")]
     pub(crate) license: Option<String>,
-    /// Only this verdict, as `compiles`; may be repeated
-    #[arg(long = "verdict", value_name = "VERDICT")]
+    /// Only this verdict; may be repeated
+    #[arg(long = "verdict", value_name = "VERDICT", value_parser = Verdict::NAMES)]
     pub(crate) verdicts: Vec<String>,
 }
 

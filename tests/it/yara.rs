@@ -396,15 +396,18 @@ fn yara_and_yara_x_take_what_is_exported() {
         assert_eq!((report.status, report.counts.new), (Status::Complete, 4), "{report:?}");
         assert_eq!(first["source"], "signature_base");
         let to = home.home.path().join("out");
-        let run = |arguments: &[&str]| -> Value {
-            let output = Command::new(env!("CARGO_BIN_EXE_runner"))
+        let export = |arguments: &[&str]| {
+            Command::new(env!("CARGO_BIN_EXE_runner"))
                 .args(["yara", "export", "--json", "--to"])
                 .arg(&to)
                 .args(arguments)
                 .arg("--data-dir")
                 .arg(home.home.path().join("data"))
                 .output()
-                .expect("it starts");
+                .expect("it starts")
+        };
+        let run = |arguments: &[&str]| -> Value {
+            let output = export(arguments);
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             serde_json::from_slice(&output.stdout).expect("one JSON document")
         };
@@ -439,5 +442,16 @@ fn yara_and_yara_x_take_what_is_exported() {
         assert_eq!(all["renamed"], json!([["signature_base", equal, new_name]]), "{all}");
         let of_family = run(&["--family", "win.x"]);
         assert_eq!(number(&of_family, "exported"), 3, "{of_family}");
+
+        // A slip of the hand is told, not answered with an empty file alone.
+        let told = |arguments: &[&str]| {
+            let output = export(arguments);
+            (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        let (code, said) = told(&["--category", "webshel", "--family", "win.y"]);
+        assert!(code == Some(0) && said.contains("`webshel`; there are: "), "{said}");
+        assert!(said.contains("`win.y`") && !said.contains("`win.x`"), "{said}");
+        assert_eq!(told(&["--verdict", "compile"]).0, Some(2));
+        assert_eq!(told(&["--score", "101"]).0, Some(2));
     });
 }

@@ -1,5 +1,6 @@
 //! `yara export`: stored rules as files that compilers take.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ pub(crate) async fn export(cli: &Cli, args: &ExportArgs) -> Outcome {
         license: args.license.clone(),
         verdicts: args.verdicts.clone(),
     };
+    unknown(&rules, &wish).iter().for_each(|line| out::note(line));
     let export = export::export(&rules, &wish);
     let json_text = |value: &Value| serde_json::to_string_pretty(value).expect("plain JSON");
     write(&places.plain, &export.plain)?;
@@ -74,6 +76,34 @@ pub(crate) async fn export(cli: &Cli, args: &ExportArgs) -> Outcome {
     }
     out::line(&format!("{}  says why each of the others is not there", places.withheld.display()));
     Ok(out::DONE)
+}
+
+/// What was asked for and no active rule has: most likely a slip of the hand.
+fn unknown(rules: &[Body], wish: &Wish) -> Vec<String> {
+    let categories = values(rules, "category");
+    let families = values(rules, "families");
+    let has = |known: &BTreeSet<&str>, wanted: &str| {
+        known.iter().any(|one| one.eq_ignore_ascii_case(wanted))
+    };
+    let known: Vec<&str> = categories.iter().copied().collect();
+    let categories =
+        wish.categories.iter().filter(|wanted| !has(&categories, wanted)).map(|wanted| {
+            format!("no active rule has the category `{wanted}`; there are: {}", known.join(", "))
+        });
+    let families = wish.families.iter().filter(|wanted| !has(&families, wanted)).map(|wanted| {
+        format!("no active rule is for the family `{wanted}`; `search --index malpedia_families` finds a family's id")
+    });
+    categories.chain(families).collect()
+}
+
+/// The values of a field, in each rule one or a list.
+fn values<'r>(rules: &'r [Body], field: &str) -> BTreeSet<&'r str> {
+    let of_rule = |body: &'r Body| match body.get(field) {
+        Some(Value::Array(values)) => values.as_slice(),
+        Some(value) => std::slice::from_ref(value),
+        None => &[],
+    };
+    rules.iter().flat_map(of_rule).filter_map(Value::as_str).collect()
 }
 
 async fn active(cli: &Cli) -> Result<Vec<Body>> {

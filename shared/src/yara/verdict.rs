@@ -31,6 +31,10 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// What [`Verdict::name`] may be.
+    pub const NAMES: [&str; 4] =
+        ["compiles", "compiles_with_rules", "compiles_with_variables", "broken"];
+
     /// As it is stored.
     pub fn name(&self) -> &'static str {
         match self {
