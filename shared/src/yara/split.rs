@@ -217,7 +217,8 @@ impl<'t> Reader<'t> {
     ) {
         let Some(Event::Begin { kind, span }) = events.first() else { return };
         let (kind, range) = (*kind, span.range());
-        let later = complaints.extract_if(.., |(_, span)| span.start() < range.end);
+        let is_last = source.get(range.end..).is_none_or(|rest| rest.trim_start().is_empty());
+        let later = complaints.extract_if(.., |(_, span)| is_last || span.start() < range.end);
         let (own, before): (Vec<Complaint>, Vec<Complaint>) =
             later.partition(|(_, span)| span.start() >= range.start);
         for (message, span) in before {

@@ -73,6 +73,18 @@ fn a_broken_rule_costs_itself_and_names_its_line() {
 }
 
 #[test]
+fn a_file_that_is_cut_off_is_one_reject() {
+    for end in ["", " ", "\n\n"] {
+        let text = format!("rule One {{ condition: true }}\nrule Cut {{ condition: true or{end}");
+        let split = split(text.as_bytes());
+        assert_eq!(split.rules.len(), 1, "{:?}", split.rejects);
+        let [reject] = split.rejects.as_slice() else { panic!("{end:?}: {:?}", split.rejects) };
+        assert_eq!((reject.name.as_deref(), reject.line), (Some("Cut"), 2), "{end:?}");
+        assert!(reject.reason.contains("end of file"), "{}", reject.reason);
+    }
+}
+
+#[test]
 fn what_is_no_rule_is_a_reject_between_rules() {
     let split =
         split(b"<html>\nrule One { condition: true }\n}}} oops\nrule Two { condition: true }");
