@@ -76,6 +76,11 @@ struct Stored {
 }
 
 impl Stored {
+    fn modules(&self) -> impl Iterator<Item = String> {
+        let modules = self.rule.names.iter().filter(|name| name.meaning == Meaning::Module);
+        modules.map(|name| name.name.clone())
+    }
+
     fn variables(&self) -> impl Iterator<Item = (&str, Meaning)> {
         let outside = self.rule.names.iter().filter(|name| {
             name.meaning != Meaning::Module && !self.depends_on.contains(&name.name)
@@ -101,8 +106,10 @@ pub fn export(documents: &[Body], wish: &Wish) -> Export {
             &other.rule.name,
         ))
     });
-    agree_on_variables(&mut rules, &mut export.variables);
-    name_apart(&mut rules, &mut export.renamed);
+    let modules: BTreeSet<String> = rules.iter().flat_map(Stored::modules).collect();
+    agree_on_variables(&mut rules, &modules, &mut export.variables);
+    let outside = export.variables.keys().chain(&modules).cloned().collect();
+    name_apart(&mut rules, &outside, &mut export.renamed);
     let mut plan = Plan::of(&rules);
     let wanted: Vec<usize> = (0..rules.len()).filter(|at| rules[*at].is_wanted).collect();
     let mut order = Vec::new();
@@ -186,13 +193,22 @@ fn read(body: &Body, wish: &Wish) -> Result<Stored, Withheld> {
     })
 }
 
-/// Gives each variable the kind of its first use; a rule that uses it as another kind cannot go out with the rest.
-fn agree_on_variables(rules: &mut [Stored], variables: &mut BTreeMap<String, Value>) {
+/// Gives each variable the kind of its first use; a rule that uses it as another kind, or as what others use as a module,
+/// cannot go out with the rest.
+fn agree_on_variables(
+    rules: &mut [Stored],
+    modules: &BTreeSet<String>,
+    variables: &mut BTreeMap<String, Value>,
+) {
     let mut kinds: HashMap<String, Meaning> = HashMap::new();
     for stored in rules.iter_mut().filter(|stored| stored.barred.is_none()) {
         let used: Vec<(String, Meaning)> =
             stored.variables().map(|(name, kind)| (name.to_owned(), kind)).collect();
         for (name, kind) in used {
+            if modules.contains(&name) {
+                stored.barred = Some(format!("it uses the module `{name}` as a variable"));
+                continue;
+            }
             let known = *kinds.entry(name.clone()).or_insert(kind);
             if known != kind {
                 stored.barred =
@@ -210,10 +226,15 @@ fn agree_on_variables(rules: &mut [Stored], variables: &mut BTreeMap<String, Val
     }
 }
 
-/// Gives each rule a name of its own: the first of equal ones keeps its name, the others get their source's behind it.
-fn name_apart(rules: &mut [Stored], renamed: &mut Vec<(String, String, String)>) {
-    let mut taken: BTreeSet<String> = rules.iter().map(|stored| stored.rule.name.clone()).collect();
-    let mut seen = BTreeSet::new();
+/// Gives each rule a name of its own: the first of equal ones keeps its name; the others, and those named as something
+/// `outside` of rules, get their source's behind it.
+fn name_apart(
+    rules: &mut [Stored],
+    outside: &BTreeSet<String>,
+    renamed: &mut Vec<(String, String, String)>,
+) {
+    let (mut seen, mut taken) = (outside.clone(), outside.clone());
+    taken.extend(rules.iter().map(|stored| stored.rule.name.clone()));
     for stored in rules.iter_mut().filter(|stored| stored.barred.is_none()) {
         if seen.insert(stored.rule.name.clone()) {
             continue;
@@ -322,6 +343,7 @@ fn write(
 ) {
     let mut taken: BTreeSet<String> =
         rules.iter().flat_map(|stored| [stored.rule.name.clone(), stored.name.clone()]).collect();
+    taken.extend(export.variables.keys().cloned());
     let mut copies: BTreeMap<usize, String> = BTreeMap::new();
     let (mut plain, mut apart) = (Text::default(), Text::default());
     for at in order {
@@ -379,8 +401,7 @@ impl Text {
         names: &BTreeMap<String, String>,
         is_private: bool,
     ) {
-        let modules = stored.rule.names.iter().filter(|name| name.meaning == Meaning::Module);
-        self.modules.extend(modules.map(|name| name.name.clone()));
+        self.modules.extend(stored.modules());
         let license = if stored.license.is_empty() { "not stated" } else { &stored.license };
         let author = if stored.author.is_empty() { "not stated" } else { &stored.author };
         for line in [
@@ -485,6 +506,22 @@ mod tests {
         assert!(export.plain.contains("private rule Base_b { condition: pe.Base == 1 }"));
         assert!(export.plain.contains("a = \"Base\" condition: Base_b and pe.is_pe"));
         assert_eq!(split(export.plain.as_bytes()).rules.len(), 3, "no author adds a rule");
+    }
+
+    #[test]
+    fn a_rule_named_as_a_variable_or_module_gets_another_name() {
+        let documents = [
+            stored("a", "rule level { condition: true }", json!({})),
+            stored("a", "rule pe { condition: level }", json!({ "depends_on": ["level"] })),
+            stored("b", "rule User { condition: level == 3 and pe.is_pe }", json!({})),
+            stored("b", "rule Odd { condition: pe == 3 }", json!({})),
+        ];
+        let export = export(&documents, &Wish::default());
+        assert_eq!(export.exported, 3);
+        assert_eq!(reasons(&export), ["it uses the module `pe` as a variable"]);
+        assert!(export.plain.contains("rule level_a { condition: true }"), "{}", export.plain);
+        assert!(export.plain.contains("rule pe_a { condition: level_a }"), "{}", export.plain);
+        assert!(export.with_variables.contains("rule User { condition: level == 3 and pe.is_pe }"));
     }
 
     #[test]

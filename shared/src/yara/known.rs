@@ -56,7 +56,6 @@ impl Known {
             let is_sibling = siblings.is_some_and(|siblings| siblings.contains(name));
             let variable = VARIABLES.iter().find(|(known, _)| known == name);
             let is_rule = *meaning == Meaning::Bool
-                && name != &rule.name
                 && (is_sibling || (variable.is_none() && self.anywhere.contains(name)));
             if is_rule {
                 needs.rules.push(name.clone());
