@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use yara_x_parser::Parser;
 use yara_x_parser::cst::{Event, SyntaxKind};
 
-use super::{Meaning, Rule, split};
+use super::{Meaning, Rule, portable, split};
 use crate::documents::Body;
 
 /// What is asked for; an empty wish asks for all.
@@ -39,6 +39,10 @@ pub struct Withheld {
     /// Why.
     pub reason: String,
 }
+
+/// Modules that YARA and YARA-X have as they are installed: YARA 4.5 leaves out `macho`, `dex`, `magic` and `cuckoo` unless
+/// it is built with them.
+const MODULES: &[&str] = &["console", "dotnet", "elf", "hash", "math", "pe", "string", "time"];
 
 /// Why a rule stayed behind that is as good as the others.
 pub const NOT_ASKED_FOR: &str = "not asked for";
@@ -156,8 +160,14 @@ fn read(body: &Body, wish: &Wish) -> Result<Stored, Withheld> {
     let mut split = split(text("rule_content").as_bytes());
     let rule = split.rules.pop().filter(|_| split.rules.is_empty() && split.rejects.is_empty());
     let Some(rule) = rule else { return Err(withhold("its stored text is not one rule")) };
+    let mut modules =
+        rule.names.iter().filter(|name| name.meaning == Meaning::Module).map(|name| &name.name);
     let barred = if text("verdict") == "broken" {
         Some(format!("it does not compile: {}", text("verdict_error")))
+    } else if let Some(rare) = modules.find(|module| !MODULES.contains(&module.as_str())) {
+        Some(format!("it needs the module `{rare}`, which not every YARA is built with"))
+    } else if let Some(reason) = portable::refusal(&rule.text) {
+        Some(reason)
     } else if rule.is("global") {
         Some("it is global: it would decide over all rules beside it".to_owned())
     } else {
@@ -522,6 +532,16 @@ mod tests {
         assert!(export.plain.contains("rule level_a { condition: true }"), "{}", export.plain);
         assert!(export.plain.contains("rule pe_a { condition: level_a }"), "{}", export.plain);
         assert!(export.with_variables.contains("rule User { condition: level == 3 and pe.is_pe }"));
+    }
+
+    #[test]
+    fn a_module_that_compilers_are_built_without_stays_behind() {
+        let rule = "rule Mach { condition: macho.cputype == 7 }";
+        let user = stored("a", "rule User { condition: Mach }", json!({ "depends_on": ["Mach"] }));
+        let export = export(&[stored("a", rule, json!({})), user], &Wish::default());
+        assert_eq!(export.exported, 0);
+        let [one, other] = reasons(&export)[..] else { panic!("{:?}", export.withheld) };
+        assert!(one.contains("`macho`") && other.contains("`macho`"), "{one}, {other}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod document;
 pub mod export;
 mod known;
 pub mod link;
+mod portable;
 mod split;
 pub mod store;
 #[cfg(test)]

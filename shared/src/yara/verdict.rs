@@ -5,7 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use boreal::compiler::{CompilerParams, ExternalValue};
+use boreal::compiler::{CompilerBuilder, CompilerParams, ExternalValue};
 use sha2::{Digest, Sha256};
 
 use super::Meaning;
@@ -121,7 +121,8 @@ impl Unit {
     }
 
     fn compile(&self) -> Result<(), String> {
-        let mut compiler = boreal::Compiler::new();
+        let console = boreal::module::Console::with_callback(|_| ());
+        let mut compiler = CompilerBuilder::new().add_module(console).build();
         compiler.set_params(
             CompilerParams::default().disable_includes(true).disable_unknown_escape_warning(true),
         );
@@ -156,6 +157,8 @@ mod tests {
         assert_eq!(check(&[], external, &variable), Verdict::WithVariables);
         let broken = check(&[], "rule D { strings: $a = \"x\" condition: $b }", &[]);
         assert!(broken.error().is_some_and(|error| error.contains("b")), "{broken:?}");
+        let told = check(&[], "import \"console\" rule F { condition: console.log(\"x\") }", &[]);
+        assert_eq!(told, Verdict::Alone);
         let included = check(&[], "include \"other.yar\" rule E { condition: true }", &[]);
         assert!(included.error().is_some(), "{included:?}");
     }
