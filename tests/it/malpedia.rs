@@ -513,7 +513,7 @@ fn a_wait_in_the_body_is_honoured() {
         );
         assert!(began.elapsed() >= Duration::from_secs(2));
         // A long one is for the next run, which does not ask before.
-        let origin = canned(vec![throttled("16 seconds"), (200, feed)]).await;
+        let origin = canned(vec![throttled("90 seconds"), (200, feed)]).await;
         let long = home(&origin, &[]).await;
         let report = run(&long, "sync_malpedia_library_rss").await;
         assert_eq!(
@@ -521,7 +521,7 @@ fn a_wait_in_the_body_is_honoured() {
             (Status::Failed, "rate_limited"),
             "{report:?}"
         );
-        assert!(report.error.expect("it failed").message.contains("16s"));
+        assert!(report.error.expect("it failed").message.contains("90s"));
         let report = run(&long, "sync_malpedia_library_rss").await;
         assert_eq!(
             (report.sources[0].outcome.as_str(), report.requests),

@@ -86,17 +86,19 @@ fn available_in(body: &[u8]) -> Option<Duration> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let wait = match &body["available_in"] {
         Value::String(text) => {
-            let mut words = text.split_whitespace();
-            let number: u64 = words.next()?.parse().ok()?;
-            match words.next() {
-                Some(unit) if unit.starts_with("minute") => number.saturating_mul(60),
-                Some(unit) if unit.starts_with("hour") => number.saturating_mul(3600),
-                _ => number,
-            }
+            let text = text.trim();
+            let unit = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.');
+            let (number, unit) = text.split_at(unit.unwrap_or(text.len()));
+            let unit = match unit.trim_start().chars().next() {
+                Some('m') => 60.0,
+                Some('h') => 3600.0,
+                _ => 1.0,
+            };
+            number.parse::<f64>().ok()? * unit
         }
-        number => number.as_u64()?,
+        number => number.as_f64()?,
     };
-    Some(Duration::from_secs(wait))
+    Duration::try_from_secs_f64(wait.ceil()).ok()
 }
 
 #[cfg(test)]
@@ -112,6 +114,8 @@ mod tests {
         );
         assert_eq!(wait(r#"{"available_in":"2 minutes"}"#), Some(120));
         assert_eq!(wait(r#"{"available_in":30}"#), Some(30));
+        assert_eq!(wait(r#"{"available_in":"1s"}"#), Some(1));
+        assert_eq!(wait(r#"{"available_in":"1.5 seconds"}"#), Some(2));
         for other in
             ["", "{}", r#"{"available_in":"soon"}"#, r#"{"available_in":-1}"#, "[]", "<html>"]
         {

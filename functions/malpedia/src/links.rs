@@ -1,11 +1,9 @@
 //! Which families and actors a reference is about: from Malpedia's list of addresses, and from the keys that stored families
 //! name.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use shared::documents::{Body, Write};
 use shared::documents::{Documents, Index};
 use shared::{Error, Result};
@@ -29,33 +27,28 @@ pub struct Links {
     by_key: HashMap<String, About>,
 }
 
-#[derive(Deserialize)]
-struct Cited<'a> {
-    #[serde(borrow, default, rename = "type")]
-    kind: Cow<'a, str>,
-    #[serde(borrow, default)]
-    id: Cow<'a, str>,
-    #[serde(borrow, default)]
-    common_name: Option<Cow<'a, str>>,
-}
-
 impl Links {
     /// Reads `{address: [{type, id, common_name, …}]}`.
     ///
     /// # Errors
-    /// `Format`, when it is nothing like that.
+    /// `Format`, when it is no object.
     pub fn read(body: &[u8]) -> Result<Self> {
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-        let list: HashMap<Cow<'_, str>, Vec<Cited<'_>>> =
-            serde_json::from_slice(body).map_err(|cause| {
-                Error::format("read the list of references: it is not what Malpedia sends")
-                    .because(cause)
-            })?;
+        let list: Map<String, Value> = serde_json::from_slice(body).map_err(|cause| {
+            Error::format("read the list of references: it is not what Malpedia sends")
+                .because(cause)
+        })?;
         let mut links = Self::default();
         for (address, cited) in list {
             let about = links.by_address.entry(canonical(&address)).or_default();
-            for one in cited {
-                about.add(&one.kind, &one.id, one.common_name.as_deref());
+            // One odd value says nothing, and the others are told all the same.
+            for one in cited.as_array().into_iter().flatten() {
+                let text = |name: &str| one.get(name).and_then(Value::as_str);
+                about.add(
+                    text("type").unwrap_or_default(),
+                    text("id").unwrap_or_default(),
+                    text("common_name"),
+                );
             }
         }
         Ok(links)
@@ -144,5 +137,18 @@ mod tests {
         );
         assert_eq!(links.write("1", None, &[]).fields["family_ids"], json!([]));
         assert!(Links::read(b"<html>").is_err());
+    }
+
+    #[test]
+    fn an_odd_value_costs_itself() {
+        let family = r#"{"type":"family","id":"win.x"}"#;
+        for odd in ["null", "{}", r#""x""#, "[null]", r#"[{"type":"family","id":null}]"#, "[3]"] {
+            let body =
+                format!(r#"{{"https://e.org/odd": {odd}, "https://e.org/a": [{family}, 5]}}"#);
+            let links = Links::read(body.as_bytes()).unwrap();
+            let of = |url: &str| links.write("1", Some(url), &[]).fields["family_ids"].clone();
+            assert_eq!(of("https://e.org/a"), json!(["win.x"]), "{odd}");
+            assert_eq!(of("https://e.org/odd"), json!([]), "{odd}");
+        }
     }
 }

@@ -52,8 +52,9 @@ use self::route::Route;
 use crate::config::{Network, Secret};
 use crate::error::{Error, Result};
 
-/// A `Retry-After` up to this is waited for within the call.
-pub const RETRY_AFTER_WAITED: Duration = Duration::from_secs(10);
+/// A wait that is asked for is waited within the call up to its whole time divided by this: 20 s for a feed, 80 s for a
+/// library, whose throttle asks for 16 s and more.
+const RETRY_AFTER_SHARE: u32 = 3;
 
 /// Until a connection stands, TLS included; shared by all addresses of a name, so a dead first one costs half of it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -212,7 +213,7 @@ impl Inner {
             let pause = self.retry_pause + jitter(self.retry_pause / 2);
             let wait = match reason {
                 Reason::RateLimited { retry_after: Some(asked), .. }
-                    if asked <= RETRY_AFTER_WAITED =>
+                    if asked <= get.limits.total_timeout / RETRY_AFTER_SHARE =>
                 {
                     asked.max(pause)
                 }

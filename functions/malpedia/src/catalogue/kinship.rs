@@ -22,8 +22,9 @@ struct Linked {
     actors: BTreeSet<String>,
 }
 
-/// Writes each side's links to the other, from what both cursors say; nothing where neither changed.
-pub(super) async fn link(ctx: &Ctx) -> Result<Value> {
+/// Writes each side's links to the other, from what both cursors say; nothing where neither changed, unless documents are
+/// new: those of a store that was emptied have no links yet.
+pub(super) async fn link(ctx: &Ctx, has_new: bool) -> Result<Value> {
     let rows = async |what: What| -> Result<Vec<Row>> {
         let state = ctx.state.source(&format!("{}/{}", FAMILY.name, what.name())).await?;
         let cursor: Option<Cursor> =
@@ -42,7 +43,7 @@ pub(super) async fn link(ctx: &Ctx) -> Result<Value> {
         .and_then(|cursor| serde_json::from_value(cursor.clone()).ok())
         .unwrap_or_default();
     let mut written = 0;
-    if before.digest != digest {
+    if before.digest != digest || has_new {
         let now = Linked {
             digest,
             families: of_families.keys().cloned().collect(),
@@ -87,18 +88,25 @@ fn links(families: &[Row], actors: &[Row]) -> (Sides, Sides) {
     for actor in actors {
         by_name.entry(actor.n.to_lowercase()).or_default().insert(&actor.i);
     }
+    // An actor names its families by id or by name.
+    let mut families_by_name: HashMap<String, BTreeSet<&str>> = HashMap::new();
+    for family in families {
+        families_by_name.entry(family.n.to_lowercase()).or_default().insert(&family.i);
+    }
     let actor_names: HashMap<&str, &str> =
         actors.iter().map(|row| (row.i.as_str(), row.n.as_str())).collect();
     // Pairs of family and actor, whichever side names the other.
     let mut pairs: BTreeSet<(&str, &str)> = BTreeSet::new();
     for actor in actors {
-        pairs.extend(
-            actor
-                .l
-                .iter()
-                .filter(|family| names.contains_key(family.as_str()))
-                .map(|family| (family.as_str(), actor.i.as_str())),
-        );
+        for named in &actor.l {
+            match names.get_key_value(named.as_str()) {
+                Some((family, _)) => pairs.extend([(*family, actor.i.as_str())]),
+                None => {
+                    let same = families_by_name.get(&named.to_lowercase()).into_iter().flatten();
+                    pairs.extend(same.map(|family| (*family, actor.i.as_str())));
+                }
+            }
+        }
     }
     for family in families {
         let named = family.l.iter().filter_map(|name| by_name.get(&name.to_lowercase())).flatten();
@@ -132,4 +140,25 @@ fn links(families: &[Row], actors: &[Row]) -> (Sides, Sides) {
         )
     });
     (family_side.collect(), actor_side.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(id: &str, name: &str, links: &[&str]) -> Row {
+        let l = links.iter().map(|link| (*link).to_owned()).collect();
+        Row { m: 0, s: 0, i: id.to_owned(), n: name.to_owned(), l }
+    }
+
+    #[test]
+    fn an_actor_names_families_by_id_or_by_name() {
+        let families = [row("win.isaacwiper", "IsaacWiper", &[]), row("win.x", "X", &["actor b"])];
+        let actors =
+            [row("a", "Actor A", &["isaacwiper", "win.x", "none"]), row("b", "Actor B", &[])];
+        let (of_families, of_actors) = links(&families, &actors);
+        assert_eq!(of_families["win.isaacwiper"]["actors"], json!(["Actor A"]));
+        assert_eq!(of_families["win.x"]["actor_ids"], json!(["a", "b"]));
+        assert_eq!(of_actors["a"]["families"], json!(["win.isaacwiper", "win.x"]));
+    }
 }

@@ -139,8 +139,9 @@ pub async fn sync(ctx: &Ctx, what: &[What]) -> Result<Report> {
         let outcome = "deferred".to_owned();
         reports.push(SourceReport { outcome, ..SourceReport::new(one.name(), one.index()?.name) });
     }
+    let has_new = reports.iter().any(|report| report.counts.new > 0);
     if remaining.is_empty() {
-        detail.insert("linked".to_owned(), kinship::link(ctx).await?);
+        detail.insert("linked".to_owned(), kinship::link(ctx, has_new).await?);
         if what.contains(&What::Families) {
             let work = Box::pin(rule_link::link(ctx));
             let end = ctx.deadline.soft_end().into();
