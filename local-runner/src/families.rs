@@ -1,7 +1,7 @@
 //! The families that are linked in, listed once.
 
-use shared::documents::Adopter;
-use shared::task::{Family, Registered};
+use stores::documents::Adopter;
+use task::{Family, Registered};
 
 /// Every family.
 pub const FAMILIES: &[Family] = &[malpedia::FAMILY, rss::FAMILY, signature_base::FAMILY];

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
-use shared::telemetry;
+use task::telemetry;
 
 mod cli;
 mod commands;
@@ -48,7 +48,7 @@ fn function(task: &str) -> ExitCode {
         .iter()
         .find(|family| family.tasks.iter().any(|known| known.name == task));
     match family {
-        Some(family) => shared::function::main_of(family.tasks, task),
+        Some(family) => task::function::main_of(family.tasks, task),
         None => telemetry::complain(&format!("there is no task `{task}`")),
     }
 }

@@ -3,9 +3,9 @@
 use std::io::{self, IsTerminal as _, Write};
 use std::process::ExitCode;
 
+use base::{Class, Error};
 use comfy_table::{Table, presets};
 use serde::Serialize;
-use shared::{Class, Error};
 
 /// Done: complete, partial or skipped.
 pub(crate) const DONE: u8 = 0;
@@ -17,7 +17,7 @@ pub(crate) const USAGE: u8 = 2;
 pub(crate) const UNREACHABLE: u8 = 3;
 
 /// How a command ended: an exit code, or an error to be told.
-pub(crate) type Outcome = shared::Result<u8>;
+pub(crate) type Outcome = base::Result<u8>;
 
 /// Writes a line for people.
 pub(crate) fn line(text: &str) {

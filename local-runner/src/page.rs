@@ -12,7 +12,7 @@ use axum::routing::get;
 use maud::{DOCTYPE, Markup, html};
 use serde::Deserialize;
 use serde_json::Value;
-use shared::documents::{Body, Documents, Filter, Index, Page, Query};
+use stores::documents::{Body, Documents, Filter, Index, Page, Query};
 
 const INDEX: &str = "rss_articles";
 
@@ -69,7 +69,7 @@ async fn show(
         Ok(index) => documents.search(index, &query).await,
         Err(error) => Err(error),
     };
-    let markup = page(&asked, found.as_ref().map_err(shared::Error::chain));
+    let markup = page(&asked, found.as_ref().map_err(base::Error::chain));
     let headers: [(HeaderName, &str); 2] =
         [(header::CONTENT_SECURITY_POLICY, POLICY), (header::REFERRER_POLICY, "no-referrer")];
     (headers, markup).into_response()

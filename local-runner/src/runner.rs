@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base::report::{Problem, Report};
+use base::{Class, Error, Result};
 use bytes::Bytes;
 use jiff::Timestamp;
+use schedule::{Row, Timetable};
 use serde_json::Value;
-use shared::events::{CONTINUATION, SOURCE};
-use shared::report::{Problem, Report};
-use shared::schedule::{Row, Timetable};
-use shared::state::{Due, State};
-use shared::{Class, Error, Result};
+use stores::state::{Due, State};
+use task::events::{CONTINUATION, SOURCE};
 
 use crate::families::all_tasks;
 use crate::lambda::{self, Entry, Function, FunctionError, Invoker, Lambda, Options};
@@ -140,7 +140,7 @@ impl Continuations {
 #[async_trait]
 impl lambda::Events for Continuations {
     async fn put(&self, entries: &[Entry]) -> Result<(), String> {
-        let now = shared::clock::Clock::Machine.now(None);
+        let now = base::clock::Clock::Machine.now(None);
         let events =
             entries.iter().filter(|entry| is_continuation(entry)).map(|entry| entry.envelope(now));
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(events);
@@ -182,7 +182,7 @@ impl lambda::Queue for Ledger {
 #[async_trait]
 impl lambda::Events for Ledger {
     async fn put(&self, entries: &[Entry]) -> Result<(), String> {
-        let now = shared::clock::Clock::Machine.now(None);
+        let now = base::clock::Clock::Machine.now(None);
         for entry in entries.iter().filter(|entry| is_continuation(entry)) {
             let text =
                 |name: &str| entry.detail.get(name).and_then(Value::as_str).unwrap_or_default();

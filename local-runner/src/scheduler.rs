@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::report::{Report, Status};
+use base::{Class, Result};
 use jiff::{SignedDuration, Timestamp};
-use shared::events::scheduled;
-use shared::report::{Report, Status};
-use shared::schedule::{CatchUp, Row, Timetable};
-use shared::state::{Due, QueueState, State, Taken};
-use shared::{Class, Result};
+use schedule::{CatchUp, Row, Timetable};
+use stores::state::{Due, QueueState, State, Taken};
+use task::events::scheduled;
 
 use crate::lambda::Invoker;
 use crate::runner;

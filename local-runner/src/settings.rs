@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use shared::config::{self, Config};
-use shared::{Error, Result};
+use base::config::{self, Config};
+use base::{Error, Result};
+use stores::retention;
 
 /// What the runner was given.
 #[derive(Clone)]
@@ -43,6 +44,7 @@ impl Settings {
         given.remove("AWS_LAMBDA_FUNCTION_NAME");
         given.extend(overrides.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         let mut config = Config::from_lookup(&|name| given.get(name).cloned())?;
+        retention::check(&config.stores.keep_days)?;
         let folder = config.data_dir()?;
         let data_dir = std::path::absolute(&folder).map_err(|cause| {
             Error::config(format!("find the folder `{}`", folder.display())).because(cause)

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use rss::article::INDEX;
 use serde_json::{Value, json};
-use shared::documents::{Body, Documents as _, Embedded, Index, Owner, Plan, Write, Written, plan};
+use stores::documents::{Body, Documents as _, Embedded, Index, Owner, Plan, Write, Written, plan};
 
 mod rival;
 

@@ -15,7 +15,7 @@ use rss::article;
 use rss::feed::{self, Hints};
 use rss::sources::Source;
 use serde_json::Value;
-use shared::documents::Write;
+use stores::documents::Write;
 
 mod rival;
 mod venv;

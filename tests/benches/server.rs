@@ -12,9 +12,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use base::config::{Secret, Stores};
 use serde_json::{Value, json};
-use shared::config::{Secret, Stores};
-use shared::documents::{
+use stores::documents::{
     Documents as _, Elastic, FieldType, Index, Owner, Plan, Write, Written, plan,
 };
 use tests::services::{self, search};

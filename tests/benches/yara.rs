@@ -10,11 +10,11 @@ use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use base::config;
 use serde_json::Value;
-use shared::config;
-use shared::testing::{TestHome, Upstream};
-use shared::yara::split;
 use signature_base::tarball;
+use task::testing::{TestHome, Upstream};
+use yara::split;
 
 mod rival;
 mod venv;
@@ -97,7 +97,7 @@ fn whole_way(body: Vec<u8>) {
     runtime.expect("a runtime").block_on(async {
         let upstream = Upstream::start().await;
         upstream.put("/a.tar.gz", body);
-        upstream.answer(shared::testing::Answer::Unconditional);
+        upstream.answer(task::testing::Answer::Unconditional);
         let url = format!("{}/a.tar.gz", upstream.origin());
         let folder = tempfile::tempdir().expect("a temporary folder");
         let settings = [("SIGNATURE_BASE_URL".to_owned(), url)];

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use shared::documents::{Documents, Identify, Index, Moves, Query, Written};
+use stores::documents::{Documents, Identify, Index, Moves, Query, Written};
 use tests::services::search::call;
 use tokio::sync::Notify;
 
@@ -350,7 +350,7 @@ fn any_index_is_adopted_whole(place: &mut Place) {
 async fn cut_short<T>(
     what: &'static str,
     at: u64,
-    work: impl AsyncFnOnce(shared::documents::Progress<'_>) -> T,
+    work: impl AsyncFnOnce(stores::documents::Progress<'_>) -> T,
 ) {
     let stop = Notify::new();
     let tell = |step: &str, done: u64, _total: u64| {
@@ -494,7 +494,7 @@ fn an_alias_over_several_indices(place: &mut Place) {
     }
     block_on(async {
         let error = elastic(place).ensure(articles()).await.expect_err("it is not ours");
-        assert_eq!(error.class(), shared::Class::Config);
+        assert_eq!(error.class(), base::Class::Config);
         let done = moves(place).adopt(articles(), &name, None, &[], false, &silent).await;
         let done = done.unwrap_or_else(|error| panic!("{}", error.chain()));
         assert_eq!((done.from, done.documents), (rolled.to_vec(), 2));

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 
+use base::Class;
+use base::report::{Report, Status};
 use serde_json::{Value, json};
-use shared::Class;
-use shared::documents::{Document, Index};
-use shared::report::{Report, Status};
-use shared::testing::TestHome;
+use stores::documents::{Document, Index};
+use task::testing::TestHome;
 
 use crate::home::Home;
 use crate::malpedia::{block_on, task};

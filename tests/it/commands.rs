@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
-use shared::state::{Queue as _, Sqlite};
+use stores::state::{Queue as _, Sqlite};
 
 use crate::home::{
     ALL, CLOCK, Home, Running, Upstream, eventually_within, feed, numbered, respond,
@@ -457,7 +457,7 @@ fn a_server_makes_up_for_what_it_missed() {
     let upstream = Upstream::start(1);
     let home = Home::of(&[("a", upstream.body("a", numbered(0, 2)))]);
     // The next minute is too far for a test, but the hours since a server last looked are there at once.
-    let now = shared::clock::Clock::Machine.now(None);
+    let now = base::clock::Clock::Machine.now(None);
     let mark = now.checked_sub(SignedDuration::from_hours(3)).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {

@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use base::Class;
+use base::report::{Report, Status};
 use local_runner::families::all_tasks;
 use serde::Deserialize;
 use serde_json::Value;
-use shared::Class;
-use shared::documents::{Document, FieldType, Index};
-use shared::report::{Report, Status};
-use shared::task::{Kind, Registered};
-use shared::testing::{Answer, TestHome, Upstream};
+use stores::documents::{Document, FieldType, Index};
+use task::testing::{Answer, TestHome, Upstream};
+use task::{Kind, Registered};
 
 pub(crate) const TRIALS: &[crate::Case] = &[
     (

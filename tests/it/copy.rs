@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use shared::documents::{Documents as _, Embedded, Index, Written};
+use stores::documents::{Documents as _, Embedded, Index, Written};
 use tests::services::postgres;
 use tests::services::search::Kind;
 use uuid::Uuid;

@@ -6,7 +6,7 @@ use std::path::Path;
 use croner::parser::{CronParser, Seconds, Year};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
-use shared::schedule::{Api, Schedule, zone};
+use schedule::{Api, Schedule, zone};
 
 pub(crate) const TRIALS: &[crate::Case] =
     &[("passes_all_vectors", passes_all_vectors), ("agrees_with_croner", agrees_with_croner)];

@@ -5,13 +5,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use base::config::{Secret, Stores};
+use base::keep_days::KeepDays;
 use serde_json::{Value, json};
-use shared::config::{Secret, Stores};
-use shared::documents::{
+use stores::documents::{
     Document, Documents, Elastic, Embedded, Filter, Fingerprint, Index, Owner, Page, Query, Sort,
     Write, Written,
 };
-use shared::retention::{KeepDays, prune};
+use stores::retention::prune;
 use tests::services::search::{Kind, call, service};
 use url::Url;
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use expect_test::{Expect, expect};
-use shared::indicator::{Indicator, Kind, extract, parse, refang};
+use indicator::{Indicator, Kind, extract, parse, refang};
 
 pub(crate) const TRIALS: &[crate::Case] = &[
     ("finds_the_indicators_of_published_reports", finds_the_indicators_of_published_reports),

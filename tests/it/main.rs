@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use base::config;
 use libtest_mimic::{Arguments, Trial};
-use shared::config;
 use tests::services::search::{self, Kind};
 use tests::services::{self, postgres};
 

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use base::config;
+use base::report::{Report, Status};
 use malpedia::FAMILY;
 use malpedia::reference::INDEX;
 use serde_json::{Value, json};
-use shared::config;
-use shared::documents::{Body, Index, Owner, Write};
-use shared::report::{Report, Status};
-use shared::task::Registered;
-use shared::testing::{Answer, TestHome, Upstream};
+use stores::documents::{Body, Index, Owner, Write};
+use task::Registered;
+use task::testing::{Answer, TestHome, Upstream};
 use tests::library;
 
 pub(crate) const TRIALS: &[crate::Case] = &[
@@ -538,7 +538,7 @@ fn a_wrong_token_is_named() {
         for name in ["sync_malpedia_library_rss", "sync_malpedia_library_bibtex"] {
             let report = run(&home, name).await;
             let problem = report.error.clone().expect("it failed");
-            assert_eq!(problem.class, shared::Class::Config, "{problem:?}");
+            assert_eq!(problem.class, base::Class::Config, "{problem:?}");
             assert!(problem.hint.expect("a hint").contains("unset MALPEDIA_API_TOKEN"));
             assert!(!format!("{:?}", report.error).contains("wrong-one"));
         }

@@ -4,10 +4,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use base::report::{Report, Status};
 use serde_json::{Value, json};
-use shared::documents::{Body, Index};
-use shared::report::{Report, Status};
-use shared::testing::{Answer, TestHome, Upstream};
+use stores::documents::{Body, Index};
+use task::testing::{Answer, TestHome, Upstream};
 
 use crate::malpedia::{block_on, task};
 
@@ -329,7 +329,7 @@ fn an_empty_folder_marks_nothing_as_gone() {
             let report = run(&home, "sync_malpedia_families_to_es").await;
             assert_eq!(
                 (report.status, report.error.expect("it failed").class),
-                (Status::Failed, shared::Class::Config)
+                (Status::Failed, base::Class::Config)
             );
             assert_eq!(one(&home, "malpedia_families", "family_id", "win.x").await["active"], true);
             let _ = std::fs::remove_dir(&families);

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use base::report::{Report, Status};
 use serde_json::{Value, json};
-use shared::documents::Body;
-use shared::report::{Report, Status};
-use shared::testing::{Answer, TestHome, Upstream};
+use stores::documents::Body;
+use task::testing::{Answer, TestHome, Upstream};
 
 use crate::malpedia::block_on;
 use crate::malpedia_catalogue::{home, index, one, run, write};
@@ -34,7 +34,7 @@ async fn writes(home: &TestHome) -> u64 {
     sum
 }
 
-fn source<'r>(report: &'r Report, name: &str) -> &'r shared::report::SourceReport {
+fn source<'r>(report: &'r Report, name: &str) -> &'r base::report::SourceReport {
     report.sources.iter().find(|source| source.source == name).expect("it reports")
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use base::report::{Report, Status};
 use serde_json::{Value, json};
-use shared::documents::{Body, Index};
-use shared::report::{Report, Status};
-use shared::testing::{Answer, TestHome, Upstream};
+use stores::documents::{Body, Index};
+use task::testing::{Answer, TestHome, Upstream};
 
 use crate::adopt::fill;
 use crate::documents::{Check, Place};

@@ -1,8 +1,8 @@
 //! What Malpedia's two telling tasks say: the figures of a filled library, and whether the API takes the token.
 
 use axum::http::{HeaderMap, StatusCode, Uri};
+use base::report::Status;
 use serde_json::{Value, json};
-use shared::report::Status;
 
 use crate::malpedia::{block_on, fixture, home, malpedia, run};
 

@@ -9,7 +9,7 @@ use rss::article;
 use rss::feed::{Entry, Head, Kind};
 use rss::sources::Source;
 use serde_json::json;
-use shared::documents::{Documents, Embedded, Index, Owner, Write, Written};
+use stores::documents::{Documents, Embedded, Index, Owner, Write, Written};
 
 pub(crate) const TRIALS: &[crate::Case] = &[
     ("an_enrichment_survives_every_collect", an_enrichment_survives_every_collect),

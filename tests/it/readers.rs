@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use shared::documents::{
+use stores::documents::{
     Aggregation, Counts, Documents, Filter, Index, Owner, Page, Per, Query, Sort, Write, Written,
 };
 
@@ -183,7 +183,7 @@ fn values_and_dates(place: &mut Place) {
         ] {
             let error = store.aggregate(index("rss_articles"), &all, &wrong).await;
             let error = error.expect_err("it is refused");
-            assert_eq!(error.class(), shared::Class::Config, "{wrong:?}: {}", error.chain());
+            assert_eq!(error.class(), base::Class::Config, "{wrong:?}: {}", error.chain());
             assert!(error.hint_text().is_some_and(|hint| !hint.is_empty()), "{wrong:?}");
         }
     });

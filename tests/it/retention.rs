@@ -7,7 +7,7 @@
 )]
 
 use serde_json::{Value, json};
-use shared::documents::{Documents as _, Embedded, Index};
+use stores::documents::{Documents as _, Embedded, Index};
 
 use crate::documents::{OWNER, article, articles, block_on};
 use crate::home::{ALL, CLOCK, Home, Upstream, feed};

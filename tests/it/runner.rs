@@ -368,7 +368,7 @@ fn a_function_that_was_killed_may_be_tried_again() {
     signal(function, Signal::KILL);
     assert!(eventually_within(Duration::from_secs(20), || !has_threads(function)));
     let report = running.end().ends_with(1).json();
-    let class = serde_json::from_value::<shared::Class>(report["error"]["class"].clone()).unwrap();
+    let class = serde_json::from_value::<base::Class>(report["error"]["class"].clone()).unwrap();
     assert!(class.is_retried(), "Lambda tries such a run again: {report}");
     upstream.body("a", numbered(0, 3));
     let second = home.run(&arguments).ends_with(0).json();

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use base::Class;
+use base::config::Secret;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::json;
-use shared::Class;
-use shared::config::Secret;
-use shared::documents::{Document, Documents, Elastic, Index, Query, Write, Written};
+use stores::documents::{Document, Documents, Elastic, Index, Query, Write, Written};
 use tests::services::search::{Kind, PASSWORD};
 use url::Url;
 

@@ -8,16 +8,17 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::address::Address;
+use base::report::{Report, Status};
 use jiff::{SignedDuration, Timestamp};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
-use shared::documents::Document;
-use shared::report::{Report, Status};
-use shared::state::{
-    Address, Claim, Due, Hold, Identity, Override, Postgres, QueueState, Retry, SourceState,
-    Sqlite, State, Table, Timing,
-};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use stores::documents::Document;
+use stores::state::{
+    Claim, Due, Hold, Identity, Override, Postgres, QueueState, Retry, SourceState, Sqlite, State,
+    Table, Timing,
+};
 use tests::services;
 use tokio::runtime::Runtime;
 use tokio::time::{interval, timeout};

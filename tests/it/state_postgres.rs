@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use base::Class;
+use base::address::Address;
+use base::report::Status;
 use local_runner::families::all_tasks;
 use rustix::process::Signal;
 use serde_json::Value;
-use shared::Class;
-use shared::report::Status;
-use shared::state::{Address, Claim, Postgres, Queue, QueueState, SourceState, State, Timing};
+use stores::state::{Claim, Postgres, Queue, QueueState, SourceState, State, Timing};
 use tests::services::postgres::{PASSWORD, Server};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -148,7 +149,7 @@ async fn a_holder_that_is_cut_off_loses_its_holds(world: Arc<World>) {
     // The wire is mended; everything that the former holder writes is refused.
     wire.is_cut.send_replace(false);
     let stale = SourceState { failures: 7, ..SourceState::default() };
-    let refused = |result: shared::Result<()>| {
+    let refused = |result: base::Result<()>| {
         let error = result.expect_err("it was succeeded");
         assert!(error.to_string().contains("taken it over"), "{}", error.chain());
     };

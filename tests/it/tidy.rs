@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use base::config;
 use local_runner::families::{FAMILIES, all_tasks};
-use shared::config;
-use shared::documents::Index;
-use shared::schedule::Timetable;
-use shared::task::Registered;
+use schedule::Timetable;
+use stores::documents::Index;
+use task::Registered;
 
 pub(crate) const TRIALS: &[crate::Case] = &[
     ("each_file_says_what_it_is", each_file_says_what_it_is),

@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use base::config;
+use base::report::{Report, Status};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use shared::config;
-use shared::documents::{Body, Index};
-use shared::report::{Report, Status};
-use shared::testing::{TestHome, Upstream};
-use shared::yara::{Meta, Rule, Split, split};
 use signature_base::iocs::{self, Layout};
 use signature_base::tarball;
+use stores::documents::{Body, Index};
+use task::testing::{TestHome, Upstream};
+use yara::{Meta, Rule, Split, split};
 
 pub(crate) const TRIALS: &[crate::Case] = &[
     ("the_sample_agrees_with_libyara", the_sample_agrees_with_libyara),

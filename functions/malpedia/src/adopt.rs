@@ -5,7 +5,7 @@
 //! gets that of its address, else of its citation key. What was told of it then stands where the sync writes.
 
 use serde_json::Value;
-use shared::documents::{Adopter, Body, Identify};
+use stores::documents::{Adopter, Body, Identify};
 use url::Url;
 
 use crate::reference::{INDEX, canonical, id};

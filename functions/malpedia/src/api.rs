@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use base::config::Config;
+use base::{Class, Error, Result};
+use fetch::{Get, Limits};
 use serde_json::Value;
-use shared::config::Config;
-use shared::http::{Get, Limits};
-use shared::source::Stop;
-use shared::{Class, Error, Result};
+use task::source::Stop;
 use url::Url;
 
 /// For a whole list: 64 MiB. The largest seen, the library, has 6.4 MB.

@@ -5,12 +5,12 @@
 //! Twice   is harmless.
 //! Quirk   an API that does not answer is an answer of this task, not its failure.
 
+use base::report::Report;
+use base::{Class, Error, Result};
+use fetch::Fetched;
 use serde_json::{Value, json};
-use shared::http::Fetched;
-use shared::report::Report;
-use shared::state::SourceState;
-use shared::task::{Ctx, Kind, NoInput, Task};
-use shared::{Class, Error, Result};
+use stores::state::SourceState;
+use task::{Ctx, Kind, NoInput, Task};
 use url::Url;
 
 use crate::FAMILY;
@@ -85,7 +85,7 @@ async fn token(ctx: &Ctx, api: &Api) -> Result<Value> {
     })
 }
 
-async fn read(ctx: &Ctx, get: shared::http::Get<'_>) -> Result<Value> {
+async fn read(ctx: &Ctx, get: fetch::Get<'_>) -> Result<Value> {
     let url = shown(get.url());
     match ctx.http.get(get).await? {
         Fetched::Body(response) => serde_json::from_slice(&response.body)
@@ -95,5 +95,5 @@ async fn read(ctx: &Ctx, get: shared::http::Get<'_>) -> Result<Value> {
 }
 
 fn shown(url: &Url) -> String {
-    shared::http::shown(url)
+    fetch::shown(url)
 }

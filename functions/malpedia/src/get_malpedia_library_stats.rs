@@ -7,11 +7,11 @@
 
 use std::collections::BTreeMap;
 
+use base::Result;
+use base::report::Report;
 use serde_json::{Value, json};
-use shared::Result;
-use shared::documents::{Body, Filter, Index, Query};
-use shared::report::Report;
-use shared::task::{Ctx, Kind, NoInput, Task};
+use stores::documents::{Body, Filter, Index, Query};
+use task::{Ctx, Kind, NoInput, Task};
 
 use crate::reference::{FEED_NAME, INDEX};
 

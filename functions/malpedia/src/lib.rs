@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use shared::task::{Family, Registered};
+use task::{Family, Registered};
 
 pub mod adopt;
 mod api;
@@ -40,5 +40,5 @@ pub const FAMILY: Family = Family {
 
 /// The `main` of each of the family's binaries.
 pub fn main_of(task: &str) -> ExitCode {
-    shared::function::main_of(FAMILY.tasks, task)
+    task::function::main_of(FAMILY.tasks, task)
 }

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use base::report::{Problem, Reject, Report, SourceReport};
+use base::{Class, Error, Result};
+use fetch::Fetched;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use shared::documents::{Index, Write};
-use shared::http::Fetched;
-use shared::report::{Problem, Reject, Report, SourceReport};
-use shared::source::{Answer, Begun, Stop, Visit};
-use shared::task::Ctx;
-use shared::{Class, Error, Result};
+use stores::documents::{Index, Write};
+use task::Ctx;
+use task::source::{Answer, Begun, Stop, Visit};
 use tokio::sync::mpsc;
 use url::Url;
 

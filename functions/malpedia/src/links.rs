@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use base::{Error, Result};
 use serde_json::{Map, Value, json};
-use shared::documents::{Body, Write};
-use shared::documents::{Documents, Index};
-use shared::{Error, Result};
+use stores::documents::{Body, Write};
+use stores::documents::{Documents, Index};
 
 use crate::reference::canonical;
 

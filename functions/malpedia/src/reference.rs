@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use shared::documents::{Body, Owner, Write, hash};
+use stores::documents::{Body, Owner, Write, hash};
 use url::Url;
 
 use crate::FAMILY;

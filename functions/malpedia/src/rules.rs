@@ -5,16 +5,16 @@
 //! nothing is read. The API gives the rules of all families since a day in one answer; it does not say what left, so
 //! nothing is marked by it, and rules that it gave are not missed in files.
 
+use base::report::{Counts, Reject, SourceReport};
+use base::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use shared::documents::{Filter, Index, Query};
-use shared::report::{Counts, Reject, SourceReport};
-use shared::source::{Begun, Stop, Visit};
-use shared::task::Ctx;
-use shared::yara::document::{INDEX, Origin};
-use shared::yara::store::{self, Collected, Given};
-use shared::yara::{About, about, split};
-use shared::{Error, Result};
+use stores::documents::{Filter, Index, Query};
+use task::Ctx;
+use task::source::{Begun, Stop, Visit};
+use yara::document::{INDEX, Origin};
+use yara::store::{self, Collected, Given};
+use yara::{About, about, split};
 
 use crate::FAMILY;
 use crate::api::Api;

@@ -5,9 +5,9 @@
 //! Twice   is harmless: an unchanged file is not opened, an equal record is not written.
 //! Quirk   a file that vanished leaves its document, marked `active: false`; a record without a description blanks none.
 
-use shared::Result;
-use shared::report::Report;
-use shared::task::{Ctx, Kind, NoInput, Task};
+use base::Result;
+use base::report::Report;
+use task::{Ctx, Kind, NoInput, Task};
 
 use crate::catalogue::{What, sync};
 

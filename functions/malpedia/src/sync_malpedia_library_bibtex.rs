@@ -5,9 +5,9 @@
 //! Twice   is harmless: equal entries are counted as unchanged and not written.
 //! Quirk   values are raw text, not TeX; a date may be a year or a month, and its precision is kept beside it.
 
-use shared::Result;
-use shared::report::Report;
-use shared::task::{Ctx, Kind, NoInput, Task};
+use base::Result;
+use base::report::Report;
+use task::{Ctx, Kind, NoInput, Task};
 
 use crate::library::{Way, sync};
 

@@ -5,9 +5,9 @@
 //! Twice   is harmless: equal references are counted as unchanged and not written.
 //! Quirk   a reference that comes both ways is found twice and stored once: first new, then changed.
 
-use shared::Result;
-use shared::report::Report;
-use shared::task::{Ctx, Kind, NoInput, Task};
+use base::Result;
+use base::report::Report;
+use task::{Ctx, Kind, NoInput, Task};
 
 use crate::library::{Way, sync};
 

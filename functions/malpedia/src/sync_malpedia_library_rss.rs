@@ -5,9 +5,9 @@
 //! Twice   is harmless: equal items are counted as unchanged and not written.
 //! Quirk   the feed knows little of a reference; what the bibliography says of it stays, and replaces the rest when it comes.
 
-use shared::Result;
-use shared::report::Report;
-use shared::task::{Ctx, Kind, NoInput, Task};
+use base::Result;
+use base::report::Report;
+use task::{Ctx, Kind, NoInput, Task};
 
 use crate::library::{Way, sync};
 

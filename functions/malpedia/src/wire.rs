@@ -2,7 +2,7 @@
 //! a list may be one string, null, or not there.
 
 use serde_json::{Map, Value, json};
-use shared::documents::Body;
+use stores::documents::Body;
 
 use crate::FAMILY;
 use crate::bibtex::date;

@@ -5,10 +5,10 @@
 
 use std::collections::HashSet;
 
+use base::Result;
 use jiff::Timestamp;
 use serde_json::Value;
-use shared::Result;
-use shared::documents::{Adopter, Body, Documents, Identify, Index, Write};
+use stores::documents::{Adopter, Body, Documents, Identify, Index, Write};
 use url::Url;
 
 use crate::article::{INDEX, id_of_link};

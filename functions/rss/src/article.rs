@@ -5,8 +5,7 @@ use std::fmt::Write as _;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use shared::documents::{Body, Owner, Write, hash};
-use shared::indicator;
+use stores::documents::{Body, Owner, Write, hash};
 use url::Url;
 
 use crate::FAMILY;

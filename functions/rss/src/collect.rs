@@ -2,17 +2,17 @@
 
 use std::collections::HashSet;
 
+use base::report::{Reject, Report, SourceReport};
+use base::{Error, Result};
+use fetch::{Fetched, Get, Http, Limits};
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use shared::documents::{Index, Write};
-use shared::http::{Fetched, Get, Http, Limits};
-use shared::report::{Reject, Report, SourceReport};
-use shared::source::{Answer, Begun, Stop, Visit};
-use shared::state::Health;
-use shared::task::Ctx;
-use shared::{Error, Result};
+use stores::documents::{Index, Write};
+use stores::state::Health;
+use task::Ctx;
+use task::source::{Answer, Begun, Stop, Visit};
 use tokio::sync::mpsc;
 
 use crate::FAMILY;

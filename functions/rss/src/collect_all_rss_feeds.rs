@@ -5,9 +5,9 @@
 //! Twice   is harmless: equal items are counted as unchanged and not written.
 //! Quirk   a feed is a window on the newest items; one that moved on by more than its length has lost some for us.
 
-use shared::Result;
-use shared::report::Report;
-use shared::task::{Ctx, Kind, NoInput, Task};
+use base::Result;
+use base::report::Report;
+use task::{Ctx, Kind, NoInput, Task};
 
 use crate::collect::collect;
 

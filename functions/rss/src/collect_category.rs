@@ -5,10 +5,10 @@
 //! Twice   is harmless: equal items are counted as unchanged and not written.
 //! Quirk   the predecessor called its input `category_ids`; that name is still understood.
 
+use base::Result;
+use base::report::Report;
 use serde::Deserialize;
-use shared::Result;
-use shared::report::Report;
-use shared::task::{Ctx, Kind, Task};
+use task::{Ctx, Kind, Task};
 
 use crate::collect::collect;
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use base::config::Config;
+use base::{Error, Result};
 use serde::{Deserialize, Serialize};
-use shared::config::Config;
-use shared::state::State;
-use shared::{Error, Result};
+use stores::state::State;
 use url::Url;
 
 use crate::FAMILY;

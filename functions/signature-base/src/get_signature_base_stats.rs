@@ -7,13 +7,13 @@
 
 use std::collections::BTreeMap;
 
+use base::Result;
+use base::report::Report;
 use serde_json::{Value, json};
-use shared::Result;
-use shared::documents::{Body, Index};
-use shared::report::Report;
-use shared::task::{Ctx, Kind, NoInput, Task};
-use shared::yara::document::INDEX as RULES;
-use shared::yara::link::OF_RULE;
+use stores::documents::{Body, Index};
+use task::{Ctx, Kind, NoInput, Task};
+use yara::document::INDEX as RULES;
+use yara::link::OF_RULE;
 
 use crate::FAMILY;
 use crate::indicator::INDEX as IOCS;

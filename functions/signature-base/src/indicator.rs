@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
+use indicator::{Indicator, Kind};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use shared::documents::{Body, Owner, Write, hash};
-use shared::indicator::{Indicator, Kind};
+use stores::documents::{Body, Owner, Write, hash};
 
 use crate::FAMILY;
 use crate::iocs::{Layout, Line};

@@ -3,7 +3,7 @@
 //! Three layouts, by the word in the file's name: `c2` (`value[;score]`), `hash` (`hash[;score];comment`) and `filename`
 //! (`pattern[;score[;false positives]]`). What stands in a file is never changed but for space at its ends.
 
-use shared::indicator::{self, Indicator, Kind};
+use indicator::{self, Indicator, Kind};
 
 /// Bytes of a line; the longest at hand has 1,100.
 pub const LINE_BYTES_MAX: usize = 16 << 10;

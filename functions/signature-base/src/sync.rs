@@ -2,17 +2,17 @@
 
 use std::collections::HashSet;
 
+use base::report::{Reject, Report, SourceReport};
+use base::{Error, Result};
+use fetch::{Get, Limits};
 use serde_json::{Value, json};
-use shared::documents::Index;
-use shared::http::{Get, Limits};
-use shared::report::{Reject, Report, SourceReport};
-use shared::source::{Answer, Begun, Stop, Visit};
-use shared::task::Ctx;
-use shared::yara::document::{INDEX as RULES, Origin};
-use shared::yara::store::{self, Collected};
-use shared::yara::{about, link, split};
-use shared::{Error, Result};
+use stores::documents::Index;
+use task::Ctx;
+use task::source::{Answer, Begun, Stop, Visit};
 use url::Url;
+use yara::document::{INDEX as RULES, Origin};
+use yara::store::{self, Collected};
+use yara::{about, link, split};
 
 use crate::FAMILY;
 use crate::indicator::{INDEX as IOCS, Indicators, OWNER};

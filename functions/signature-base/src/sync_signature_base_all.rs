@@ -5,9 +5,9 @@
 //! Twice   is harmless: equal rules and indicators are counted as unchanged and not written.
 //! Quirk   rules and indicators are two sources with a cursor each, so one can fail without the other.
 
-use shared::Result;
-use shared::report::Report;
-use shared::task::{Ctx, Kind, NoInput, Task};
+use base::Result;
+use base::report::Report;
+use task::{Ctx, Kind, NoInput, Task};
 
 use crate::sync::{Wanted, sync};
 

@@ -5,9 +5,9 @@
 //! Twice   is harmless: equal indicators are counted as unchanged and not written.
 //! Quirk   file names are patterns and stay patterns; a comment line describes every value below it.
 
-use shared::Result;
-use shared::report::Report;
-use shared::task::{Ctx, Kind, NoInput, Task};
+use base::Result;
+use base::report::Report;
+use task::{Ctx, Kind, NoInput, Task};
 
 use crate::sync::{Wanted, sync};
 

@@ -5,9 +5,9 @@
 //! Twice   is harmless: equal rules are counted as unchanged, not written, and not compiled again.
 //! Quirk   a rule that is no longer there stays and becomes inactive; this needs a tarball that was read to its end.
 
-use shared::Result;
-use shared::report::Report;
-use shared::task::{Ctx, Kind, NoInput, Task};
+use base::Result;
+use base::report::Report;
+use task::{Ctx, Kind, NoInput, Task};
 
 use crate::sync::{Wanted, sync};
 

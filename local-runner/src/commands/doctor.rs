@@ -3,12 +3,13 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 
+use base::address::Address;
+use base::clock::SKEW_MAX;
+use base::{Class, Error, Result};
 use rss::sources::Sources;
 use serde::Serialize;
-use shared::clock::SKEW_MAX;
-use shared::documents::Index;
-use shared::state::{Address, Postgres, State};
-use shared::{Class, Error, Result};
+use stores::documents::Index;
+use stores::state::{Postgres, State};
 
 use super::{open_documents, open_state, settings};
 use crate::cli::Cli;
@@ -107,7 +108,7 @@ async fn documents(settings: &Settings) -> Result<String> {
     let place = store.describe().await?;
     let mut counts = Vec::new();
     for index in Index::all() {
-        let count = store.count(index, &shared::documents::Query::default()).await?;
+        let count = store.count(index, &stores::documents::Query::default()).await?;
         if count > 0 {
             counts.push(format!("{count} in {}", index.name));
         }

@@ -1,6 +1,6 @@
 //! `documents`: every document of an index, one JSON object a line, for scripts.
 
-use shared::documents::Index;
+use stores::documents::Index;
 
 use super::{open_documents, settings};
 use crate::cli::Cli;

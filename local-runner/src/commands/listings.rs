@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 use serde_json::json;
-use shared::function::now;
+use task::function::now;
 
 use super::{open_state, settings};
 use crate::cli::Cli;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use shared::documents::{self, Documents};
-use shared::state::{self, State};
-use shared::{Error, Result};
+use base::{Error, Result};
+use stores::documents::{self, Documents};
+use stores::state::{self, State};
 
 use crate::cli::{Cli, Command, YaraCommand};
 use crate::demo;

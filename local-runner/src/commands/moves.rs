@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use base::{Error, Result};
 use serde_json::json;
-use shared::documents::{Adopted, Index, Moves, Reindexed};
-use shared::state::{Lease, State};
-use shared::{Error, Result};
+use stores::documents::{Adopted, Index, Moves, Reindexed};
+use stores::state::{Lease, State};
 
 use super::{interrupted, open_state, settings};
 use crate::cli::{AdoptArgs, Cli, ReindexArgs};

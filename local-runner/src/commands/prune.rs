@@ -1,8 +1,8 @@
 //! `prune`: deletes documents that are older than their index keeps, and says by which date.
 
-use shared::documents::Index;
-use shared::function::now;
-use shared::retention::{self, Pruned};
+use stores::documents::Index;
+use stores::retention::{self, Pruned};
+use task::function::now;
 
 use super::{open_documents, settings};
 use crate::cli::Cli;

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::report::{Report, Status};
+use base::{Error, Result};
 use serde_json::Value;
-use shared::report::{Report, Status};
-use shared::{Error, Result};
 use uuid::Uuid;
 
 use super::{open_state, settings_with};
@@ -102,7 +102,7 @@ async fn one(cli: &Cli, args: &RunArgs, settings: Settings) -> Outcome {
 /// A failed run is 1; one that failed for its settings is a matter of usage.
 fn failure_code(report: &Report) -> u8 {
     match &report.error {
-        Some(problem) if problem.class == shared::Class::Config && report.sources.is_empty() => {
+        Some(problem) if problem.class == base::Class::Config && report.sources.is_empty() => {
             out::USAGE
         }
         _ => out::FAILED,

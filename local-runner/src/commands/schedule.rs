@@ -1,10 +1,10 @@
 //! `schedule`: expressions and the timetable, checked and unfolded.
 
+use base::{Error, Result};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use schedule::{Api, Schedule, zone};
 use serde_json::json;
-use shared::schedule::{Api, Schedule, zone};
-use shared::{Error, Result};
 
 use crate::cli::{Cli, ScheduleCommand};
 use crate::out::{self, Outcome};
@@ -30,12 +30,11 @@ fn next(
 ) -> Outcome {
     let api = if api == "rule" { Api::Rule } else { Api::Scheduler };
     let from = match from {
-        None => shared::clock::Clock::Machine.now(None),
+        None => base::clock::Clock::Machine.now(None),
         Some(text) => instant(text)?,
     };
-    let wrong = |cause: shared::schedule::ScheduleError| {
-        Error::config("understand the schedule").because(cause)
-    };
+    let wrong =
+        |cause: schedule::ScheduleError| Error::config("understand the schedule").because(cause);
     let schedule = Schedule::parse(expression, api).map_err(wrong)?;
     let zone = zone(zone_name).map_err(wrong)?;
     let firings: Vec<Timestamp> = schedule.firings_after(from, &zone).take(count).collect();
@@ -68,7 +67,7 @@ fn local(instant: Timestamp, zone: &TimeZone) -> String {
 
 fn check(cli: &Cli, file: Option<&std::path::Path>) -> Outcome {
     let timetable = runner::timetable(file)?;
-    let from = shared::clock::Clock::Machine.now(None);
+    let from = base::clock::Clock::Machine.now(None);
     let rows: Vec<_> = timetable
         .rows()
         .iter()

@@ -1,11 +1,11 @@
 //! `search`: what was stored, by words, fields and dates, shown or counted.
 
+use base::{Error, Result};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde_json::Value;
-use shared::documents::{Aggregation, Body, Bucket, Counts, Filter, Index, Per, Query, Sort};
-use shared::{Error, Result};
+use stores::documents::{Aggregation, Body, Bucket, Counts, Filter, Index, Per, Query, Sort};
 
 use super::{open_documents, settings};
 use crate::cli::{self, Cli, SearchArgs};

@@ -4,11 +4,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::clock::Clock;
+use base::report::{Report, Status};
+use base::{Class, Error, Result};
 use jiff::Timestamp;
-use shared::clock::Clock;
-use shared::report::{Report, Status};
-use shared::state::{Lease, State};
-use shared::{Class, Error, Result};
+use stores::state::{Lease, State};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;

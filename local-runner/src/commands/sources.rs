@@ -1,12 +1,12 @@
 //! `sources`: the list and its health; trying, adding, switching on and off.
 
+use base::{Error, Result};
 use jiff::Timestamp;
 use rss::collect::{Preview, preview};
 use rss::sources::{Source, Sources};
 use serde_json::{Value, json};
-use shared::function::{Home, now};
-use shared::state::{Health, Override, SourceState};
-use shared::{Error, Result};
+use stores::state::{Health, Override, SourceState};
+use task::function::{Home, now};
 use url::Url;
 
 use super::{open_state, settings};
@@ -182,7 +182,7 @@ async fn switch(cli: &Cli, settings: &Settings, id: &str, enabled: bool) -> Outc
 }
 
 /// A source that is switched on again is asked again, whatever it said before.
-async fn forgive(state: &dyn shared::state::State, id: &str) -> Result<()> {
+async fn forgive(state: &dyn stores::state::State, id: &str) -> Result<()> {
     let name = format!("{}/{id}", rss::FAMILY.name);
     let known = state.source(&name).await?;
     if !known.gone && known.next_allowed.is_none() {

@@ -5,11 +5,11 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use base::{Error, Result};
 use serde_json::{Value, json};
-use shared::documents::{Body, Index};
-use shared::yara::document::INDEX;
-use shared::yara::export::{self, Wish};
-use shared::{Error, Result};
+use stores::documents::{Body, Index};
+use yara::document::INDEX;
+use yara::export::{self, Wish};
 
 use super::{open_documents, settings};
 use crate::cli::{Cli, ExportArgs};

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base::report::{Report, Status};
+use base::{Error, Result};
 use jiff::{SignedDuration, Timestamp};
+use schedule::Row;
 use serde::Serialize;
-use shared::documents::{Index, Query};
-use shared::report::{Report, Status};
-use shared::schedule::Row;
-use shared::{Error, Result};
+use stores::documents::{Index, Query};
 
 use crate::cli::Cli;
 use crate::commands;

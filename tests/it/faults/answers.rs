@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use base::config::Secret;
 use serde_json::{Value, json};
-use shared::config::Secret;
-use shared::state::{Retry, Sqlite, State};
+use stores::state::{Retry, Sqlite, State};
 use tests::services::search::Kind;
 
 use super::{complete, home, home_on, runtime, sequence};

@@ -1,7 +1,7 @@
 //! An embedded store that is full: it says so and what to do, nothing is lost, and with more room the next run repairs it.
 
 use serde_json::json;
-use shared::state::{Override, Sqlite, State};
+use stores::state::{Override, Sqlite, State};
 
 use super::answers::{numbered_sources, state_of};
 use super::{complete, home, run_of, runtime};

@@ -9,9 +9,9 @@
     reason = "a panic is how a trial fails; without a harness clippy sees no tests here"
 )]
 
+use base::config::Secret;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
-use shared::config::Secret;
 use tests::services::postgres;
 use tests::services::search::Kind;
 use tokio::runtime::Runtime;

@@ -6,10 +6,10 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use base::Class;
+use base::config::{Secret, Stores};
 use serde_json::{Value, json};
-use shared::Class;
-use shared::config::{Secret, Stores};
-use shared::documents::{Documents, Elastic, Embedded, Write, Written};
+use stores::documents::{Documents, Elastic, Embedded, Write, Written};
 use tests::services::search::{Kind, Server, call, service};
 use url::Url;
 

@@ -4,9 +4,9 @@
 
 use std::process::{Child, Command, ExitCode, Stdio};
 
+use base::config::{Secret, Stores};
 use serde_json::{Map, Value, json};
-use shared::config::{Secret, Stores};
-use shared::documents::{Owner, Write, Written};
+use stores::documents::{Owner, Write, Written};
 use tests::services::search::Kind;
 
 use super::{runtime, sequence};

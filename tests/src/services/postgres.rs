@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use base::config;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
-use shared::config;
 use tempfile::TempDir;
 
 /// Where Debian puts the server's programs, the newest last.

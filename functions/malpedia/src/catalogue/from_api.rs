@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use base::{Error, Result};
+use fetch::{Fetched, Reason};
 use serde::Deserializer as _;
 use serde::de::{MapAccess, Visitor};
 use serde_json::{Value, json};
-use shared::http::{Fetched, Reason};
-use shared::source::{Stop, Visit};
-use shared::task::Ctx;
-use shared::{Error, Result};
+use task::Ctx;
+use task::source::{Stop, Visit};
 
 use super::{BATCH, Cursor, READER, Row, Seen, What, known, store, vanish};
 use crate::api::Api;

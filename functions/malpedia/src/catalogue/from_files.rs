@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
+use base::Error;
 use serde_json::{Value, json};
-use shared::Error;
-use shared::files::{Files, Found};
-use shared::source::{Stop, Visit};
-use shared::task::Ctx;
+use task::Ctx;
+use task::files::{Files, Found};
+use task::source::{Stop, Visit};
 
 use super::{BATCH, Cursor, READER, Row, SHOWN, Seen, What, known, store, vanish};
 use crate::wire::Record;

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use base::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use shared::Result;
-use shared::documents::{Body, Write, Written};
-use shared::source::{Begun, Visit};
-use shared::task::Ctx;
+use stores::documents::{Body, Write, Written};
+use task::Ctx;
+use task::source::{Begun, Visit};
 
 use super::owners::{LINKS_OF_ACTOR, LINKS_OF_FAMILY};
 use super::{BATCH, Cursor, Row, What};

@@ -10,14 +10,14 @@ mod owners;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use base::report::{Reject, Report, SourceReport};
+use base::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use shared::documents::{Body, Index, Owner, Query, Write, hash};
-use shared::report::{Reject, Report, SourceReport};
-use shared::source::{Begun, Visit};
-use shared::task::Ctx;
-use shared::yara::link as rule_link;
-use shared::{Error, Result};
+use stores::documents::{Body, Index, Owner, Query, Write, hash};
+use task::Ctx;
+use task::source::{Begun, Visit};
+use yara::link as rule_link;
 
 use self::owners::{ACTORS, ACTORS_API, FAMILIES, FAMILIES_API, TOLD_OF_ACTOR, TOLD_OF_FAMILY};
 use crate::FAMILY;

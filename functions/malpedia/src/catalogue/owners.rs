@@ -1,6 +1,6 @@
 //! Who writes which fields of families and actors: files, the API, what is told of them, and the links between both.
 
-use shared::documents::Owner;
+use stores::documents::Owner;
 
 /// What a record says, whether a file or the API gives it.
 pub(super) const FAMILIES: Owner = Owner {

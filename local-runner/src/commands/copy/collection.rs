@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use shared::Result;
-use shared::documents::{Document, Documents, Index, Written};
-use shared::state::{State, Table};
+use base::Result;
+use stores::documents::{Document, Documents, Index, Written};
+use stores::state::{State, Table};
 
 /// Documents or rows that are in memory at once, on each side.
 pub(super) const PAGE: u32 = 200;

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use base::{Error, Result};
 use serde::Serialize;
 use serde_json::json;
-use shared::documents::{Documents, Elastic, Embedded, Index, Written};
-use shared::state::{Moving as _, Postgres, Sqlite, State, Table};
-use shared::{Error, Result};
+use stores::documents::{Documents, Elastic, Embedded, Index, Written};
+use stores::state::{Moving as _, Postgres, Sqlite, State, Table};
 
 use self::collection::{Collection, Indexed, PAGE, Rows};
 use self::walk::{Differences, Step, Sum, Tally, Walk};

@@ -3,9 +3,9 @@
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
+use base::{Error, Result};
 use serde::Serialize;
-use shared::documents::{Body, Document, Fingerprint};
-use shared::{Error, Result};
+use stores::documents::{Body, Document, Fingerprint};
 
 use super::collection::Collection;
 
@@ -177,7 +177,7 @@ fn revision(body: &Body) -> Option<u64> {
 mod tests {
     use async_trait::async_trait;
     use serde_json::json;
-    use shared::documents::Written;
+    use stores::documents::Written;
 
     use super::*;
 

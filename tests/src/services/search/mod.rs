@@ -122,7 +122,7 @@ impl Service {
 
     fn parts(&self, cache: &Path) -> Result<Parts, String> {
         if let Some(given) =
-            shared::config::variable(self.kind.setting()).filter(|url| !url.is_empty())
+            base::config::variable(self.kind.setting()).filter(|url| !url.is_empty())
         {
             let url = given.parse().map_err(|error| format!("{}: {error}", self.kind.setting()))?;
             return Ok(Parts::Given(url));
@@ -369,7 +369,7 @@ fn java(least: u32) -> Result<PathBuf, String> {
         .map(|entry| entry.path())
         .filter(|home| home.join("bin/java").exists())
         .collect();
-    homes.extend(shared::config::variable("JAVA_HOME").map(PathBuf::from));
+    homes.extend(base::config::variable("JAVA_HOME").map(PathBuf::from));
     let version = |home: &PathBuf| -> Option<u32> {
         let release = fs::read_to_string(home.join("release")).ok()?;
         let line = release.lines().find_map(|line| line.strip_prefix("JAVA_VERSION=\""))?;

@@ -1,0 +1,419 @@
+//! Every setting, and the only code that reads the environment.
+//!
+//! A struct per concern; a field is its documentation, its type, its default and its name in the environment. All
+//! problems are reported together. `docs/CONFIG.md` is generated from [`all`].
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use crate::address::Address;
+use crate::clock::Clock;
+use crate::keep_days::KeepDays;
+use crate::nets::AllowNets;
+use crate::{Error, Result};
+use url::Url;
+
+/// A value that is never shown: not in a log, an error, a report or a debug print.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret<T>(T);
+
+impl<T> Secret<T> {
+    /// Wraps a value that must not be printed.
+    pub fn new(value: T) -> Self {
+        Self(value)
+    }
+
+    /// The value itself, for the one call that needs it.
+    pub fn expose(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> fmt::Debug for Secret<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// One setting, as `docs/CONFIG.md` lists it.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Its name in the environment.
+    pub name: &'static str,
+    /// What holds when it is not set; empty when nothing does.
+    pub default: &'static str,
+    /// What it is for.
+    pub about: &'static str,
+}
+
+/// A type that a setting can have.
+trait Value: Sized + Default {
+    fn read(text: &str) -> Result<Self, String>;
+}
+
+impl Value for PathBuf {
+    fn read(text: &str) -> Result<Self, String> {
+        Ok(Self::from(text))
+    }
+}
+
+impl Value for String {
+    fn read(text: &str) -> Result<Self, String> {
+        Ok(text.to_owned())
+    }
+}
+
+impl Value for u32 {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| format!("`{text}` is not a whole number"))
+    }
+}
+
+impl Value for Option<NonZeroU32> {
+    fn read(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        text.parse().map(Some).map_err(|_| format!("`{text}` is not a whole number above 0"))
+    }
+}
+
+impl Value for Clock {
+    fn read(text: &str) -> Result<Self, String> {
+        Self::parse(text)
+    }
+}
+
+impl Value for KeepDays {
+    fn read(text: &str) -> Result<Self, String> {
+        Self::parse(text)
+    }
+}
+
+impl Value for AllowNets {
+    fn read(text: &str) -> Result<Self, String> {
+        Self::parse(text)
+    }
+}
+
+impl Value for Option<Secret<Url>> {
+    fn read(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        // The value is not repeated: it may hold a password.
+        let url = Url::parse(text).map_err(|cause| format!("not a URL: {cause}"))?;
+        Ok(Some(Secret(url)))
+    }
+}
+
+impl Value for Option<Url> {
+    fn read(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        match Url::parse(text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(Some(url)),
+            Ok(url) => {
+                Err(format!("a URL begins with `http://` or `https://`, not `{}:`", url.scheme()))
+            }
+            Err(cause) => Err(format!("not a URL: {cause}")),
+        }
+    }
+}
+
+impl Value for Option<Address> {
+    fn read(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Ok(None) } else { Address::parse(text).map(Some) }
+    }
+}
+
+impl Value for Secret<Vec<Url>> {
+    fn read(text: &str) -> Result<Self, String> {
+        let read = |part: &str| {
+            let url = Url::parse(part.trim()).map_err(|cause| format!("not a URL: {cause}"))?;
+            match url.scheme() {
+                "http" | "https" if url.has_host() => Ok(url),
+                scheme => {
+                    Err(format!("a URL begins with `http://` or `https://`, not `{scheme}:`"))
+                }
+            }
+        };
+        text.split(',')
+            .filter(|part| !part.trim().is_empty())
+            .map(read)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+impl Value for Secret<String> {
+    fn read(text: &str) -> Result<Self, String> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl<T: Value> Value for Option<T> {
+    fn read(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Ok(None) } else { T::read(text).map(Some) }
+    }
+}
+
+/// Reads settings by name and remembers every problem.
+struct Reader<'a> {
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+    problems: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn read<T: Value>(&mut self, name: &str, default: &str) -> T {
+        let given = (self.lookup)(name).filter(|text| !text.trim().is_empty());
+        T::read(given.as_deref().map_or(default, str::trim)).unwrap_or_else(|problem| {
+            self.problems.push(format!("`{name}`: {problem}"));
+            T::default()
+        })
+    }
+}
+
+macro_rules! settings {
+    ($( $(#[doc = $about:literal])* pub struct $concern:ident {
+        $( $(#[doc = $doc:literal])* $field:ident: $type:ty = $default:literal, $name:literal; )*
+    } )*) => {
+        $(
+            $(#[doc = $about])*
+            #[derive(Clone, Debug, Default)]
+            pub struct $concern { $( $(#[doc = $doc])* pub $field: $type, )* }
+
+            impl $concern {
+                const SETTINGS: &[Setting] = &[
+                    $( Setting { name: $name, default: $default, about: concat!($($doc),*) }, )*
+                ];
+
+                fn read(reader: &mut Reader<'_>) -> Self {
+                    Self { $( $field: reader.read($name, $default), )* }
+                }
+            }
+        )*
+    };
+}
+
+settings! {
+    /// Where documents and state are kept.
+    pub struct Stores {
+        /// PostgreSQL for the state: `postgres://user:password@host/database?sslmode=…`; default: a file of the data folder.
+        database_url: Option<Address> = "", "DATABASE_URL";
+        /// Folder of the embedded store. On Lambda it must be set, as the disk there vanishes.
+        data_dir: Option<PathBuf> = "", "MINERVA_DATA_DIR";
+        /// The most MiB that each of the two files of the embedded store may hold; as much as the disk has when unset.
+        data_max_mb: Option<NonZeroU32> = "", "MINERVA_DATA_MAX_MB";
+        /// Elasticsearch 8 or 9, or OpenSearch 2 or 3, for documents: `https://host:9200`, several separated by commas; the embedded store when unset.
+        es_url: Option<Secret<Vec<Url>>> = "", "ES_URL";
+        /// User on that server.
+        es_username: Option<String> = "", "ES_USERNAME";
+        /// The user's password.
+        es_password: Option<Secret<String>> = "", "ES_PASSWORD";
+        /// API key instead of a user: the encoded form, or `id:key`.
+        es_api_key: Option<Secret<String>> = "", "ES_API_KEY";
+        /// PEM file with the certificate authority of a server that has its own.
+        es_ca_cert: Option<PathBuf> = "", "ES_CA_CERT";
+        /// What every index name on that server begins with.
+        es_index_prefix: String = "", "ES_INDEX_PREFIX";
+        /// Days that documents are kept, by their own date: a number for all news and indicators, `rss_articles=365` for one index (also works of reference, as malware families and rules), several with commas between; `0`, and nothing said, for ever.
+        keep_days: KeepDays = "", "MINERVA_KEEP_DAYS";
+        /// Folder in which each response is kept as it was fetched, compressed; off when unset.
+        archive: Option<PathBuf> = "", "MINERVA_ARCHIVE";
+        /// Days that an archived response is kept.
+        archive_days: u32 = "30", "MINERVA_ARCHIVE_DAYS";
+    }
+
+    /// What is read.
+    pub struct Sources {
+        /// TOML file with the RSS sources; default: the list compiled in.
+        rss: Option<PathBuf> = "", "RSS_SOURCES";
+        /// Address of signature-base's tarball: any `.tar.gz` with one folder at its top.
+        signature_base: String = "https://codeload.github.com/Neo23x0/signature-base/tar.gz/refs/heads/master", "SIGNATURE_BASE_URL";
+        /// Score of signature-base's command servers and hashes that have none of their own, 0 to 100.
+        signature_base_score: u32 = "75", "SIGNATURE_BASE_SCORE";
+        /// Malpedia, or a mirror of it.
+        malpedia_url: Option<Url> = "https://malpedia.caad.fkie.fraunhofer.de", "MALPEDIA_URL";
+        /// Folder, or `s3://bucket/prefix`, that holds `families_enriched` and `actors_enriched`; Malpedia's API when unset.
+        malpedia_dir: Option<String> = "", "MALPEDIA_DIR";
+        /// Token for Malpedia's API. None is needed, and a wrong one is refused everywhere.
+        malpedia_token: Option<Secret<String>> = "", "MALPEDIA_API_TOKEN";
+        /// Region of the bucket, where a place is `s3://…`.
+        aws_region: Option<String> = "", "AWS_REGION";
+        /// Another server that speaks S3: `http://127.0.0.1:5000`.
+        aws_endpoint_url: Option<Url> = "", "AWS_ENDPOINT_URL_S3";
+        /// Key for the bucket; the machine's role when unset. On Lambda it is set by itself.
+        aws_access_key_id: Option<String> = "", "AWS_ACCESS_KEY_ID";
+        /// The key's secret.
+        aws_secret_access_key: Option<Secret<String>> = "", "AWS_SECRET_ACCESS_KEY";
+        /// Token of a key that expires.
+        aws_session_token: Option<Secret<String>> = "", "AWS_SESSION_TOKEN";
+    }
+
+    /// How it is fetched.
+    pub struct Network {
+        /// Networks (`127.0.0.0/8`) and hosts (`mirror.lan`) excepted from the ban on private addresses, separated by commas.
+        allow_nets: AllowNets = "", "MINERVA_ALLOW_NETS";
+        /// Proxy for every request. Names are resolved there, so only literal addresses can be checked here.
+        proxy: Option<Secret<Url>> = "", "HTTPS_PROXY";
+        /// Address of a person, sent in the User-Agent so that a source's owner can write.
+        contact: Option<String> = "", "MINERVA_CONTACT";
+    }
+
+    /// How a run behaves.
+    pub struct Behaviour {
+        /// `machine`, `slot` (a run lives at its slot: a replay) or a fixed instant.
+        clock: Clock = "machine", "MINERVA_CLOCK";
+        /// What is logged: `error`, `warn`, `info`, `debug`, or a filter such as `info,rss=debug`.
+        log: String = "info", "MINERVA_LOG";
+        /// Set by `local-runner reparse`: archived responses are read from this folder instead of the network.
+        reparse: Option<PathBuf> = "", "MINERVA_REPARSE";
+        /// Set by `local-runner` for its children: they end when it does.
+        under_runner: Option<String> = "", "MINERVA_RUNNER";
+        /// Set by Lambda: the function's name.
+        lambda: Option<String> = "", "AWS_LAMBDA_FUNCTION_NAME";
+        /// The predecessor's broker: accepted and ignored, with one line of log.
+        redis: Option<Secret<String>> = "", "REDIS_URL";
+    }
+}
+
+/// All settings of a process.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// Where documents and state are kept.
+    pub stores: Stores,
+    /// What is read.
+    pub sources: Sources,
+    /// How it is fetched.
+    pub network: Network,
+    /// How a run behaves.
+    pub behaviour: Behaviour,
+}
+
+/// Every setting, by concern, in the order of `docs/CONFIG.md`.
+pub fn all() -> [(&'static str, &'static [Setting]); 4] {
+    [
+        ("Stores", Stores::SETTINGS),
+        ("Sources", Sources::SETTINGS),
+        ("Network", Network::SETTINGS),
+        ("Behaviour", Behaviour::SETTINGS),
+    ]
+}
+
+/// One variable of this process's environment, for the runner to hand on to its children.
+#[expect(clippy::disallowed_methods, reason = "the one reader of the environment")]
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+impl Config {
+    /// The folder of the embedded store when `MINERVA_DATA_DIR` does not name one.
+    pub const DATA_DIR: &str = "minerva-data";
+
+    /// Reads the environment of this process.
+    ///
+    /// # Errors
+    /// `Config`, with all problems in one message.
+    pub fn from_env() -> Result<Self> {
+        Self::from_lookup(&variable)
+    }
+
+    /// Reads settings from any source of names and values, such as a test's table.
+    ///
+    /// # Errors
+    /// `Config`, with all problems in one message.
+    pub fn from_lookup(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        let mut reader = Reader { lookup, problems: Vec::new() };
+        let config = Self {
+            stores: Stores::read(&mut reader),
+            sources: Sources::read(&mut reader),
+            network: Network::read(&mut reader),
+            behaviour: Behaviour::read(&mut reader),
+        };
+        if reader.problems.is_empty() {
+            return Ok(config);
+        }
+        Err(Self::refused(&reader.problems))
+    }
+
+    /// Settings that cannot be used, each problem led by the name of its setting.
+    pub fn refused(problems: &[String]) -> Error {
+        Error::config(format!("read the settings: {}", problems.join("; ")))
+            .hint("docs/CONFIG.md lists every setting; `local-runner doctor` checks them")
+    }
+
+    /// The folder of the embedded store.
+    ///
+    /// # Errors
+    /// `Config` on Lambda without `MINERVA_DATA_DIR`: data must not go to a disk that vanishes.
+    pub fn data_dir(&self) -> Result<PathBuf> {
+        match (&self.stores.data_dir, &self.behaviour.lambda) {
+            (Some(folder), _) => Ok(folder.clone()),
+            (None, None) => Ok(PathBuf::from(Self::DATA_DIR)),
+            (None, Some(_)) => Err(Error::config(
+                "open the store: on Lambda the disk vanishes, and no lasting store is set",
+            )
+            .hint("set `MINERVA_DATA_DIR` to a folder that lasts")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn read(settings: &[(&str, &str)]) -> Result<Config> {
+        Config::from_lookup(&|name| {
+            settings.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn all_problems_come_in_one_message() {
+        let error =
+            read(&[("MINERVA_ARCHIVE_DAYS", "soon"), ("MINERVA_CLOCK", "noon")]).unwrap_err();
+        assert!(
+            error.to_string().contains("`MINERVA_ARCHIVE_DAYS`")
+                && error.to_string().contains("`MINERVA_CLOCK`")
+        );
+    }
+
+    #[test]
+    fn a_secret_prints_as_stars() {
+        let config = read(&[
+            ("REDIS_URL", "redis://:hunter2@localhost"),
+            ("DATABASE_URL", "postgresql+asyncpg://minerva:hunter2@localhost/minerva"),
+        ])
+        .unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn servers_are_a_list_and_a_wrong_one_is_not_repeated() {
+        let config = read(&[("ES_URL", "https://u:hunter2@a:9200, http://b:9200")]).unwrap();
+        assert_eq!(config.stores.es_url.as_ref().unwrap().expose().len(), 2);
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let error = read(&[("ES_URL", "ftp://u:hunter2@a")]).unwrap_err();
+        assert!(!error.chain().contains("hunter2") && error.chain().contains("`ES_URL`"));
+    }
+
+    #[test]
+    fn lambda_needs_a_folder_that_lasts() {
+        let on_lambda = read(&[("AWS_LAMBDA_FUNCTION_NAME", "collect_all_rss_feeds")]).unwrap();
+        assert!(on_lambda.data_dir().unwrap_err().to_string().contains("vanishes"));
+        assert_eq!(read(&[]).unwrap().data_dir().unwrap(), PathBuf::from("minerva-data"));
+    }
+
+    #[test]
+    fn every_setting_says_what_it_is_for() {
+        for (concern, settings) in all() {
+            for setting in settings {
+                assert!(!setting.about.is_empty(), "{concern}: `{}` has no text", setting.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! What every other crate stands on: the error, the clock, the settings, the report of a run.
+//!
+//! Plain types: nothing here does I/O but [`config`], which reads the environment, and nothing names a crate above.
+
+pub mod address;
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod keep_days;
+pub mod nets;
+pub mod report;
+
+pub use error::{Class, Error, Result};

@@ -1,0 +1,155 @@
+//! Networks and host names that the operator excepts from the ban on private addresses.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use url::{Host, Url};
+
+/// Networks and host names that are excepted from the ban on private addresses (`MINERVA_ALLOW_NETS`).
+///
+/// An exception covers what the operator wrote. A listed address may be reached from anywhere, a listed name may resolve
+/// to anything, and a *configured* URL may have a name that resolves into a listed network. A name that only turns up in a
+/// redirect must be listed itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllowNets {
+    nets: Vec<Net>,
+    names: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Net {
+    base: IpAddr,
+    bits: u8,
+}
+
+impl AllowNets {
+    /// Reads a list such as `127.0.0.0/8,localhost,10.1.2.3`; the error names the first entry that makes no sense.
+    pub fn parse(list: &str) -> Result<Self, String> {
+        let mut allow = Self::default();
+        for entry in list.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+            let (address, bits) = match entry.split_once('/') {
+                Some((address, bits)) => (address, Some(bits)),
+                None => (entry, None),
+            };
+            let literal = address.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+            match (literal, bits) {
+                (Ok(base), bits) => {
+                    let most = if base.is_ipv4() { 32 } else { 128 };
+                    let bits = match bits.map_or(Ok(most), str::parse::<u8>) {
+                        Ok(bits) if bits <= most => bits,
+                        _ => {
+                            return Err(format!(
+                                "`{entry}`: the prefix length must be 0 to {most}"
+                            ));
+                        }
+                    };
+                    allow.nets.push(Net { base, bits });
+                }
+                (Err(_), None) => match Host::parse(entry) {
+                    Ok(Host::Domain(name)) => allow.names.push(plain_name(&name)),
+                    _ => {
+                        return Err(format!(
+                            "`{entry}` is not an address, a network or a host name"
+                        ));
+                    }
+                },
+                (Err(_), Some(_)) => return Err(format!("`{entry}` is not a network")),
+            }
+        }
+        Ok(allow)
+    }
+
+    /// Whether the address itself is in the list.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        self.nets.iter().any(|net| net.contains(address))
+    }
+
+    /// Whether the name itself is in the list.
+    pub fn has_name(&self, name: &str) -> bool {
+        let name = plain_name(name);
+        self.names.contains(&name)
+    }
+
+    /// Whether the URL's host is in the list as it is written, without asking DNS.
+    pub fn has_host(&self, url: &Url) -> bool {
+        match url.host() {
+            Some(Host::Ipv4(address)) => self.has_address(address.into()),
+            Some(Host::Ipv6(address)) => self.has_address(address.into()),
+            Some(Host::Domain(name)) => self.has_name(name),
+            None => false,
+        }
+    }
+}
+
+impl Net {
+    fn contains(self, address: IpAddr) -> bool {
+        match (self.base, address.to_canonical()) {
+            (IpAddr::V4(base), IpAddr::V4(address)) => within_v4(address, base, self.bits),
+            (IpAddr::V6(base), IpAddr::V6(address)) => within_v6(address, base, self.bits),
+            _ => false,
+        }
+    }
+}
+
+/// A host name as it is compared: lower case, without the root's dot.
+pub fn plain_name(name: &str) -> String {
+    name.trim_end_matches('.').to_ascii_lowercase()
+}
+
+/// Whether the address begins with the first `bits` of `base`.
+pub fn within_v4(address: Ipv4Addr, base: Ipv4Addr, bits: u8) -> bool {
+    let shift = 32 - u32::from(bits);
+    (address.to_bits() ^ base.to_bits()).checked_shr(shift).unwrap_or(0) == 0
+}
+
+/// Whether the address begins with the first `bits` of `base`.
+pub fn within_v6(address: Ipv6Addr, base: Ipv6Addr, bits: u8) -> bool {
+    let shift = 128 - u32::from(bits);
+    (address.to_bits() ^ base.to_bits()).checked_shr(shift).unwrap_or(0) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn reads_any_list_without_a_panic(list: String) {
+            let _ = AllowNets::parse(&list);
+        }
+    }
+
+    #[test]
+    fn a_list_holds_networks_addresses_and_names() {
+        let allow =
+            AllowNets::parse(" 127.0.0.0/8, Mirror.Example. ,10.1.2.3,[fd00::1],fd01::/16,")
+                .unwrap();
+        let has = |url: &str| allow.has_host(&Url::parse(url).unwrap());
+        assert!(
+            has("http://127.9.9.9/") && has("http://10.1.2.3/") && has("http://[::ffff:10.1.2.3]/")
+        );
+        assert!(has("http://mirror.example:81/") && has("http://MIRROR.example./"));
+        assert!(has("http://[fd00::1]/") && has("http://[fd01:2::]/"));
+        assert!(
+            !has("http://10.1.2.4/")
+                && !has("http://sub.mirror.example/")
+                && !has("http://[fd00::2]/")
+        );
+        assert!(
+            AllowNets::parse("0.0.0.0/0")
+                .unwrap()
+                .has_host(&Url::parse("http://10.0.0.1/").unwrap())
+        );
+    }
+
+    #[test]
+    fn a_list_entry_without_sense_is_named() {
+        for bad in
+            ["10.0.0.0/33", "::/129", "10.0.0.0/x", "mirror/8", "a b", "host:80", "10.0.0.0/-1"]
+        {
+            let error = AllowNets::parse(&format!("127.0.0.1,{bad}")).unwrap_err();
+            assert!(error.contains(&format!("`{bad}`")), "{error}");
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! What a run did, as data: the Lambda answer, the log line, the run row, the dashboard row and the tests show this one struct.
+//!
+//! Its numbers must balance: each item that was found is counted exactly once under what became of it.
+
+use std::collections::BTreeMap;
+use std::ops::AddAssign;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{Class, Error, Result};
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Everything that was to be done is done.
+    Complete,
+    /// Some sources failed, or a continuation carries on.
+    Partial,
+    /// Nothing was tried, for a stated reason.
+    Skipped,
+    /// Nothing could be done.
+    Failed,
+}
+
+impl Status {
+    /// The name in reports and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Partial => "partial",
+            Self::Skipped => "skipped",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What became of the items that were found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Items that the source gave, readable or not.
+    pub found: u64,
+    /// Stored for the first time.
+    pub new: u64,
+    /// Stored before, and changed by this run.
+    pub changed: u64,
+    /// Stored before, and equal: not written.
+    pub unchanged: u64,
+    /// Went into another item's document.
+    pub merged: u64,
+    /// Left out by a rule.
+    pub filtered: u64,
+    /// Made no sense, with a reason in `rejects`.
+    pub rejected: u64,
+    /// Could not be stored; they are in the retry ledger.
+    pub failed: u64,
+    /// Left for the continuation.
+    pub deferred: u64,
+}
+
+impl Counts {
+    /// Refuses numbers that do not balance.
+    ///
+    /// # Errors
+    /// `Format`: an item was lost or counted twice, which is a bug of the task.
+    pub fn balanced(self) -> Result<Self> {
+        let told = self.new
+            + self.changed
+            + self.unchanged
+            + self.merged
+            + self.filtered
+            + self.rejected
+            + self.failed
+            + self.deferred;
+        if told == self.found {
+            return Ok(self);
+        }
+        Err(Error::format(format!(
+            "balance a report: `{}` items found, `{told}` accounted for: {self:?}",
+            self.found
+        ))
+        .hint("this is a bug of the task: every item must be counted once"))
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.found += other.found;
+        self.new += other.new;
+        self.changed += other.changed;
+        self.unchanged += other.unchanged;
+        self.merged += other.merged;
+        self.filtered += other.filtered;
+        self.rejected += other.rejected;
+        self.failed += other.failed;
+        self.deferred += other.deferred;
+    }
+}
+
+/// An item that made no sense.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reject {
+    /// The source that gave it.
+    pub source: String,
+    /// What is wrong with it, and its first characters.
+    pub reason: String,
+}
+
+/// What an error leaves in a report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What happens next.
+    pub class: Class,
+    /// The sentence, causes included.
+    pub message: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl From<&Error> for Problem {
+    fn from(error: &Error) -> Self {
+        Self {
+            class: error.class(),
+            message: error.chain(),
+            hint: error.hint_text().map(ToOwned::to_owned),
+        }
+    }
+}
+
+/// How one source fared in a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceReport {
+    /// The source's id.
+    pub source: String,
+    /// The index its items went to.
+    pub index: String,
+    /// What came of it in a word: `stored`, `unchanged`, `not_modified`, `busy`, `too_large`, …
+    pub outcome: String,
+    /// What went wrong, when something did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+    /// Things worth knowing that are no failure, such as a repair or a suspected gap.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// What became of its items.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Bytes that came over the wire.
+    pub bytes: u64,
+    /// Requests that were sent.
+    pub requests: u64,
+    /// Milliseconds it took.
+    pub took_ms: u64,
+}
+
+impl SourceReport {
+    /// A source of which nothing is known yet.
+    pub fn new(source: impl Into<String>, index: impl Into<String>) -> Self {
+        Self {
+            source: source.into(),
+            index: index.into(),
+            outcome: String::new(),
+            problem: None,
+            notes: Vec::new(),
+            counts: Counts::default(),
+            bytes: 0,
+            requests: 0,
+            took_ms: 0,
+        }
+    }
+}
+
+/// What a run did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The task's name.
+    pub task: String,
+    /// The run's id, the same over its continuations and attempts.
+    pub run_id: String,
+    /// The instant that the run was scheduled for; none for a run on demand.
+    pub slot: Option<Timestamp>,
+    /// Which try at the run this was, from 1.
+    pub attempt: u32,
+    /// How it ended.
+    pub status: Status,
+    /// Why it was skipped, or what failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What became of all items.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Each source by itself.
+    pub sources: Vec<SourceReport>,
+    /// The first ten rejects.
+    pub rejects: Vec<Reject>,
+    /// The error of a failed run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Problem>,
+    /// Bytes that came over the wire.
+    pub bytes: u64,
+    /// Requests that were sent.
+    pub requests: u64,
+    /// Milliseconds it took.
+    pub took_ms: u64,
+    /// The step of the continuation that was sent, if one was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub continues: Option<u32>,
+    /// Documents deleted at the end, as they were older than their index keeps.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub pruned: u64,
+    /// What the task has to say beyond this.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub detail: Value,
+}
+
+impl Report {
+    /// Rejects that a report shows; all are counted.
+    pub const REJECTS_SHOWN: usize = 10;
+
+    fn blank(status: Status) -> Self {
+        Self {
+            task: String::new(),
+            run_id: String::new(),
+            slot: None,
+            attempt: 0,
+            status,
+            reason: None,
+            counts: Counts::default(),
+            sources: Vec::new(),
+            rejects: Vec::new(),
+            error: None,
+            bytes: 0,
+            requests: 0,
+            took_ms: 0,
+            continues: None,
+            pruned: 0,
+            detail: Value::Null,
+        }
+    }
+
+    /// Adds up how the sources fared. All failing fails the run; some failing makes it partial.
+    ///
+    /// # Errors
+    /// `Format` when the numbers of a source do not balance.
+    pub fn of_sources(sources: Vec<SourceReport>, mut rejects: Vec<Reject>) -> Result<Self> {
+        let mut report = Self::blank(Status::Complete);
+        for source in &sources {
+            report.counts += source.counts.balanced()?;
+            report.bytes += source.bytes;
+            report.requests += source.requests;
+        }
+        let problems: Vec<&Problem> =
+            sources.iter().filter_map(|source| source.problem.as_ref()).collect();
+        if !problems.is_empty() {
+            report.status = Status::Partial;
+            report.reason = Some(format!("{} of {} sources failed", problems.len(), sources.len()));
+        }
+        if !sources.is_empty() && problems.len() == sources.len() {
+            report.status = Status::Failed;
+            report.error = Some(all_failed(&problems));
+        }
+        rejects.truncate(Self::REJECTS_SHOWN);
+        report.rejects = rejects;
+        report.sources = sources;
+        Ok(report)
+    }
+
+    /// A run that was not tried.
+    pub fn skipped(reason: impl Into<String>) -> Self {
+        Self { reason: Some(reason.into()), ..Self::blank(Status::Skipped) }
+    }
+
+    /// A run that an error ended.
+    pub fn failed(error: &Error) -> Self {
+        Self {
+            error: Some(error.into()),
+            reason: Some(error.to_string()),
+            ..Self::blank(Status::Failed)
+        }
+    }
+
+    /// An answer without items, such as statistics.
+    pub fn of_detail(detail: Value) -> Self {
+        Self { detail, ..Self::blank(Status::Complete) }
+    }
+
+    /// Adds what the task has to say beyond the numbers.
+    #[must_use]
+    pub fn with_detail(mut self, detail: Value) -> Self {
+        self.detail = detail;
+        self
+    }
+
+    /// Adds what earlier steps of the same run did, so that the last report tells the whole run.
+    ///
+    /// A source's later visit replaces the earlier one that left it for this step.
+    ///
+    /// # Errors
+    /// `Format` when the numbers do not balance.
+    pub fn after(self, earlier: Self) -> Result<Self> {
+        let mut sources: Vec<SourceReport> = earlier
+            .sources
+            .into_iter()
+            .filter(|old| self.sources.iter().all(|new| new.source != old.source))
+            .collect();
+        sources.extend(self.sources);
+        sources.sort_by(|one, other| one.source.cmp(&other.source));
+        let rejects = earlier.rejects.into_iter().chain(self.rejects).collect();
+        let whole = Self::of_sources(sources, rejects)?;
+        Ok(Self { took_ms: earlier.took_ms + self.took_ms, detail: self.detail, ..whole })
+    }
+
+    /// Sources by what came of them.
+    pub fn outcomes(&self) -> BTreeMap<&str, u64> {
+        let mut outcomes = BTreeMap::new();
+        for source in &self.sources {
+            *outcomes.entry(source.outcome.as_str()).or_default() += 1;
+        }
+        outcomes
+    }
+
+    /// Documents that this run wrote.
+    pub fn writes(&self) -> u64 {
+        self.counts.new + self.counts.changed
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// One problem for a run in which every source failed: of one class if they agree, else the source's side is to blame.
+fn all_failed(problems: &[&Problem]) -> Problem {
+    let first = problems[0];
+    let one_class = problems.iter().all(|problem| problem.class == first.class);
+    let message = match problems {
+        [only] => only.message.clone(),
+        many => format!("read any of {} sources; the first: {}", many.len(), first.message),
+    };
+    Problem {
+        class: if one_class { first.class } else { Class::Upstream },
+        message,
+        hint: first.hint.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(name: &str, counts: Counts, problem: Option<&Error>) -> SourceReport {
+        SourceReport {
+            counts,
+            problem: problem.map(Problem::from),
+            ..SourceReport::new(name, "rss_articles")
+        }
+    }
+
+    #[test]
+    fn refuses_numbers_that_do_not_balance() {
+        let lost = Counts { found: 3, new: 2, ..Counts::default() };
+        let error = Report::of_sources(vec![source("a", lost, None)], vec![]).unwrap_err();
+        assert_eq!(error.class(), Class::Format);
+    }
+
+    #[test]
+    fn one_bad_source_makes_it_partial_and_all_bad_ones_fail_it() {
+        let good = || source("good", Counts { found: 1, new: 1, ..Counts::default() }, None);
+        let bad =
+            || source("bad", Counts::default(), Some(&Error::upstream("read `x`: status `500`")));
+        assert_eq!(
+            Report::of_sources(vec![good(), bad()], vec![]).unwrap().status,
+            Status::Partial
+        );
+        let failed = Report::of_sources(vec![bad(), bad()], vec![]).unwrap();
+        assert_eq!((failed.status, failed.error.unwrap().class), (Status::Failed, Class::Upstream));
+    }
+
+    #[test]
+    fn a_later_step_replaces_what_it_was_left() {
+        let deferred = source("late", Counts { found: 2, deferred: 2, ..Counts::default() }, None);
+        let stored = source("late", Counts { found: 2, new: 2, ..Counts::default() }, None);
+        let early = Report::of_sources(vec![deferred], vec![]).unwrap();
+        let whole = Report::of_sources(vec![stored], vec![]).unwrap().after(early).unwrap();
+        assert_eq!((whole.counts.found, whole.counts.new, whole.counts.deferred), (2, 2, 0));
+    }
+}

@@ -1,0 +1,119 @@
+//! CVE numbers and hashes: runs of letters that mean what they are wherever they stand.
+
+use super::{MAX_CVES, Search, digits};
+use crate::Kind;
+
+impl Search<'_> {
+    /// `at` is the `E` of a possible `CVE-`.
+    pub(super) fn cve(&mut self, at: usize) {
+        let Some(start) = at.checked_sub(2) else { return };
+        if !self.bytes.get(start..=at).is_some_and(|word| word.eq_ignore_ascii_case(b"cve")) {
+            return;
+        }
+        // Markup that was taken away leaves words glued together: `flawCVE-2024-1234`.
+        let glued = start > 0 && self.byte(start - 1).is_ascii_alphanumeric();
+        let glued_by_markup =
+            glued && self.byte(start - 1).is_ascii_lowercase() && self.byte(start) == b'C';
+        if glued && !glued_by_markup {
+            return;
+        }
+        let Some(year_at) = self.dash(at + 1) else { return };
+        let Some(number_at) = self.dash(year_at + 4) else { return };
+        let (year, number) = (self.slice(year_at, year_at + 4), digits(self.after(number_at)));
+        let in_time =
+            year.bytes().all(|byte| byte.is_ascii_digit()) && ("1999"..="2099").contains(&year);
+        // The scheme of CVE records allows 19 digits; 9 is more than was ever given out and keeps out glued dates.
+        if !in_time || !(4..=9).contains(&number) {
+            return;
+        }
+        let id = format!("CVE-{year}-{}", self.slice(number_at, number_at + number));
+        if self.seen_cves.contains(&id) {
+            return;
+        }
+        if self.cves.len() == MAX_CVES {
+            self.cut = true;
+            return;
+        }
+        self.seen_cves.insert(id.clone());
+        self.cves.push(id);
+    }
+
+    /// The place after the dash at `at`; U+2010 to U+2015 and U+2212 are dashes too.
+    pub(super) fn dash(&self, at: usize) -> Option<usize> {
+        match self.after(at) {
+            [b'-', ..] => Some(at + 1),
+            [0xe2, 0x80, 0x90..=0x95, ..] | [0xe2, 0x88, 0x92, ..] => Some(at + 3),
+            _ => None,
+        }
+    }
+
+    pub(super) fn hash(&mut self, at: usize) {
+        if at < self.hex_done {
+            return;
+        }
+        let start =
+            at - self.before(at).iter().rev().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        let end = at + self.after(at).iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        self.hex_done = end;
+        let Some(kind) = Kind::of_hash_length(end - start) else { return };
+        let free = !self.before(start).last().is_some_and(u8::is_ascii_alphanumeric)
+            && !self.byte(end).is_ascii_alphanumeric();
+        if !free
+            || !matches!(kind, Kind::Md5 | Kind::Sha1 | Kind::Sha256 | Kind::Sha512)
+            || start < self.host_claimed
+            || !is_hash(self.slice(start, end))
+            || self.is_part_of_longer_id(start, end)
+            || (kind == Kind::Sha1 && self.follows_commit(start))
+        {
+            return;
+        }
+        let value = self.slice(start, end).to_ascii_lowercase();
+        let claimed = self.claimed;
+        self.add(start, end, kind, value);
+        self.claimed = claimed;
+    }
+
+    /// Whether a group of hex digits adjoins after a hyphen, as in a UUID.
+    pub(super) fn is_part_of_longer_id(&self, start: usize, end: usize) -> bool {
+        let is_group = |length: usize, neighbour: u8| {
+            (2..=16).contains(&length) && !neighbour.is_ascii_alphanumeric()
+        };
+        let left = self.before(start).strip_suffix(b"-").is_some_and(|before| {
+            let length =
+                before.iter().rev().take(17).take_while(|byte| byte.is_ascii_hexdigit()).count();
+            is_group(
+                length,
+                before.get(before.len().wrapping_sub(length + 1)).copied().unwrap_or(b' '),
+            )
+        });
+        let right = self.after(end).strip_prefix(b"-").is_some_and(|after| {
+            let length = after.iter().take(17).take_while(|byte| byte.is_ascii_hexdigit()).count();
+            is_group(length, after.get(length).copied().unwrap_or(b' '))
+        });
+        left || right
+    }
+
+    pub(super) fn follows_commit(&self, start: usize) -> bool {
+        const MARKS: [&[u8]; 8] =
+            [b"commit/", b"commits/", b"commit ", b"commit: ", b"blob/", b"tree/", b"raw/", b"@"];
+        let before = self.before(start);
+        MARKS.iter().any(|mark| {
+            before
+                .len()
+                .checked_sub(mark.len())
+                .and_then(|from| before.get(from..))
+                .is_some_and(|tail| tail.eq_ignore_ascii_case(mark))
+        })
+    }
+}
+
+/// Whether hex digits are varied enough to be a hash.
+pub(super) fn is_hash(digits: &str) -> bool {
+    let mut seen = 0_u16;
+    for digit in digits.chars().filter_map(|letter| letter.to_digit(16)) {
+        seen |= 1 << digit;
+    }
+    let (decimal, letters) = (seen & 0x3ff, seen & 0xfc00);
+    // A random MD5 has fewer than six different digits once in 10^12 times.
+    decimal != 0 && letters != 0 && seen.count_ones() >= 6
+}

@@ -1,0 +1,348 @@
+//! Change-only writes: read what is stored, let [`plan`](crate::documents::plan()) decide, write the rest in bulk.
+//!
+//! A write is a `create`, or an `index` that holds only if the document is as it was read. So nothing is lost to another
+//! writer, and what was sent twice is stored once: whatever is not settled is read again and planned again. Deleting goes
+//! the same way, so that what is not there costs no write.
+
+use base::{Error, Result};
+use elasticsearch::http::Method;
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+use hyper::body::Bytes;
+use serde_json::{Value, json};
+
+use super::Elastic;
+use super::client::{Trouble, is_block, read_only, reason};
+use super::ensure::refused;
+use super::look_up::Found;
+use crate::documents::plan::{ID, OWNERS, Plan, Wanted};
+use crate::documents::{Body, Documents as _, Index, Written, writable};
+
+/// Documents looked up, and written, at once.
+pub(super) const BATCH_COUNT: usize = 2_500;
+/// Bytes of documents looked up, and of one bulk request. A single larger document goes alone.
+pub(super) const BATCH_BYTES: usize = 5 << 20;
+/// Stored documents read whole at once, for those writes that change one.
+const WHOLE_COUNT: usize = 200;
+/// Bytes of writes whose stored documents are read whole at once.
+const WHOLE_BYTES: usize = 1 << 20;
+/// So few are read whole at once, whether they differ or not: a second question would cost more than their bytes.
+const WHOLE_AT_ONCE: usize = 8;
+/// Batches under way at once.
+const IN_FLIGHT: usize = 2;
+/// Times that a write may lose against other writers of the same document.
+const CONFLICTS_MAX: u32 = 100;
+
+/// One bulk request in the making.
+#[derive(Default)]
+struct Bulk {
+    lines: Vec<u8>,
+    /// Where each action ends in `lines`, which write it is, and what it will have been.
+    actions: Vec<(usize, usize, Written)>,
+}
+
+impl Bulk {
+    fn add(&mut self, place: usize, action: &Value, body: Option<&Body>, outcome: Written) {
+        serde_json::to_writer(&mut self.lines, action).expect("JSON is written to memory");
+        self.lines.push(b'\n');
+        if let Some(body) = body {
+            serde_json::to_writer(&mut self.lines, body).expect("JSON is written to memory");
+            self.lines.push(b'\n');
+        }
+        self.actions.push((self.lines.len(), place, outcome));
+    }
+
+    fn is_full(&self) -> bool {
+        self.lines.len() >= BATCH_BYTES || self.actions.len() >= BATCH_COUNT
+    }
+}
+
+/// A batch, all of one kind: what is known of each of its writes.
+struct Batch<'a> {
+    elastic: &'a Elastic,
+    alias: String,
+    writes: &'a [Wanted<'a>],
+    settled: Vec<Option<Written>>,
+    /// What a write would have been whose answer was lost.
+    perhaps: Vec<Option<Written>>,
+    conflicts: Vec<u32>,
+    /// What kept a request of this round from being carried out.
+    trouble: Option<Trouble>,
+}
+
+impl Elastic {
+    pub(super) async fn write(
+        &self,
+        index: &'static Index,
+        writes: &[Wanted<'_>],
+    ) -> Result<Vec<Written>> {
+        writable(index)?;
+        self.ensure(index).await?;
+        let batches: Vec<_> = parts(writes, BATCH_COUNT, BATCH_BYTES)
+            .map(|writes| {
+                let batch = Batch {
+                    elastic: self,
+                    alias: self.alias(index),
+                    writes,
+                    settled: vec![None; writes.len()],
+                    perhaps: vec![None; writes.len()],
+                    conflicts: vec![0; writes.len()],
+                    trouble: None,
+                };
+                batch.write().boxed()
+            })
+            .collect();
+        stream::iter(batches).buffered(IN_FLIGHT).try_concat().await
+    }
+}
+
+impl Batch<'_> {
+    async fn write(mut self) -> Result<Vec<Written>> {
+        let mut patience = self.elastic.client.patience();
+        loop {
+            let pending: Vec<usize> =
+                (0..self.writes.len()).filter(|place| self.settled[*place].is_none()).collect();
+            if pending.is_empty() {
+                return Ok(self.settled.into_iter().flatten().collect());
+            }
+            self.round(&pending).await?;
+            let left = self.settled.iter().filter(|outcome| outcome.is_none()).count();
+            if left < pending.len() {
+                patience = self.elastic.client.patience();
+            }
+            match self.trouble.take() {
+                Some(Trouble::Final(error)) => return Err(error),
+                Some(trouble) => {
+                    let asked = match &trouble {
+                        Trouble::Overloaded(_, asked) => *asked,
+                        _ => None,
+                    };
+                    if !patience.wait(asked).await {
+                        return Err(trouble.into_error());
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Reads, plans and sends what is not settled, once.
+    async fn round(&mut self, pending: &[usize]) -> Result<()> {
+        let fields = telling(&self.writes[pending[0]]);
+        let is_whole = pending.len() <= WHOLE_AT_ONCE;
+        let known = self.look_up(pending, Some(fields.as_str()).filter(|_| !is_whole)).await?;
+        let mut bulk = Bulk::default();
+        let mut differing = Vec::new();
+        for (place, known) in pending.iter().copied().zip(known) {
+            let write = &self.writes[place];
+            match &known.source {
+                Some(stored) if write.is_unchanged(stored) => {
+                    let outcome = self.perhaps[place].take().unwrap_or(Written::Unchanged);
+                    self.settled[place] = Some(outcome);
+                }
+                Some(_) if !is_whole && write.fields().is_some() => differing.push(place),
+                _ => {
+                    self.plan_one(&mut bulk, place, &known);
+                    self.send_if_full(&mut bulk).await?;
+                }
+            }
+        }
+        let weigh = |place: &usize| weight(&self.writes[*place]);
+        let groups: Vec<Vec<usize>> =
+            cut(&differing, weigh, WHOLE_COUNT, WHOLE_BYTES).map(<[usize]>::to_vec).collect();
+        for group in groups {
+            let known = self.look_up(&group, None).await?;
+            for (place, known) in group.into_iter().zip(known) {
+                self.plan_one(&mut bulk, place, &known);
+                self.send_if_full(&mut bulk).await?;
+            }
+        }
+        self.send(bulk).await
+    }
+
+    fn plan_one(&mut self, bulk: &mut Bulk, place: usize, known: &Found) {
+        let write = &self.writes[place];
+        let id = write.id();
+        match write.plan(known.source.as_ref()) {
+            Plan::Create(body) => {
+                bulk.add(place, &json!({"create": {"_id": id}}), Some(&body), Written::New);
+            }
+            Plan::Update(body) => {
+                let action = json!({"index": {
+                    "_id": id, "if_seq_no": known.seq_no, "if_primary_term": known.primary_term,
+                }});
+                bulk.add(place, &action, Some(&body), Written::Changed);
+            }
+            Plan::Delete => {
+                bulk.add(place, &json!({"delete": {"_id": id}}), None, Written::Changed);
+            }
+            Plan::Unchanged => {
+                let outcome = self.perhaps[place].take().unwrap_or(Written::Unchanged);
+                self.settled[place] = Some(outcome);
+            }
+        }
+    }
+
+    /// What is stored of these writes: the given fields, or everything.
+    async fn look_up(&self, places: &[usize], fields: Option<&str>) -> Result<Vec<Found>> {
+        let ids: Vec<&str> = places.iter().map(|place| self.writes[*place].id()).collect();
+        self.elastic.look_up(&self.alias, &ids, fields).await
+    }
+
+    async fn send_if_full(&mut self, bulk: &mut Bulk) -> Result<()> {
+        if bulk.is_full() { self.send(std::mem::take(bulk)).await } else { Ok(()) }
+    }
+
+    /// Sends a bulk request, in halves where it is too large for the server, and notes what became of each action.
+    async fn send(&mut self, bulk: Bulk) -> Result<()> {
+        let lines = Bytes::from(bulk.lines);
+        let mut waiting = vec![(0, bulk.actions.as_slice())];
+        while let Some((start, actions)) = waiting.pop() {
+            let Some((end, place, _)) = actions.last() else { continue };
+            if self.trouble.is_some() {
+                return Ok(());
+            }
+            let body = lines.slice(start..*end);
+            let query = [
+                // Without this, an alias that was taken away becomes an index with a guessed mapping.
+                ("require_alias", "true"),
+                ("filter_path", "errors,error,items.*.status,items.*.error"),
+                ("refresh", "false"),
+            ];
+            let path = format!("/{}/_bulk", self.alias);
+            match self.elastic.client.send(Method::Post, &path, &query, Some(body)).await {
+                Ok(answer) if answer.is_good() => self.note(actions, &answer.json())?,
+                Ok(answer) if answer.status == 413 => match actions.len() {
+                    1 => {
+                        let size = end - start;
+                        self.settled[*place] = Some(Written::Failed(format!(
+                            "the document of {size} bytes is larger than the server takes"
+                        )));
+                    }
+                    count => {
+                        let (first, second) = actions.split_at(count / 2);
+                        let middle = first.last().map_or(start, |(end, ..)| *end);
+                        waiting.push((middle, second));
+                        waiting.push((start, first));
+                    }
+                },
+                Ok(answer) => {
+                    return Err(refused(&format!("write to `{}`", self.alias), &answer.json()));
+                }
+                Err(trouble) => {
+                    // A lost answer leaves open what was done; so does a gateway that stands in between.
+                    for (_, place, outcome) in actions {
+                        self.perhaps[*place] = Some(outcome.clone());
+                    }
+                    self.trouble = Some(trouble);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, actions: &[(usize, usize, Written)], said: &Value) -> Result<()> {
+        let items = said["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if items.len() != actions.len() {
+            return Err(Error::store(format!(
+                "write to `{}`: {} answers to {} actions",
+                self.alias,
+                items.len(),
+                actions.len()
+            )));
+        }
+        for ((_, place, outcome), item) in actions.iter().zip(items) {
+            let item =
+                item.as_object().and_then(|item| item.values().next()).unwrap_or(&Value::Null);
+            let why = || reason(item).trim_start_matches([':', ' ']).to_owned();
+            match item["status"].as_u64().unwrap_or(0) {
+                200 | 201 => self.settled[*place] = Some(outcome.clone()),
+                409 => {
+                    self.conflicts[*place] += 1;
+                    if self.conflicts[*place] > CONFLICTS_MAX {
+                        self.settled[*place] = Some(Written::Failed(format!(
+                            "other writers came first {CONFLICTS_MAX} times"
+                        )));
+                    }
+                }
+                403 | 429 if is_block(&item["error"]) => return Err(read_only(&why())),
+                429 | 503 => {
+                    let error = Error::store(format!("write to `{}`: {}", self.alias, why()))
+                        .hint("the server has too much to do; the next tick tries again");
+                    self.trouble.get_or_insert(Trouble::Overloaded(error, None));
+                }
+                // Another has deleted it.
+                404 if item["error"].is_null() => {
+                    let outcome = self.perhaps[*place].take().unwrap_or(Written::Unchanged);
+                    self.settled[*place] = Some(outcome);
+                }
+                404 => return Err(refused(&format!("write to `{}`", self.alias), item)),
+                _ => self.settled[*place] = Some(Written::Failed(why())),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The fields of a stored document that tell whether it is unchanged, or at least that it is there.
+fn telling(write: &Wanted<'_>) -> String {
+    let Wanted::Part(owner, _) = write else { return ID.to_owned() };
+    let hashes = format!("{OWNERS}.hashes.{}", owner.name);
+    if owner.shared.is_empty() { hashes } else { format!("{hashes},{OWNERS}.shared") }
+}
+
+/// Cuts a batch by count and bytes.
+fn parts<'a>(
+    writes: &'a [Wanted<'a>],
+    count: usize,
+    bytes: usize,
+) -> impl Iterator<Item = &'a [Wanted<'a>]> {
+    cut(writes, weight, count, bytes)
+}
+
+/// Cuts a list so that no part is longer or heavier than this, single items apart.
+pub(super) fn cut<T>(
+    mut left: &[T],
+    weigh: impl Fn(&T) -> usize,
+    count: usize,
+    bytes: usize,
+) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let mut sum = 0;
+        let fits = left.iter().take(count).take_while(|item| {
+            let is_first = sum == 0;
+            sum += weigh(item).max(1);
+            is_first || sum <= bytes
+        });
+        let (part, rest) = left.split_at(fits.count());
+        left = rest;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
+/// About how many bytes a write has as JSON.
+fn weight(write: &Wanted<'_>) -> usize {
+    fn of(value: &Value) -> usize {
+        match value {
+            Value::Null | Value::Bool(_) => 5,
+            Value::Number(_) => 8,
+            Value::String(text) => text.len() + 3,
+            Value::Array(items) => 2 + items.iter().map(of).sum::<usize>(),
+            Value::Object(map) => map.iter().map(|(name, value)| name.len() + 4 + of(value)).sum(),
+        }
+    }
+    let fields = write.fields().into_iter().flatten();
+    100 + write.id().len() + fields.map(|(name, value)| name.len() + 4 + of(value)).sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_cut_by_count_and_by_weight_and_loses_nothing() {
+        let list = [1, 1, 1, 50, 3, 3, 3, 3];
+        let parts: Vec<&[usize]> = cut(&list, |item| *item, 3, 9).collect();
+        assert_eq!(parts, [&[1, 1, 1][..], &[50], &[3, 3, 3], &[3]]);
+        assert_eq!(cut(&[] as &[usize], |item| *item, 3, 9).count(), 0);
+    }
+}

@@ -1,0 +1,383 @@
+//! Documents on Elasticsearch 8 and 9 and OpenSearch 2 and 3, through the `elasticsearch` crate.
+//!
+//! A name is an alias (`<prefix>rss_articles`) of a physical index (`<prefix>rss_articles-v1`). Everything asked of the
+//! server is a word that all of them know: no scripts, no by-query calls, no point in time.
+//!
+//! A read that counts or searches asks for a refresh first, so that what was written is found, as in the embedded store.
+//! Writes never do: a refresh for each batch would cost more than the batch.
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use base::clock::{Clock, SKEW_MAX};
+use base::config::Stores;
+use base::{Error, Result};
+use elasticsearch::http::Method;
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use super::{
+    Aggregation, Body, Counts, Document, Documents, Index, Owner, Page, Query, Write, Written,
+    countable, deleted, nothings, parts, wholes,
+};
+
+use self::client::{Client, read_only};
+use self::ensure::refused;
+
+mod adopt;
+mod bulk;
+mod client;
+mod copy;
+mod ensure;
+mod look_up;
+mod moves;
+mod query;
+mod reindex;
+
+pub use adopt::Adopted;
+pub use moves::{Moves, Progress};
+pub use reindex::Reindexed;
+
+/// Documents read at once by a scan.
+const SCAN_PAGE: u32 = 500;
+/// Letters that a prefix may hold; more than that is refused by one server or the other.
+const PREFIX_LETTERS: &str = "abcdefghijklmnopqrstuvwxyz0123456789-_.";
+
+/// The document store on a server.
+pub struct Elastic {
+    client: Client,
+    prefix: String,
+    ensured: Mutex<HashSet<&'static str>>,
+}
+
+#[derive(Deserialize)]
+struct Answered {
+    hits: Hits,
+    #[serde(default)]
+    aggregations: Value,
+}
+
+#[derive(Deserialize)]
+struct Hits {
+    total: Option<Total>,
+    #[serde(default)]
+    hits: Vec<Hit>,
+}
+
+#[derive(Deserialize)]
+struct Total {
+    value: u64,
+}
+
+#[derive(Deserialize)]
+struct Hit {
+    #[serde(rename = "_id")]
+    id: String,
+    #[serde(rename = "_source", default)]
+    body: Body,
+}
+
+impl Elastic {
+    /// Prepares the store; the server is first asked when something is wanted of it.
+    ///
+    /// # Errors
+    /// `Config`, when a setting cannot be used.
+    pub fn open(stores: &Stores) -> Result<Self> {
+        let prefix = stores.es_index_prefix.clone();
+        if !prefix.chars().all(|letter| PREFIX_LETTERS.contains(letter))
+            || prefix.starts_with(['-', '_', '.'])
+        {
+            return Err(Error::config(format!("name indices with `ES_INDEX_PREFIX` `{prefix}`"))
+                .hint("small letters, digits, `-`, `_` and `.`, the first a letter or a digit"));
+        }
+        Ok(Self { client: Client::new(stores)?, prefix, ensured: Mutex::default() })
+    }
+
+    /// Makes what was written visible to searches; a user who may not ask for it sees it a second later.
+    async fn refresh(&self, alias: &str) -> Result<()> {
+        match self.client.request(Method::Post, &format!("/{alias}/_refresh"), &[], None).await {
+            Err(error) if error.class() != base::Class::Config => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    async fn ask(&self, alias: &str, body: &Value) -> Result<Answered> {
+        let path = format!("/{alias}/_search");
+        let answer = self.client.request(Method::Post, &path, &[], Some(body)).await?;
+        if !answer.is_good() {
+            return Err(refused(&format!("search `{alias}`"), &answer.json()));
+        }
+        serde_json::from_slice(&answer.body).map_err(|cause| {
+            Error::store(format!("read what the search of `{alias}` found")).because(cause)
+        })
+    }
+
+    /// What `path` answers, null when it is refused: the user may lack the right to see it.
+    async fn glance(&self, path: &str, query: &[(&str, &str)]) -> Result<Value> {
+        match self.client.request(Method::Get, path, query, None).await {
+            Ok(answer) if answer.is_good() => Ok(answer.json()),
+            Ok(_) => Ok(Value::Null),
+            Err(error) if error.chain().contains("`403`") => Ok(Value::Null),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[async_trait]
+impl Documents for Elastic {
+    async fn ensure(&self, index: &'static Index) -> Result<()> {
+        let mut ensured = self.ensured.lock().await;
+        for index in index.members() {
+            if !ensured.contains(index.name) {
+                self.make(index).await?;
+                ensured.insert(index.name);
+            }
+        }
+        Ok(())
+    }
+
+    async fn upsert(
+        &self,
+        index: &'static Index,
+        owner: &Owner,
+        writes: &[Write],
+    ) -> Result<Vec<Written>> {
+        self.write(index, &parts(owner, writes)?).await
+    }
+
+    async fn restore(&self, index: &'static Index, documents: &[Document]) -> Result<Vec<Written>> {
+        self.write(index, &wholes(documents)?).await
+    }
+
+    async fn delete(&self, index: &'static Index, ids: &[String]) -> Result<u64> {
+        let outcomes = self.write(index, &nothings(ids)?).await?;
+        match outcomes.iter().zip(ids).find_map(|(outcome, id)| match outcome {
+            Written::Failed(why) => Some((id, why)),
+            _ => None,
+        }) {
+            None => Ok(deleted(&outcomes)),
+            Some((id, why)) => Err(Error::store(format!("delete document `{id}`: {why}"))),
+        }
+    }
+
+    async fn get(&self, index: &'static Index, id: &str) -> Result<Option<Body>> {
+        self.ensure(index).await?;
+        for index in index.members() {
+            let mut found = self.look_up(&self.alias(index), &[id], None).await?;
+            if let Some(body) = found.pop().and_then(|found| found.source) {
+                return Ok(Some(body));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn fields_of(
+        &self,
+        index: &'static Index,
+        ids: &[&str],
+        fields: &[&str],
+    ) -> Result<Vec<Option<Body>>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.ensure(index).await?;
+        let found = self.look_up(&self.alias(index), ids, Some(&fields.join(","))).await?;
+        Ok(found.into_iter().map(|found| found.source).collect())
+    }
+
+    async fn count(&self, index: &'static Index, query: &Query) -> Result<u64> {
+        self.ensure(index).await?;
+        let alias = self.alias(index);
+        let body = json!({"query": query::conditions(index, query)?});
+        self.refresh(&alias).await?;
+        let path = format!("/{alias}/_count");
+        let answer = self.client.request(Method::Post, &path, &[], Some(&body)).await?;
+        let said = answer.json();
+        said["count"].as_u64().ok_or_else(|| refused(&format!("count in `{alias}`"), &said))
+    }
+
+    async fn search(&self, index: &'static Index, query: &Query) -> Result<Page> {
+        let last = u64::from(query.offset) + u64::from(query.limit);
+        if last > u64::from(Query::LIMIT_MAX) {
+            return Err(Error::config(format!("search for documents up to number `{last}`")).hint(
+                format!("a server goes up to {}; narrow the search, or read all", Query::LIMIT_MAX),
+            ));
+        }
+        self.ensure(index).await?;
+        let alias = self.alias(index);
+        let body = json!({
+            "query": query::conditions(index, query)?,
+            "sort": query::order(index, query)?,
+            "from": query.offset,
+            "size": query.limit,
+            "track_total_hits": true,
+        });
+        self.refresh(&alias).await?;
+        let found = self.ask(&alias, &body).await?.hits;
+        let total = found.total.map_or(0, |total| total.value);
+        Ok(Page { total, documents: found.hits.into_iter().map(document).collect() })
+    }
+
+    async fn aggregate(
+        &self,
+        index: &'static Index,
+        query: &Query,
+        aggregation: &Aggregation,
+    ) -> Result<Counts> {
+        countable(index, aggregation)?;
+        self.ensure(index).await?;
+        let alias = self.alias(index);
+        let body = json!({
+            "query": query::conditions(index, query)?,
+            "size": 0,
+            "track_total_hits": false,
+            "aggs": query::aggregations(index, aggregation)?,
+        });
+        self.refresh(&alias).await?;
+        let said = self.ask(&alias, &body).await?.aggregations;
+        query::counts(&said).ok_or_else(|| refused(&format!("count values of `{alias}`"), &said))
+    }
+
+    async fn scan(
+        &self,
+        index: &'static Index,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Document>> {
+        self.ensure(index).await?;
+        let alias = self.alias(index);
+        if after.is_none() {
+            self.refresh(&alias).await?;
+        }
+        let mut documents: Vec<Document> = Vec::new();
+        let mut after = after.map(ToOwned::to_owned);
+        loop {
+            let left = (limit as usize).saturating_sub(documents.len()).min(SCAN_PAGE as usize);
+            // By the field, as a server may be set not to sort by `_id`.
+            let mut body =
+                json!({"size": left, "sort": [{"id": "asc"}], "track_total_hits": false});
+            if let Some(after) = &after {
+                body["search_after"] = json!([after]);
+            }
+            let found =
+                if left == 0 { Vec::new() } else { self.ask(&alias, &body).await?.hits.hits };
+            let is_last = found.len() < left || left == 0;
+            documents.extend(found.into_iter().map(document));
+            if is_last {
+                return Ok(documents);
+            }
+            after = documents.last().map(|document| document.id.clone());
+        }
+    }
+
+    async fn sequence(&self, index: &'static Index) -> Result<u64> {
+        self.ensure(index).await?;
+        let alias = self.alias(index);
+        let query = [
+            ("level", "shards"),
+            ("filter_path", "indices.*.shards.*.routing.primary,indices.*.shards.*.seq_no"),
+        ];
+        let path = format!("/{alias}/_stats");
+        let answer = self.client.request(Method::Get, &path, &query, None).await?;
+        let said = answer.json();
+        let indices = said["indices"].as_object();
+        let indices =
+            indices.ok_or_else(|| refused(&format!("count the writes of `{alias}`"), &said))?;
+        let copies = indices
+            .values()
+            .filter_map(|index| index["shards"].as_object())
+            .flat_map(|shards| shards.values().filter_map(Value::as_array).flatten());
+        Ok(copies
+            .filter(|copy| copy["routing"]["primary"] == true)
+            // The number of the last write of a shard; -1 where there was none.
+            .filter_map(|copy| copy["seq_no"]["max_seq_no"].as_i64())
+            .map(|last| (last + 1).max(0).cast_unsigned())
+            .sum())
+    }
+
+    async fn describe(&self) -> Result<String> {
+        let health = self.glance("/_cluster/health", &[]).await?;
+        let nodes = self.glance("/_cat/nodes", &[("h", "version"), ("format", "json")]).await?;
+        let mut says = format!("on the server at {}", self.client.shown());
+        if let Some(version) = nodes[0]["version"].as_str() {
+            says.push_str(&format!(", version {version}"));
+        }
+        if let Some(status) = health["status"].as_str() {
+            says.push_str(&format!(", its health {status}"));
+        }
+        // The machine that answers tells its time with its figures.
+        let asked = Clock::Machine.now(None);
+        let figures = [("filter_path", "nodes.*.timestamp")];
+        let figures = self.glance("/_nodes/_local/stats/os", &figures).await?;
+        let theirs = figures["nodes"].as_object().and_then(|nodes| nodes.values().next());
+        if let Some(theirs) = theirs.and_then(|node| node["timestamp"].as_i64()) {
+            agree(asked, theirs)?;
+        }
+        if !self.prefix.is_empty() {
+            says.push_str(&format!(", indices `{}…`", self.prefix));
+        }
+        let all: Vec<String> = Index::all().iter().map(|index| self.alias(index)).collect();
+        let all = all.join(",");
+        let there = [("ignore_unavailable", "true")];
+        let settings = self.glance(&format!("/{all}/_settings"), &there).await?;
+        for (name, index) in settings.as_object().into_iter().flatten() {
+            let blocks = &index["settings"]["index"]["blocks"];
+            for block in ["read_only_allow_delete", "read_only", "write"] {
+                if blocks[block] == "true" {
+                    return Err(read_only(&format!("`{name}` has the block `{block}`")));
+                }
+            }
+        }
+        let mapping = self.glance(&format!("/{all}/_mapping"), &there).await?;
+        let unfolded: Vec<String> = mapping
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(_, index)| index["mappings"]["_meta"]["folds_accents"] == false)
+            .map(|(name, _)| format!("`{name}`"))
+            .collect();
+        if !unfolded.is_empty() {
+            says.push_str(&format!(
+                "; words are found only with their accents, as the server has no `asciifolding`, in {}",
+                if unfolded.len() < Index::all().len() { unfolded.join(", ") } else { "every index".to_owned() }
+            ));
+        }
+        for silent in self.client.silent().await {
+            says.push_str(&format!("; one address does not answer: {silent}"));
+        }
+        Ok(says)
+    }
+}
+
+/// Refuses a server whose clock, in milliseconds since 1970, is not ours.
+fn agree(ours: Timestamp, theirs: i64) -> Result<()> {
+    let ahead = SignedDuration::from_millis(theirs.saturating_sub(ours.as_millisecond()));
+    if ahead.abs() <= SKEW_MAX {
+        return Ok(());
+    }
+    Err(Error::store(format!(
+        "agree with the document server on the time: its clock is {} s ahead of this machine's",
+        ahead.as_secs()
+    ))
+    .hint("set both by NTP; readers who ask for the last hour ask by the server's clock"))
+}
+
+fn document(hit: Hit) -> Document {
+    Document { id: hit.id, body: hit.body }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_not_ours_is_told() {
+        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        let theirs = now.as_millisecond();
+        agree(now, theirs + 4_000).unwrap();
+        assert!(agree(now, theirs + 90_000).unwrap_err().chain().contains("is 90 s ahead"));
+        assert!(agree(now, theirs - 7_200_000).unwrap_err().chain().contains("is -7200 s ahead"));
+    }
+}

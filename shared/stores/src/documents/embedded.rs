@@ -1,0 +1,641 @@
+//! Documents in one SQLite file: a table and a full-text index for each index, safe for several processes.
+//!
+//! A batch is one transaction: it is stored whole or not at all, whatever kills the process. Commits reach the disk
+//! before they are answered, as a cursor in `state.db` moves on the strength of that answer.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use base::{Error, Result};
+use serde_json::Value;
+use sqlx::sqlite::{SqlitePool, SqliteRow, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
+use tokio::sync::Mutex;
+
+use super::plan::{Plan, Wanted};
+use super::words::{Word, Words};
+use super::{
+    Aggregation, Body, Bucket, Counts, Document, Documents, Filter, Index, Owner, Page, Per, Query,
+    Sort, Write, Written, boost, countable, deleted, nothings, parts, wholes, writable,
+};
+use crate::sqlite::{self, failed};
+
+const MIGRATIONS: &[&str] = &[
+    "CREATE TABLE sequences (index_name TEXT PRIMARY KEY, writes INTEGER NOT NULL) WITHOUT ROWID",
+];
+
+/// Documents written in one transaction at the most, so that other writers get their turn.
+const BATCH: usize = 1_000;
+
+/// The embedded document store.
+pub struct Embedded {
+    folder: PathBuf,
+    pool: SqlitePool,
+    ensured: Mutex<HashSet<&'static str>>,
+}
+
+impl Embedded {
+    /// The file within the data folder.
+    pub const FILE: &str = "documents.db";
+
+    /// Opens or creates the store in `folder`.
+    ///
+    /// # Errors
+    /// `Store`, when the folder cannot be used.
+    pub async fn open(folder: &Path) -> Result<Self> {
+        Self::open_within(folder, None).await
+    }
+
+    /// As [`open`](Self::open), with a file that holds `max_mb` MiB at the most.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_within(folder: &Path, max_mb: Option<NonZeroU32>) -> Result<Self> {
+        let synchronous = SqliteSynchronous::Full;
+        let pool = sqlite::open(folder, Self::FILE, synchronous, max_mb, MIGRATIONS).await?;
+        Ok(Self { folder: folder.to_owned(), pool, ensured: Mutex::default() })
+    }
+
+    /// Creates the tables of an index.
+    async fn make(&self, index: &Index) -> Result<()> {
+        let name = index.name;
+        let mut sql = format!(
+            r#"CREATE TABLE IF NOT EXISTS "{name}" (n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, body TEXT NOT NULL);"#
+        );
+        if let Some(date) = &index.newest_by {
+            let path = path(date);
+            let _ = write!(
+                sql,
+                r#"CREATE INDEX IF NOT EXISTS "{name}_newest" ON "{name}" (json_extract(body, '{path}') DESC, id);"#
+            );
+        }
+        let failed = failed("create the tables of an index");
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await.map_err(&failed)?;
+        make_text(&mut transaction, index).await.map_err(&failed)?;
+        transaction.commit().await.map_err(&failed)?;
+        Ok(())
+    }
+
+    async fn write(
+        &self,
+        index: &'static Index,
+        wanted: &[Wanted<'_>],
+        failed: impl Fn(sqlx::Error) -> Error,
+    ) -> Result<Vec<Written>> {
+        writable(index)?;
+        self.ensure(index).await?;
+        let mut outcomes = Vec::with_capacity(wanted.len());
+        for batch in wanted.chunks(BATCH) {
+            outcomes.extend(self.write_batch(index, batch).await.map_err(&failed)?);
+        }
+        Ok(outcomes)
+    }
+
+    async fn write_batch(
+        &self,
+        index: &'static Index,
+        batch: &[Wanted<'_>],
+    ) -> sqlx::Result<Vec<Written>> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let stored = stored(&mut transaction, index, batch).await?;
+        let mut outcomes = Vec::with_capacity(batch.len());
+        let mut written = 0_i64;
+        for wanted in batch {
+            let known = stored.get(wanted.id());
+            let outcome = match wanted.plan(known.map(|(_, body)| body)) {
+                Plan::Unchanged => Written::Unchanged,
+                Plan::Create(body) => {
+                    let sql = format!(r#"INSERT INTO "{}" (id, body) VALUES ($1, $2)"#, index.name);
+                    let body_text = text_of(&body);
+                    let row = sqlx::query(AssertSqlSafe(sql))
+                        .bind(wanted.id())
+                        .bind(body_text)
+                        .execute(&mut *transaction)
+                        .await?;
+                    index_text(&mut transaction, index, row.last_insert_rowid(), &body).await?;
+                    Written::New
+                }
+                Plan::Update(body) => {
+                    let number = known.map_or(0, |(number, _)| *number);
+                    let sql = format!(r#"UPDATE "{}" SET body = $2 WHERE n = $1"#, index.name);
+                    sqlx::query(AssertSqlSafe(sql))
+                        .bind(number)
+                        .bind(text_of(&body))
+                        .execute(&mut *transaction)
+                        .await?;
+                    forget_text(&mut transaction, index, number).await?;
+                    index_text(&mut transaction, index, number, &body).await?;
+                    Written::Changed
+                }
+                Plan::Delete => {
+                    let number = known.map_or(0, |(number, _)| *number);
+                    let sql = format!(r#"DELETE FROM "{}" WHERE n = $1"#, index.name);
+                    sqlx::query(AssertSqlSafe(sql)).bind(number).execute(&mut *transaction).await?;
+                    forget_text(&mut transaction, index, number).await?;
+                    Written::Changed
+                }
+            };
+            written += i64::from(outcome != Written::Unchanged);
+            outcomes.push(outcome);
+        }
+        if written == 0 {
+            transaction.rollback().await?;
+            return Ok(outcomes);
+        }
+        sqlx::query(
+            "INSERT INTO sequences (index_name, writes) VALUES ($1, $2)
+             ON CONFLICT (index_name) DO UPDATE SET writes = writes + excluded.writes",
+        )
+        .bind(index.name)
+        .bind(written)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(outcomes)
+    }
+}
+
+/// Creates the full-text index of an index, anew where another version gave it other fields.
+async fn make_text(transaction: &mut Transaction<'_, Sqlite>, index: &Index) -> sqlx::Result<()> {
+    let name = index.name;
+    let fields: Vec<&str> = index.text_fields().collect();
+    let stored: Vec<(String,)> =
+        sqlx::query_as("SELECT name FROM pragma_table_info($1) ORDER BY cid")
+            .bind(format!("{name}_text"))
+            .fetch_all(&mut **transaction)
+            .await?;
+    if stored.iter().map(|(field,)| field).eq(&fields) {
+        return Ok(());
+    }
+    let mut sql = format!(r#"DROP TABLE IF EXISTS "{name}_text";"#);
+    if !fields.is_empty() {
+        let _ = write!(
+            sql,
+            r#"CREATE VIRTUAL TABLE "{name}_text" USING fts5("{}", content='', contentless_delete=1, tokenize="unicode61 remove_diacritics 2");"#,
+            fields.join(r#"", ""#)
+        );
+    }
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut **transaction).await?;
+    let sql = format!(r#"SELECT n, body FROM "{name}" WHERE n > $1 ORDER BY n LIMIT {BATCH}"#);
+    let mut last = 0_i64;
+    loop {
+        let rows = sqlx::query(AssertSqlSafe(sql.clone()))
+            .bind(last)
+            .fetch_all(&mut **transaction)
+            .await?;
+        for row in &rows {
+            last = row.try_get("n")?;
+            index_text(transaction, index, last, &read_body(row.try_get("body")?)?).await?;
+        }
+        if rows.len() < BATCH {
+            return Ok(());
+        }
+    }
+}
+
+/// The stored documents of a batch, by id, with their row numbers.
+async fn stored(
+    transaction: &mut Transaction<'_, Sqlite>,
+    index: &Index,
+    batch: &[Wanted<'_>],
+) -> sqlx::Result<HashMap<String, (i64, Body)>> {
+    let ids: Vec<&str> = batch.iter().map(Wanted::id).collect();
+    let sql = format!(
+        r#"SELECT id, n, body FROM "{}" WHERE id IN (SELECT value FROM json_each($1))"#,
+        index.name
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(serde_json::to_string(&ids).expect("a list of strings is JSON"))
+        .fetch_all(&mut **transaction)
+        .await?;
+    rows.into_iter()
+        .map(|row| Ok((row.try_get("id")?, (row.try_get("n")?, read_body(row.try_get("body")?)?))))
+        .collect()
+}
+
+async fn forget_text(
+    transaction: &mut Transaction<'_, Sqlite>,
+    index: &Index,
+    number: i64,
+) -> sqlx::Result<()> {
+    if index.text_fields().next().is_some() {
+        let sql = format!(r#"DELETE FROM "{}_text" WHERE rowid = $1"#, index.name);
+        sqlx::query(AssertSqlSafe(sql)).bind(number).execute(&mut **transaction).await?;
+    }
+    Ok(())
+}
+
+async fn index_text(
+    transaction: &mut Transaction<'_, Sqlite>,
+    index: &Index,
+    number: i64,
+    body: &Body,
+) -> sqlx::Result<()> {
+    let fields: Vec<&str> = index.text_fields().collect();
+    if fields.is_empty() {
+        return Ok(());
+    }
+    let mut sql = format!(
+        r#"INSERT INTO "{}_text" (rowid, "{}") VALUES ($1"#,
+        index.name,
+        fields.join(r#"", ""#)
+    );
+    for place in 0..fields.len() {
+        let _ = write!(sql, ", ${}", place + 2);
+    }
+    sql.push(')');
+    let mut query = sqlx::query(AssertSqlSafe(sql)).bind(number);
+    for field in fields {
+        query = query.bind(words_of(body.get(field)));
+    }
+    query.execute(&mut **transaction).await?;
+    Ok(())
+}
+
+/// What is searched of a text field: its text, or those of a list one after the other.
+fn words_of(value: Option<&Value>) -> Option<String> {
+    match value? {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(texts) => {
+            Some(texts.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n"))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
+    }
+}
+
+fn text_of(body: &Body) -> String {
+    serde_json::to_string(body).expect("a map of JSON values is JSON")
+}
+
+fn read_body(text: &str) -> sqlx::Result<Body> {
+    serde_json::from_str(text).map_err(|cause| sqlx::Error::Decode(cause.into()))
+}
+
+/// The rows that a query is about, as a subquery, and the values it binds, all as text.
+struct Found {
+    sql: String,
+    values: Vec<String>,
+}
+
+impl Found {
+    /// The rows of each index, with their `rank` when it is asked for: how well the text matches, the best lowest.
+    fn of(index: &'static Index, query: &Query, ranked: bool) -> Result<Self> {
+        let mut found = Self { sql: String::new(), values: Vec::new() };
+        let mut conditions = String::new();
+        for filter in &query.filters {
+            found.filter(&mut conditions, index, filter)?;
+        }
+        let matching = query.text.as_deref().and_then(fts_expression);
+        let matching = matching.map(|matching| found.bind(matching));
+        let parts: Vec<String> = index
+            .members()
+            .into_iter()
+            .map(|index| found_in(index, &conditions, matching.as_deref(), ranked))
+            .collect();
+        found.sql = format!("({})", parts.join(" UNION ALL "));
+        Ok(found)
+    }
+
+    fn bind(&mut self, value: String) -> String {
+        self.values.push(value);
+        format!("${}", self.values.len())
+    }
+
+    fn filter(&mut self, sql: &mut String, index: &Index, filter: &Filter) -> Result<()> {
+        match filter {
+            Filter::Terms(field, values) => {
+                let path = path(index.field(field)?.0);
+                let place =
+                    self.bind(serde_json::to_string(values).expect("a list of strings is JSON"));
+                let _ = write!(
+                    sql,
+                    " AND EXISTS (SELECT 1 FROM json_each(body, '{path}') AS each WHERE {SHOWN} IN (SELECT value FROM json_each({place})))"
+                );
+            }
+            Filter::Range(field, from, to) => {
+                let path = path(index.field(field)?.0);
+                for (limit, comparison) in [(from, ">="), (to, "<")] {
+                    if let Some(limit) = limit {
+                        let place = self.bind(limit.clone());
+                        let _ =
+                            write!(sql, " AND json_extract(body, '{path}') {comparison} {place}");
+                    }
+                }
+            }
+            Filter::Exists(field) => {
+                let path = path(index.field(field)?.0);
+                let _ = write!(sql, " AND coalesce(json_extract(body, '{path}'), '[]') <> '[]'");
+            }
+            Filter::Missing(field) => {
+                let path = path(index.field(field)?.0);
+                let _ = write!(sql, " AND coalesce(json_extract(body, '{path}'), '[]') = '[]'");
+            }
+        }
+        Ok(())
+    }
+
+    /// Its values, bound to a statement about it.
+    async fn fetch(self, pool: &SqlitePool, sql: String) -> sqlx::Result<Vec<SqliteRow>> {
+        let mut statement = sqlx::query(AssertSqlSafe(sql));
+        for value in self.values {
+            statement = statement.bind(value);
+        }
+        statement.fetch_all(pool).await
+    }
+}
+
+/// A value of `json_each`, named `each`, as its document shows it: SQLite has numbers for truth values.
+const SHOWN: &str = "CASE each.type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE CAST(each.value AS TEXT) END";
+
+/// The rows of one index.
+fn found_in(index: &Index, conditions: &str, matching: Option<&str>, ranked: bool) -> String {
+    let name = index.name;
+    let Some(matching) = matching else {
+        return format!(r#"SELECT n, id, body FROM "{name}" WHERE 1{conditions}"#);
+    };
+    let text = format!(r#""{name}_text""#);
+    let weights: Vec<String> = index.text_fields().map(|field| boost(field).to_string()).collect();
+    if weights.is_empty() {
+        let rank = if ranked { ", 0 AS rank" } else { "" };
+        return format!(r#"SELECT n, id, body{rank} FROM "{name}" WHERE 0 AND {matching}"#);
+    }
+    if ranked {
+        let weights = weights.join(", ");
+        return format!(
+            r#"SELECT n, id, body, found.score AS rank FROM (SELECT rowid AS row, bm25({text}, {weights}) AS score FROM {text} WHERE {text} MATCH {matching}) AS found CROSS JOIN "{name}" ON n = found.row WHERE 1{conditions}"#
+        );
+    }
+    format!(
+        r#"SELECT n, id, body FROM "{name}" WHERE n IN (SELECT rowid FROM {text} WHERE {text} MATCH {matching}){conditions}"#
+    )
+}
+
+/// A field's JSON path. Field names come from mappings, so they hold no quotes.
+fn path(field: &str) -> String {
+    format!(r#"$."{field}""#)
+}
+
+/// What a person typed, as an expression of SQLite's full-text search.
+fn fts_expression(text: &str) -> Option<String> {
+    let words = Words::read(text)?;
+    let any_of = |words: &[Word]| {
+        let quoted: Vec<String> = words
+            .iter()
+            .map(|word| format!("\"{}\"{}", word.text, if word.is_prefix { "*" } else { "" }))
+            .collect();
+        quoted.join(" OR ")
+    };
+    let wanted = any_of(&words.wanted);
+    Some(if words.unwanted.is_empty() {
+        wanted
+    } else {
+        format!("({wanted}) NOT ({})", any_of(&words.unwanted))
+    })
+}
+
+#[async_trait]
+impl Documents for Embedded {
+    async fn ensure(&self, index: &'static Index) -> Result<()> {
+        let mut ensured = self.ensured.lock().await;
+        for index in index.members() {
+            if !ensured.contains(index.name) {
+                self.make(index).await?;
+                ensured.insert(index.name);
+            }
+        }
+        Ok(())
+    }
+
+    async fn upsert(
+        &self,
+        index: &'static Index,
+        owner: &Owner,
+        writes: &[Write],
+    ) -> Result<Vec<Written>> {
+        self.write(index, &parts(owner, writes)?, failed("write documents")).await
+    }
+
+    async fn restore(&self, index: &'static Index, documents: &[Document]) -> Result<Vec<Written>> {
+        self.write(index, &wholes(documents)?, failed("restore documents")).await
+    }
+
+    async fn delete(&self, index: &'static Index, ids: &[String]) -> Result<u64> {
+        let outcomes = self.write(index, &nothings(ids)?, failed("delete documents")).await?;
+        Ok(deleted(&outcomes))
+    }
+
+    async fn get(&self, index: &'static Index, id: &str) -> Result<Option<Body>> {
+        self.ensure(index).await?;
+        let mut found = Found::of(index, &Query::default(), false)?;
+        let place = found.bind(id.to_owned());
+        let sql = format!("SELECT id, body FROM {} WHERE id = {place}", found.sql);
+        let failed = failed("read a document");
+        let rows = found.fetch(&self.pool, sql).await.map_err(&failed)?;
+        let found = rows.first().map(document).transpose().map_err(&failed)?;
+        Ok(found.map(|document| document.body))
+    }
+
+    async fn count(&self, index: &'static Index, query: &Query) -> Result<u64> {
+        self.ensure(index).await?;
+        let found = Found::of(index, query, false)?;
+        let sql = format!("SELECT COUNT(*) AS total FROM {}", found.sql);
+        let rows = found.fetch(&self.pool, sql).await.map_err(failed("count documents"))?;
+        Ok(rows.first().map_or(0, |row| row.get::<i64, _>("total").cast_unsigned()))
+    }
+
+    async fn search(&self, index: &'static Index, query: &Query) -> Result<Page> {
+        if query.limit > Query::LIMIT_MAX {
+            return Err(Error::config(format!("search for `{}` documents at once", query.limit))
+                .hint(format!("ask for at most {}", Query::LIMIT_MAX)));
+        }
+        let total = self.count(index, query).await?;
+        let is_ranked = query.sort == Some(Sort::Relevance)
+            && query.text.as_deref().and_then(fts_expression).is_some();
+        let order = match (&query.sort, &index.newest_by) {
+            (Some(Sort::Field { name, descending }), _) => {
+                let direction = if *descending { "DESC" } else { "ASC" };
+                format!(
+                    "json_extract(body, '{}') {direction} NULLS LAST, id",
+                    path(index.field(name)?.0)
+                )
+            }
+            _ if is_ranked => "rank, id".to_owned(),
+            (_, Some(date)) => format!("json_extract(body, '{}') DESC, id", path(date)),
+            _ => "id".to_owned(),
+        };
+        let found = Found::of(index, query, is_ranked)?;
+        let sql = format!(
+            "SELECT id, body FROM {} ORDER BY {order} LIMIT {} OFFSET {}",
+            found.sql, query.limit, query.offset
+        );
+        let failed = failed("search documents");
+        let rows = found.fetch(&self.pool, sql).await.map_err(&failed)?;
+        let documents = rows.iter().map(document).collect::<sqlx::Result<_>>().map_err(&failed)?;
+        Ok(Page { total, documents })
+    }
+
+    async fn aggregate(
+        &self,
+        index: &'static Index,
+        query: &Query,
+        aggregation: &Aggregation,
+    ) -> Result<Counts> {
+        countable(index, aggregation)?;
+        self.ensure(index).await?;
+        let found = Found::of(index, query, false)?;
+        let sql = match aggregation {
+            Aggregation::Terms { field, size } => terms(index, &found.sql, field, *size)?,
+            Aggregation::Dates { field, per } => dates(index, &found.sql, field, *per)?,
+        };
+        let failed = failed("count documents");
+        let rows = found.fetch(&self.pool, sql).await.map_err(&failed)?;
+        let mut counts = Counts::default();
+        for row in &rows {
+            let count = row.try_get::<i64, _>("count").map_err(&failed)?.cast_unsigned();
+            match row.try_get("shown").map_err(&failed)? {
+                Some(key) => counts.buckets.push(Bucket { key, count }),
+                None => counts.others = count,
+            }
+        }
+        if let Aggregation::Dates { .. } = aggregation {
+            if counts.buckets.len() > Aggregation::DATES_MAX {
+                let count = counts.buckets.len();
+                return Err(Error::store(format!("count documents of `{count}` dates"))
+                    .hint("count them by month or year, or narrow the search"));
+            }
+            let edge = |row: Option<&SqliteRow>, name| row.map(|row| row.try_get(name)).transpose();
+            counts.first = edge(rows.first(), "first").map_err(&failed)?;
+            counts.last = edge(rows.last(), "last").map_err(&failed)?;
+        }
+        Ok(counts)
+    }
+
+    async fn scan(
+        &self,
+        index: &'static Index,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Document>> {
+        self.ensure(index).await?;
+        let mut found = Found::of(index, &Query::default(), false)?;
+        let place = found.bind(after.unwrap_or_default().to_owned());
+        let sql = format!(
+            "SELECT id, body FROM {} WHERE id > {place} ORDER BY id LIMIT {limit}",
+            found.sql
+        );
+        let failed = failed("scan documents");
+        let rows = found.fetch(&self.pool, sql).await.map_err(&failed)?;
+        rows.iter().map(document).collect::<sqlx::Result<_>>().map_err(&failed)
+    }
+
+    async fn sequence(&self, index: &'static Index) -> Result<u64> {
+        let names: Vec<&str> = index.members().iter().map(|index| index.name).collect();
+        let (writes,): (i64,) = sqlx::query_as(
+            "SELECT coalesce(sum(writes), 0) FROM sequences
+             WHERE index_name IN (SELECT value FROM json_each($1))",
+        )
+        .bind(serde_json::to_string(&names).expect("a list of strings is JSON"))
+        .fetch_one(&self.pool)
+        .await
+        .map_err(failed("read the store's count of writes"))?;
+        Ok(writes.cast_unsigned())
+    }
+
+    async fn describe(&self) -> Result<String> {
+        Ok(format!("embedded, in {}", self.folder.display()))
+    }
+}
+
+/// Counts by value: a row for each that is given, then one without `shown` for all others.
+fn terms(index: &Index, found: &str, field: &str, size: u32) -> Result<String> {
+    let path = path(index.field(field)?.0);
+    let longest = index.exact(field)?.1.unwrap_or(u64::from(u32::MAX));
+    Ok(format!(
+        "WITH counted AS (
+             SELECT value, shown, COUNT(*) AS count FROM (
+                 SELECT DISTINCT found.id, each.value AS value, {SHOWN} AS shown
+                 FROM {found} AS found, json_each(found.body, '{path}') AS each
+                 WHERE each.value IS NOT NULL AND length(each.value) <= {longest}
+             ) GROUP BY value, shown
+         ), placed AS (
+             SELECT shown, count, row_number() OVER (ORDER BY count DESC, value) AS place FROM counted
+         )
+         SELECT CASE WHEN place <= {size} THEN shown END AS shown, SUM(count) AS count
+         FROM placed GROUP BY min(place, {size} + 1) ORDER BY min(place, {size} + 1)"
+    ))
+}
+
+/// Counts by a part of the calendar, with the first and the last instant of each.
+///
+/// What is no date is left out, as a server leaves it out; SQLite would take a bare number for a day of Julius Scaliger's.
+fn dates(index: &Index, found: &str, field: &str, per: Per) -> Result<String> {
+    let path = path(index.field(field)?.0);
+    let form = match per {
+        Per::Day => "%Y-%m-%d",
+        Per::Month => "%Y-%m",
+        Per::Year => "%Y",
+    };
+    let most = Aggregation::DATES_MAX + 1;
+    Ok(format!(
+        "SELECT strftime('{form}', instant) AS shown, COUNT(*) AS count, min(instant) AS first, max(instant) AS last
+         FROM (
+             SELECT strftime('%Y-%m-%dT%H:%M:%SZ', each.value) AS instant
+             FROM {found} AS found, json_each(found.body, '{path}') AS each
+             WHERE each.value GLOB '[0-9][0-9][0-9][0-9]-*'
+         ) WHERE instant IS NOT NULL GROUP BY shown ORDER BY shown LIMIT {most}"
+    ))
+}
+
+fn document(row: &SqliteRow) -> sqlx::Result<Document> {
+    Ok(Document { id: row.try_get("id")?, body: read_body(row.try_get("body")?)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn sqlite_is_new_enough_for_several_writers() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Embedded::open(folder.path()).await.unwrap();
+        let (version,): (String,) =
+            sqlx::query_as("SELECT sqlite_version()").fetch_one(&store.pool).await.unwrap();
+        let numbers: Vec<u32> = version.split('.').map(|part| part.parse().unwrap()).collect();
+        assert!(
+            numbers >= vec![3, 51, 3],
+            "SQLite {version} can corrupt a WAL that several processes checkpoint"
+        );
+    }
+    #[tokio::test]
+    async fn a_version_with_other_text_fields_finds_what_an_older_one_stored() {
+        let owner = Owner {
+            name: "rss",
+            fields: &["title", "summary"],
+            unhashed: &[],
+            insert_only: &[],
+            fallback: &[],
+            shared: &[],
+        };
+        let index = Index::named("rss_articles").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let old = Embedded::open(folder.path()).await.unwrap();
+        let fields = serde_json::json!({"title": "old", "summary": "quiet heron"});
+        let fields = fields.as_object().unwrap().clone();
+        let write = Write { id: "a".to_owned(), contributor: None, fields };
+        old.upsert(index, &owner, &[write]).await.unwrap();
+        sqlx::raw_sql(
+            r#"DROP TABLE rss_articles_text;
+               CREATE VIRTUAL TABLE rss_articles_text USING fts5(title, content='', contentless_delete=1);"#,
+        )
+        .execute(&old.pool)
+        .await
+        .unwrap();
+        let new = Embedded::open(folder.path()).await.unwrap();
+        let query = Query { text: Some("heron".to_owned()), ..Query::default() };
+        assert_eq!(new.count(index, &query).await.unwrap(), 1);
+    }
+}

@@ -1,0 +1,6 @@
+//! What is kept: documents, which analysts search, and state, which tells the next run how far the last one came.
+
+pub mod documents;
+pub mod retention;
+mod sqlite;
+pub mod state;

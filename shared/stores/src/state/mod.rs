@@ -1,0 +1,379 @@
+//! State: which runs there were, who holds what, how far each source has been stored, what waits to be run.
+//!
+//! A run is claimed before it starts and finished once; every write of its holder names a fencing number, so a holder that
+//! was taken for dead cannot write over its successor.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use base::Result;
+use base::config::Config;
+use base::report::{Report, Status};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+mod file_lock;
+mod moving;
+mod postgres;
+mod queue;
+mod rows;
+mod sqlite;
+
+pub use moving::{Moving, Table};
+pub use postgres::{About, Postgres, Timing};
+pub use queue::{Due, Queue, QueueEntry, QueueState, Taken};
+pub use sqlite::Sqlite;
+
+/// Opens the state that the settings name: PostgreSQL where `DATABASE_URL` is set, else a file of the data folder.
+///
+/// # Errors
+/// `Config` or `Store`, when it cannot be opened.
+pub async fn open(config: &Config) -> Result<Arc<dyn State>> {
+    Ok(match &config.stores.database_url {
+        Some(address) => Arc::new(Postgres::open(address).await?),
+        None => {
+            let (folder, max_mb) = (config.data_dir()?, config.stores.data_max_mb);
+            Arc::new(Sqlite::open_within(&folder, max_mb).await?)
+        }
+    })
+}
+
+/// What makes two invocations the same run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// A scheduled run: its slot. A second delivery, a retry and a redriven dead letter all carry it.
+    Slot(Timestamp),
+    /// A run on demand: its request id, which the platform keeps over retries.
+    Request(String),
+}
+
+impl Identity {
+    /// The key under which the run is stored.
+    pub fn key(&self) -> String {
+        match self {
+            Self::Slot(slot) => format!("slot {slot}"),
+            Self::Request(id) => format!("request {id}"),
+        }
+    }
+
+    /// The slot, for a scheduled run.
+    pub fn slot(&self) -> Option<Timestamp> {
+        match self {
+            Self::Slot(slot) => Some(*slot),
+            Self::Request(_) => None,
+        }
+    }
+}
+
+/// Whether a run may start.
+pub enum Claim {
+    /// It may, and this is the hold on it.
+    Run(Box<Hold>),
+    /// It may not: it is done, or another attempt is at it.
+    Skip(String),
+}
+
+/// The hold on a run: while it lives, no other attempt at the run starts.
+pub struct Hold {
+    /// The run's id, the same over attempts and continuations.
+    pub run_id: String,
+    /// The task.
+    pub task: String,
+    /// The slot, for a scheduled run.
+    pub slot: Option<Timestamp>,
+    /// Which try this is, from 1.
+    pub attempt: u32,
+    /// How many continuations came before this step.
+    pub step: u32,
+    /// The fencing number.
+    pub fence: i64,
+    /// Where to go on: of this run's earlier step, or of an orphan of the same task.
+    pub checkpoint: Option<Value>,
+    /// What the earlier steps of this run did.
+    pub earlier: Option<Report>,
+    _lock: Held,
+}
+
+impl Hold {
+    /// The hold of a run's first attempt.
+    fn first(
+        run_id: String,
+        task: &str,
+        identity: &Identity,
+        checkpoint: Option<Value>,
+        lock: Held,
+    ) -> Self {
+        Self {
+            run_id,
+            task: task.to_owned(),
+            slot: identity.slot(),
+            attempt: 1,
+            step: 0,
+            fence: 1,
+            checkpoint,
+            earlier: None,
+            _lock: lock,
+        }
+    }
+}
+
+/// What keeps others away from a name; dropping it lets go.
+#[expect(dead_code, reason = "a file lock is held for its drop alone")]
+enum Held {
+    /// By a file that the kernel unlocks when the process dies.
+    File(file_lock::FileLock),
+    /// By a row that expires when nobody prolongs it.
+    Row(postgres::RowHold),
+}
+
+/// The hold on one source.
+pub struct Lease {
+    name: String,
+    fence: i64,
+    _lock: Held,
+}
+
+impl Lease {
+    /// What is held: a source's family and id.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// How far a source has been stored, and how it fares.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceState {
+    /// Value of the `ETag` header of the last answer that was stored whole.
+    pub etag: Option<String>,
+    /// Value of its `Last-Modified` header.
+    pub last_modified: Option<String>,
+    /// The address the validators belong to; another one makes them void.
+    pub url: Option<String>,
+    /// Where the source says it has moved for good.
+    pub moved_to: Option<String>,
+    /// How far a source with a cursor of its own has been stored.
+    pub cursor: Option<Value>,
+    /// The last time it was asked.
+    pub last_attempt: Option<Timestamp>,
+    /// The last time it answered as it should.
+    pub last_success: Option<Timestamp>,
+    /// The last time it had something new.
+    pub last_new: Option<Timestamp>,
+    /// Seconds that usually lie between two of its items, learned from their dates.
+    pub usual_gap_s: Option<i64>,
+    /// Failures since the last success.
+    pub failures: u32,
+    /// It is not asked before this instant.
+    pub next_allowed: Option<Timestamp>,
+    /// It said that it is gone for good (410).
+    pub gone: bool,
+    /// What came of the last attempt, in a word.
+    pub last_outcome: Option<String>,
+    /// What went wrong last, kept until it works again.
+    pub last_error: Option<String>,
+}
+
+/// How a source fares, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// Never asked.
+    Unknown,
+    /// It answers, and has news as often as usual.
+    Ok,
+    /// It answers, but has had nothing new for much longer than usual.
+    Quiet,
+    /// The last attempts failed.
+    Failing,
+    /// It said that it is gone for good.
+    Gone,
+}
+
+impl Health {
+    /// The name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Ok => "ok",
+            Self::Quiet => "quiet",
+            Self::Failing => "failing",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+impl SourceState {
+    /// Quiet means no news for this many usual gaps …
+    pub const QUIET_GAPS: i64 = 4;
+    /// … and for this long at least.
+    pub const QUIET_MIN_S: i64 = 48 * 3600;
+
+    /// How the source fares at `now`.
+    pub fn health(&self, now: Timestamp) -> Health {
+        if self.gone {
+            return Health::Gone;
+        }
+        if self.failures > 0 {
+            return Health::Failing;
+        }
+        if self.last_success.is_none() {
+            return Health::Unknown;
+        }
+        let limit = self.usual_gap_s.map(|gap| (gap * Self::QUIET_GAPS).max(Self::QUIET_MIN_S));
+        match (self.last_new, limit) {
+            (Some(news), Some(limit)) if now.duration_since(news).as_secs() > limit => {
+                Health::Quiet
+            }
+            _ => Health::Ok,
+        }
+    }
+}
+
+/// A person's word on a source, over what the list says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Override {
+    /// Switched on or off.
+    pub enabled: Option<bool>,
+    /// The whole definition of an added source, in the form of its family's list.
+    pub definition: Option<Value>,
+}
+
+/// A run as the ledger has it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunRow {
+    /// The run's id.
+    pub run_id: String,
+    /// The task.
+    pub task: String,
+    /// The slot, for a scheduled run.
+    pub slot: Option<Timestamp>,
+    /// `running`, `continuing` or how it ended.
+    pub status: String,
+    /// Tries so far.
+    pub attempt: u32,
+    /// When the last try began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub finished: Option<Timestamp>,
+    /// What it did.
+    pub report: Option<Report>,
+}
+
+/// An item that could not be stored, and how often that was tried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Retry {
+    /// The item's document id.
+    pub id: String,
+    /// Why the store refused it.
+    pub reason: String,
+    /// How often.
+    pub attempts: u32,
+}
+
+/// The state that tasks and the runner keep. Every call is safe beside other processes.
+#[async_trait]
+pub trait State: Queue + Moving + Send + Sync {
+    /// Claims a run: a first attempt, or a new one after a failure or a death.
+    async fn begin(
+        &self,
+        task: &str,
+        identity: &Identity,
+        request_id: &str,
+        now: Timestamp,
+    ) -> Result<Claim>;
+
+    /// Claims the continuation of a run at `step`; a doubled event finds it claimed.
+    async fn resume(
+        &self,
+        run_id: &str,
+        step: u32,
+        request_id: &str,
+        now: Timestamp,
+    ) -> Result<Claim>;
+
+    /// Stores where to go on, and lets go of the run so that its continuation can claim it. Gives the next step.
+    async fn suspend(
+        &self,
+        hold: Hold,
+        checkpoint: &Value,
+        report: &Report,
+        now: Timestamp,
+    ) -> Result<u32>;
+
+    /// Stores how a run ended, and lets go of it.
+    async fn finish(&self, hold: Hold, report: &Report, now: Timestamp) -> Result<()>;
+
+    /// The runs of a task, or of all, newest first.
+    async fn runs(&self, task: Option<&str>, limit: u32) -> Result<Vec<RunRow>>;
+
+    /// The run that the invocation of this request id was about.
+    async fn run_of(&self, request_id: &str) -> Result<Option<RunRow>>;
+
+    /// Takes hold of a source (`family/id`); `None` when another holds it.
+    async fn lease(&self, source: &str) -> Result<Option<Lease>>;
+
+    /// What is known of a source; the default for one that is new.
+    async fn source(&self, source: &str) -> Result<SourceState>;
+
+    /// Every known source of a family, by its id.
+    async fn sources(&self, family: &str) -> Result<Vec<(String, SourceState)>>;
+
+    /// Stores what is known of the source that the lease holds.
+    async fn save_source(&self, lease: &Lease, state: &SourceState) -> Result<()>;
+
+    /// A family's overrides, by source id.
+    async fn overrides(&self, family: &str) -> Result<Vec<(String, Override)>>;
+
+    /// Sets or, with the default, forgets an override.
+    async fn set_override(&self, family: &str, id: &str, word: &Override) -> Result<()>;
+
+    /// Notes in the retry ledger of a source the items that failed now. When `is_whole`, all its items were tried, and what
+    /// did not fail again is forgotten.
+    async fn note_failed(
+        &self,
+        lease: &Lease,
+        failed: &[(String, String)],
+        is_whole: bool,
+    ) -> Result<()>;
+
+    /// The retry ledger of a source.
+    async fn retries(&self, source: &str) -> Result<Vec<Retry>>;
+}
+
+/// The status of a finished run in the ledger.
+pub(crate) fn ended(report: &Report) -> &'static str {
+    match report.status {
+        Status::Complete | Status::Skipped => "complete",
+        Status::Partial => "partial",
+        Status::Failed => "failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_quiet_only_against_its_own_habit() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let state = |gap: i64| SourceState {
+            last_success: Some(at("2026-03-10T00:00:00Z")),
+            last_new: Some(at("2026-03-01T00:00:00Z")),
+            usual_gap_s: Some(gap),
+            ..SourceState::default()
+        };
+        let now = at("2026-03-10T00:00:00Z");
+        assert_eq!(
+            state(6 * 3600).health(now),
+            Health::Quiet,
+            "six-hourly news, nine days of silence"
+        );
+        assert_eq!(
+            state(7 * 86_400).health(now),
+            Health::Ok,
+            "a weekly is silent for nine days without harm"
+        );
+        assert_eq!(SourceState::default().health(now), Health::Unknown);
+    }
+}

@@ -1,0 +1,203 @@
+//! Responses as they were fetched, kept for a set number of days, and read back after a parser was mended.
+//!
+//! `<archive>/<family>/<source>/<instant>.gz` holds the body, `….json` beside it what a parser must know of the response.
+//! Names of sources are digested where they could mean something to a file system.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use base::config::Stores;
+use base::{Error, Result};
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use stores::documents::hex;
+
+/// The largest body that is read back, which no fetched one exceeds.
+const BODY_MAX: u64 = 64 << 20;
+
+/// Where responses are kept, if they are.
+#[derive(Clone, Debug, Default)]
+pub struct Archive {
+    folder: Option<PathBuf>,
+    days: u32,
+}
+
+/// A response as it was kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The address it came from in the end.
+    pub url: String,
+    /// Its `Content-Type`.
+    pub content_type: Option<String>,
+    /// When it was fetched.
+    pub fetched: Timestamp,
+    /// The body.
+    #[serde(skip)]
+    pub body: Vec<u8>,
+}
+
+impl Archive {
+    /// The archive that the settings name.
+    pub fn new(stores: &Stores) -> Self {
+        Self { folder: stores.archive.clone(), days: stores.archive_days }
+    }
+
+    /// The archive in `folder`, to read from.
+    pub fn at(folder: &Path) -> Self {
+        Self { folder: Some(folder.to_path_buf()), days: u32::MAX }
+    }
+
+    /// Keeps a response, and forgets those that are too old; nothing is done when there is no archive.
+    ///
+    /// # Errors
+    /// `Store`, when the folder cannot be written.
+    pub fn keep(&self, source: &str, about: &Kept, body: &[u8]) -> Result<()> {
+        let Some(folder) = self.source_folder(source) else { return Ok(()) };
+        let failed = |cause: std::io::Error| {
+            Error::store(format!("write the archive `{}`", folder.display()))
+                .because(cause)
+                .hint("check the folder of `MINERVA_ARCHIVE`")
+        };
+        fs::create_dir_all(&folder).map_err(failed)?;
+        let stem = about.fetched.strftime("%Y%m%dT%H%M%S%.3fZ").to_string();
+        let whole = folder.join(format!("{stem}.gz"));
+        let part = folder.join(format!("{stem}.part"));
+        let mut encoder = GzEncoder::new(File::create(&part).map_err(failed)?, Compression::fast());
+        encoder.write_all(body).and_then(|()| encoder.finish()?.sync_all()).map_err(failed)?;
+        let json = serde_json::to_vec(about).expect("plain fields are JSON");
+        fs::write(folder.join(format!("{stem}.json")), json).map_err(failed)?;
+        // Last, so that a body is there only with what belongs to it.
+        fs::rename(&part, &whole).map_err(failed)?;
+        self.forget(&folder, about.fetched).map_err(failed)
+    }
+
+    /// The kept responses of a source, oldest first.
+    ///
+    /// # Errors
+    /// `Store`, when the folder cannot be read.
+    pub fn kept(&self, source: &str) -> Result<Vec<PathBuf>> {
+        let Some(folder) = self.source_folder(source) else { return Ok(Vec::new()) };
+        let mut bodies = match fs::read_dir(&folder) {
+            Ok(entries) => entries
+                .filter_map(|entry| Some(entry.ok()?.path()))
+                .filter(|path| is_body(path))
+                .collect(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(cause) => {
+                return Err(
+                    Error::store(format!("read the archive `{}`", folder.display())).because(cause)
+                );
+            }
+        };
+        bodies.sort();
+        Ok(bodies)
+    }
+
+    /// Reads one kept response.
+    ///
+    /// # Errors
+    /// `Store`, when it is damaged or gone.
+    pub fn read(path: &Path) -> Result<Kept> {
+        let failed = |cause: std::io::Error| {
+            Error::store(format!("read the archived response `{}`", path.display())).because(cause)
+        };
+        let about = fs::read(path.with_extension("json")).map_err(failed)?;
+        let mut kept: Kept =
+            serde_json::from_slice(&about).map_err(|cause| failed(cause.into()))?;
+        let body = GzDecoder::new(File::open(path).map_err(failed)?);
+        body.take(BODY_MAX).read_to_end(&mut kept.body).map_err(failed)?;
+        Ok(kept)
+    }
+
+    fn source_folder(&self, source: &str) -> Option<PathBuf> {
+        let mut folder = self.folder.clone()?;
+        for part in source.split('/') {
+            let plain = !part.is_empty()
+                && part
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+            folder.push(if plain {
+                part.to_owned()
+            } else {
+                hex(&Sha256::digest(part.as_bytes())[..16])
+            });
+        }
+        Some(folder)
+    }
+
+    fn forget(&self, folder: &Path, now: Timestamp) -> std::io::Result<()> {
+        let Ok(oldest) = now.checked_sub(SignedDuration::from_hours(24 * i64::from(self.days)))
+        else {
+            return Ok(());
+        };
+        let oldest = oldest.strftime("%Y%m%dT%H%M%S").to_string();
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| name < oldest.as_str())
+            {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_body(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "gz")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(fetched: &str, body: &[u8]) -> Kept {
+        Kept {
+            url: "https://example.org/feed".to_owned(),
+            content_type: Some("application/rss+xml".to_owned()),
+            fetched: fetched.parse().unwrap(),
+            body: body.to_vec(),
+        }
+    }
+
+    #[test]
+    fn gives_back_what_was_kept_and_forgets_what_is_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = Archive { folder: Some(folder.path().to_path_buf()), days: 30 };
+        for day in ["2026-01-01T00:00:00Z", "2026-02-20T00:00:00Z", "2026-03-01T00:00:00Z"] {
+            archive.keep("rss/a", &kept(day, b""), day.as_bytes()).unwrap();
+        }
+        let bodies: Vec<Kept> = archive
+            .kept("rss/a")
+            .unwrap()
+            .iter()
+            .map(|path| Archive::read(path).unwrap())
+            .collect();
+        assert_eq!(
+            bodies,
+            [
+                kept("2026-02-20T00:00:00Z", b"2026-02-20T00:00:00Z"),
+                kept("2026-03-01T00:00:00Z", b"2026-03-01T00:00:00Z")
+            ]
+        );
+    }
+
+    #[test]
+    fn a_hostile_name_stays_within_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = Archive::at(folder.path());
+        archive.keep("rss/../../etc", &kept("2026-01-01T00:00:00Z", b""), b"x").unwrap();
+        assert_eq!(
+            fs::read_dir(folder.path().join("rss")).unwrap().count(),
+            1,
+            "each `..` became a digest"
+        );
+    }
+}

@@ -1,0 +1,256 @@
+//! Files from a folder or from a bucket, by the same few words: what is there, and what one of them holds.
+//!
+//! A folder is read with the standard library, as it gives a file whose name is no UTF-8 as one bad entry; `object_store`'s
+//! own folders fail the whole listing for it. Nothing is written, and no name leads out of the place.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use base::config::{Config, Secret};
+use base::{Error, Result};
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::aws::AmazonS3Builder;
+use object_store::path::Path as Key;
+use object_store::{ObjectStore, ObjectStoreExt, RetryConfig};
+
+/// Files that a listing gives at most.
+pub const FILES_MAX: usize = 200_000;
+
+/// How often a bucket that does not answer is asked again, and for how long after the first time.
+const RETRIES: usize = 3;
+const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A place that holds files.
+#[derive(Clone)]
+pub struct Files {
+    place: String,
+    kind: Kind,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Folder(PathBuf),
+    Bucket(Arc<dyn ObjectStore>, Key),
+}
+
+/// A file that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its name within its folder.
+    pub name: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was changed last, in milliseconds of the epoch.
+    pub modified_ms: i64,
+}
+
+impl Files {
+    /// The files at a folder or `s3://bucket/prefix`.
+    ///
+    /// # Errors
+    /// `Config`, when the place makes no sense.
+    pub fn at(place: &str, config: &Config) -> Result<Self> {
+        let Some(rest) = place.strip_prefix("s3://") else {
+            let kind = Kind::Folder(PathBuf::from(place));
+            return Ok(Self { place: place.to_owned(), kind });
+        };
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let failed = |cause: object_store::Error| {
+            Error::config(format!("open `{place}`"))
+                .because(cause)
+                .hint("a bucket is written `s3://bucket/prefix`; docs/CONFIG.md lists the settings that begin with `AWS_`")
+        };
+        fetch::install_tls();
+        let aws = &config.sources;
+        let mut builder = AmazonS3Builder::new().with_bucket_name(bucket).with_retry(RetryConfig {
+            max_retries: RETRIES,
+            retry_timeout: RETRY_TIMEOUT,
+            ..RetryConfig::default()
+        });
+        if let Some(region) = &aws.aws_region {
+            builder = builder.with_region(region);
+        }
+        if let Some(endpoint) = &aws.aws_endpoint_url {
+            let text = endpoint.as_str().trim_end_matches('/');
+            builder = builder.with_endpoint(text).with_allow_http(endpoint.scheme() == "http");
+        }
+        // Without keys, those of the machine's role are asked for.
+        match (&aws.aws_access_key_id, &aws.aws_secret_access_key) {
+            (Some(id), Some(key)) => {
+                builder = builder.with_access_key_id(id).with_secret_access_key(key.expose());
+            }
+            (None, None) => {}
+            _ => {
+                return Err(Error::config(format!("open `{place}`: half a key is set"))
+                    .hint("set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or neither"));
+            }
+        }
+        if let Some(token) = aws.aws_session_token.as_ref().map(Secret::expose) {
+            builder = builder.with_token(token);
+        }
+        let store = builder.build().map_err(failed)?;
+        let prefix = Key::parse(prefix.trim_matches('/')).map_err(|cause| failed(cause.into()))?;
+        Ok(Self { place: place.to_owned(), kind: Kind::Bucket(Arc::new(store), prefix) })
+    }
+
+    /// Where the files are, as it was written.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// The files of a folder below the place, in the order of their names: no hidden ones, none of its own folders.
+    ///
+    /// # Errors
+    /// `Config`, when a folder is not there; `Upstream`, when a listing ended early: then nothing is known of what is gone.
+    pub async fn list(&self, folder: &str) -> Result<Vec<Found>> {
+        let mut found = match &self.kind {
+            Kind::Folder(place) => {
+                let path = place.join(folder);
+                tokio::task::spawn_blocking(move || list_folder(&path))
+                    .await
+                    .map_err(|_| Error::upstream("list a folder: the reader panicked"))??
+            }
+            Kind::Bucket(store, prefix) => {
+                let prefix = prefix.clone().join(folder);
+                let objects = store.list(Some(&prefix)).take(FILES_MAX + 1).try_collect::<Vec<_>>();
+                let objects = objects.await.map_err(|cause| self.failed(folder, &cause))?;
+                let of = |object: object_store::ObjectMeta| {
+                    let mut below = object.location.prefix_match(&prefix)?;
+                    let name = below.next()?.as_ref().to_owned();
+                    let modified_ms = object.last_modified.timestamp_millis();
+                    let is_file = below.next().is_none() && !name.starts_with('.');
+                    is_file.then_some(Found { name, size: object.size, modified_ms })
+                };
+                objects.into_iter().filter_map(of).collect()
+            }
+        };
+        if found.len() > FILES_MAX {
+            return Err(Error::config(format!(
+                "list `{}/{folder}`: it holds more than {FILES_MAX} files",
+                self.place
+            ))
+            .hint("check that the setting names the right place"));
+        }
+        found.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        Ok(found)
+    }
+
+    /// What a file holds, up to `cap` bytes.
+    ///
+    /// # Errors
+    /// `Upstream`, when it cannot be read; `Format`, when it is larger.
+    pub async fn read(&self, folder: &str, name: &str, cap: u64) -> Result<Vec<u8>> {
+        let too_large = || Error::format(format!("read `{name}`: it is larger than {cap} bytes"));
+        match &self.kind {
+            Kind::Folder(place) => {
+                let path = place.join(folder).join(name);
+                let read = tokio::task::spawn_blocking(move || {
+                    let mut bytes = Vec::new();
+                    std::fs::File::open(&path)?.take(cap + 1).read_to_end(&mut bytes)?;
+                    Ok::<_, std::io::Error>(bytes)
+                });
+                let bytes = read
+                    .await
+                    .map_err(|_| Error::upstream(format!("read `{name}`: the reader panicked")))?;
+                let bytes = bytes
+                    .map_err(|cause| Error::upstream(format!("read `{name}`")).because(cause))?;
+                if bytes.len() as u64 > cap { Err(too_large()) } else { Ok(bytes) }
+            }
+            Kind::Bucket(store, prefix) => {
+                // As it was listed: `join` would write `[x]` as `%5Bx%5D`, which is another key.
+                let key = Key::parse(format!("{prefix}/{folder}/{name}"));
+                let key = key.map_err(|cause| self.failed(name, &cause.into()))?;
+                let object = store.get(&key).await.map_err(|cause| self.failed(name, &cause))?;
+                if object.meta.size > cap {
+                    return Err(too_large());
+                }
+                Ok(object.bytes().await.map_err(|cause| self.failed(name, &cause))?.to_vec())
+            }
+        }
+    }
+
+    fn failed(&self, what: &str, cause: &object_store::Error) -> Error {
+        let said = said(cause);
+        let is_config = matches!(
+            cause,
+            object_store::Error::NotFound { .. }
+                | object_store::Error::PermissionDenied { .. }
+                | object_store::Error::Unauthenticated { .. }
+        ) || REFUSED.iter().any(|refused| said.contains(refused));
+        let message = format!("read `{what}` of `{}`: {said}", self.place);
+        if is_config {
+            Error::config(message)
+                .hint("check the bucket's name and region and the keys (`AWS_…`); docs/CONFIG.md lists them")
+        } else {
+            Error::upstream(message)
+        }
+    }
+}
+
+/// What says that asking again will not help, where a listing's error is of no kind of its own.
+const REFUSED: [&str; 6] = [
+    "status code: 401",
+    "status code: 403",
+    "status code: 404",
+    "ExpiredToken",
+    "InvalidToken",
+    "incorrectly configured region",
+];
+
+/// What a bucket's server said, without the page that came along: it repeats the request, and with it the session's token.
+fn said(cause: &object_store::Error) -> String {
+    let text = cause.to_string();
+    let Some((head, page)) = text.split_once('<') else { return text };
+    let code = page.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
+    let head = head.trim_end_matches([':', ' ']);
+    code.map_or_else(|| head.to_owned(), |(code, _)| format!("{head}: {code}"))
+}
+
+fn list_folder(path: &Path) -> Result<Vec<Found>> {
+    let shown = path.display();
+    let entries = std::fs::read_dir(path).map_err(|cause| {
+        Error::config(format!("list the folder `{shown}`"))
+            .because(cause)
+            .hint("check that the setting names the right folder, and that it may be read")
+    })?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let early =
+            |cause| Error::upstream(format!("list the folder `{shown}` to its end")).because(cause);
+        let entry = entry.map_err(early)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // A link that leads nowhere, or a file that goes while it is looked at, is not there.
+        let Ok(about) = std::fs::metadata(entry.path()) else { continue };
+        if name.starts_with('.') || !about.is_file() {
+            continue;
+        }
+        let modified = about.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let modified_ms =
+            modified.map_or(0, |at| i64::try_from(at.as_millis()).unwrap_or(i64::MAX));
+        found.push(Found { name, size: about.len(), modified_ms });
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_bucket_sends_along_is_not_repeated() {
+        let of = |text: &'static str| {
+            said(&object_store::Error::Generic { store: "S3", source: text.into() })
+        };
+        let page = "status code: 403 Forbidden: <?xml version=\"1.0\"?><Error><Code>SignatureDoesNotMatch</Code>\
+            <CanonicalRequest>x-amz-security-token:t0ken</CanonicalRequest></Error>";
+        assert!(
+            of(page).ends_with("status code: 403 Forbidden: SignatureDoesNotMatch"),
+            "{}",
+            of(page)
+        );
+        assert!(of("status code: 502: <html>t0ken").ends_with("status code: 502"));
+        assert!(of("no route to host").ends_with("no route to host"));
+    }
+}

@@ -1,0 +1,311 @@
+//! A task as a Lambda function: what is opened once, how a run is claimed, done, reported and, where needed, carried on.
+
+use std::panic::AssertUnwindSafe;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::retention;
+use base::clock::Deadline;
+use base::config::Config;
+use base::report::{Report, Status};
+use base::{Class, Error, Result};
+use fetch::Http;
+use futures_util::FutureExt;
+use jiff::Timestamp;
+use lambda_runtime::{Context, Diagnostic, LambdaEvent, service_fn};
+use serde_json::Value;
+use stores::documents::{self, Documents};
+use stores::state::{self, Claim, Hold, Identity, State};
+use tokio::sync::OnceCell;
+
+use crate::archive::Archive;
+use crate::events::{Continuation, Events, Invocation};
+use crate::telemetry;
+use crate::{Ctx, Registered, Run};
+
+/// Continuations a run may have; more than any honest run needs, few enough to end a runaway within hours.
+pub const CONTINUATIONS_MAX: u32 = 24;
+
+/// What a process opens once and all its runs use.
+pub struct Home {
+    /// The settings.
+    pub config: Arc<Config>,
+    /// Requests, with limits.
+    pub http: Http,
+    /// The document store.
+    pub documents: Arc<dyn Documents>,
+    /// Cursors, health, leases, runs.
+    pub state: Arc<dyn State>,
+    /// Responses as they were fetched.
+    pub archive: Archive,
+    /// The event bus.
+    pub events: Events,
+}
+
+impl Home {
+    /// Opens the stores that the settings name.
+    ///
+    /// # Errors
+    /// `Config` or `Store`, when they cannot be opened.
+    pub async fn open(config: Config) -> Result<Self> {
+        if config.behaviour.redis.is_some() {
+            tracing::info!("`REDIS_URL` is set and not used: there is no broker any more");
+        }
+        let clock = config.behaviour.clock;
+        Ok(Self {
+            http: Http::new(&config.network, move || clock.now(None))?,
+            documents: documents::open(&config).await?,
+            state: state::open(&config).await?,
+            archive: Archive::new(&config.stores),
+            events: Events::default(),
+            config: Arc::new(config),
+        })
+    }
+}
+
+/// The whole of a function's `main`: serves the task of that name until the platform ends the process.
+///
+/// Plain and not generic, so that it is compiled here once and not in each of the binaries.
+pub fn main_of(tasks: &'static [Registered], name: &str) -> ExitCode {
+    let Some(task) = tasks.iter().find(|task| task.name == name) else {
+        return telemetry::complain(&format!("there is no task `{name}`"));
+    };
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return telemetry::complain(&format!("start the async runtime: {error}")),
+        };
+    match runtime.block_on(serve(task)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => telemetry::complain(&format!("serve `{name}`: {error}")),
+    }
+}
+
+/// Serves a task over the Lambda Runtime API.
+///
+/// # Errors
+/// When the Runtime API is gone.
+async fn serve(task: &'static Registered) -> Result<(), lambda_runtime::Error> {
+    let config = Config::from_env();
+    if let Ok(config) = &config {
+        telemetry::start(&config.behaviour.log);
+        if config.behaviour.under_runner.is_some() {
+            end_with_parent();
+        }
+    }
+    let config = Arc::new(config);
+    let home = Arc::new(OnceCell::<Home>::new());
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| {
+        let (config, home) = (Arc::clone(&config), Arc::clone(&home));
+        async move {
+            let (payload, context) = event.into_parts();
+            let opened = home.get_or_try_init(|| async {
+                let config = config.as_ref().as_ref().map_err(again)?;
+                Box::pin(Home::open(config.clone())).await
+            });
+            let report = match opened.await {
+                Ok(home) => {
+                    let left = deadline(&context);
+                    Box::pin(invoke(home, task, payload, &context.request_id, left)).await
+                }
+                Err(error) => named(Report::failed(&error), task.name),
+            };
+            telemetry::report(&report);
+            match &report.error {
+                Some(problem) if report.status == Status::Failed => {
+                    Err(Failed(problem.class, failure_text(&report)))
+                }
+                _ => Ok(report),
+            }
+        }
+    }))
+    .await
+}
+
+/// The same error once more, for the next invocation of a process whose settings are wrong.
+fn again(error: &Error) -> Error {
+    Error::config(error.to_string()).hint(error.hint_text().unwrap_or_default())
+}
+
+/// Asks the kernel to end this process when its parent dies: nothing may outlive `local-runner`.
+fn end_with_parent() {
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+    let parent = getppid();
+    if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
+        tracing::warn!(%error, "ask to be ended with the runner");
+    }
+    // The runner may have died before the call: then the Runtime API is gone too and the next poll ends this process.
+    if parent != getppid() {
+        tracing::warn!("the runner is gone");
+    }
+}
+
+/// The platform's deadline, given in milliseconds of the epoch, as time that is left.
+fn deadline(context: &Context) -> Deadline {
+    let now = base::clock::Clock::Machine.now(None).as_millisecond();
+    let end = i64::try_from(context.deadline).unwrap_or(i64::MAX);
+    Deadline::after(Duration::from_millis(u64::try_from(end - now).unwrap_or(0)))
+}
+
+/// A failed run as Lambda is told of it.
+#[derive(Debug)]
+struct Failed(Class, String);
+
+impl From<Failed> for Diagnostic {
+    fn from(failed: Failed) -> Self {
+        Self { error_type: failed.0.error_type().to_owned(), error_message: failed.1 }
+    }
+}
+
+fn failure_text(report: &Report) -> String {
+    let Some(problem) = &report.error else { return "failed".to_owned() };
+    match &problem.hint {
+        Some(hint) => format!("{}\nhint: {hint}", problem.message),
+        None => problem.message.clone(),
+    }
+}
+
+fn named(report: Report, task: &str) -> Report {
+    Report { task: task.to_owned(), ..report }
+}
+
+/// Runs one invocation of a task, whatever comes of it.
+pub async fn invoke(
+    home: &Home,
+    task: &Registered,
+    payload: Value,
+    request_id: &str,
+    deadline: Deadline,
+) -> Report {
+    match claim_and_run(home, task, payload, request_id, deadline).await {
+        Ok(report) => report,
+        Err(error) => named(Report::failed(&error), task.name),
+    }
+}
+
+async fn claim_and_run(
+    home: &Home,
+    task: &Registered,
+    payload: Value,
+    request_id: &str,
+    deadline: Deadline,
+) -> Result<Report> {
+    let clock = home.config.behaviour.clock;
+    let (claim, input, slot) = match Invocation::read(payload)? {
+        Invocation::Scheduled(slot) => {
+            let claim = home
+                .state
+                .begin(task.name, &Identity::Slot(slot), request_id, clock.now(Some(slot)))
+                .await?;
+            (claim, Value::Null, Some(slot))
+        }
+        Invocation::OnDemand(input) => {
+            task.check_input(&input)?;
+            let identity = Identity::Request(request_id.to_owned());
+            (
+                home.state.begin(task.name, &identity, request_id, clock.now(None)).await?,
+                input,
+                None,
+            )
+        }
+        Invocation::Continued(Continuation { task: meant, run_id, step }) => {
+            if meant != task.name {
+                return Ok(named(
+                    Report::skipped(format!("the continuation is for `{meant}`")),
+                    task.name,
+                ));
+            }
+            (
+                home.state.resume(&run_id, step, request_id, clock.now(None)).await?,
+                Value::Null,
+                None,
+            )
+        }
+    };
+    let hold = match claim {
+        Claim::Run(hold) => *hold,
+        Claim::Skip(reason) => {
+            return Ok(Report { slot, ..named(Report::skipped(reason), task.name) });
+        }
+    };
+    let run = Run {
+        task: task.name.to_owned(),
+        run_id: hold.run_id.clone(),
+        slot: hold.slot,
+        attempt: hold.attempt,
+        step: hold.step,
+        checkpoint: hold.checkpoint.clone(),
+    };
+    let ctx = Ctx::new(home, run, deadline);
+    let started = Instant::now();
+    let report = attempt(task, &ctx, input).await.unwrap_or_else(|error| Report::failed(&error));
+    let report = Report {
+        task: task.name.to_owned(),
+        run_id: hold.run_id.clone(),
+        slot: hold.slot,
+        attempt: hold.attempt,
+        took_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        ..report
+    };
+    conclude(home, &ctx, hold, report).await
+}
+
+/// Runs the task within its time, and turns a panic into an error.
+async fn attempt(task: &Registered, ctx: &Ctx, input: Value) -> Result<Report> {
+    let work = AssertUnwindSafe(task.run(ctx, input)).catch_unwind();
+    match tokio::time::timeout_at(ctx.deadline.cut_off().into(), work).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_panic)) => Err(Error::format(format!("run `{}`: it panicked", task.name))
+            .hint("this is a bug: the log has the place; please report it with the input")),
+        Err(_late) => Err(Error::deadline(format!("run `{}`: its time ran out", task.name))
+            .hint("raise its `timeout_s` in infra/schedule.toml, or ask for less at once")),
+    }
+}
+
+/// Stores how the attempt ended, and sends a continuation when it left something.
+async fn conclude(home: &Home, ctx: &Ctx, hold: Hold, report: Report) -> Result<Report> {
+    let now = ctx.now();
+    let identity = (report.task.clone(), hold.run_id.clone(), hold.slot, hold.attempt);
+    let whole = match hold.earlier.clone() {
+        // Sources that all failed in this step are judged beside those of the earlier ones.
+        Some(earlier) if report.status != Status::Failed || !report.sources.is_empty() => {
+            let (task, run_id, slot, attempt) = identity;
+            Report { task, run_id, slot, attempt, ..report.after(earlier)? }
+        }
+        _ => report,
+    };
+    let Some(checkpoint) = ctx.take_left().await.filter(|_| whole.status != Status::Failed) else {
+        let whole = retention::after_run(ctx, whole).await;
+        home.state.finish(hold, &whole, now).await?;
+        return Ok(whole);
+    };
+    if hold.step >= CONTINUATIONS_MAX {
+        let reason = format!(
+            "gave up after {CONTINUATIONS_MAX} continuations; the rest is left for the next run"
+        );
+        let ended = Report { status: Status::Partial, reason: Some(reason), ..whole };
+        home.state.finish(hold, &ended, now).await?;
+        return Ok(ended);
+    }
+    let (task, run_id, next) = (whole.task.clone(), hold.run_id.clone(), hold.step + 1);
+    let reason = whole
+        .reason
+        .clone()
+        .unwrap_or_else(|| "time ran out; a continuation carries on".to_owned());
+    let suspended =
+        Report { status: Status::Partial, reason: Some(reason), continues: Some(next), ..whole };
+    let step = home.state.suspend(hold, &checkpoint, &suspended, now).await?;
+    if let Err(error) = home.events.send(&Continuation { task, run_id, step }).await {
+        tracing::warn!(
+            error = error.chain(),
+            "the checkpoint is kept and the task's next run adopts it"
+        );
+    }
+    Ok(suspended)
+}
+
+/// The time now of a process without a run.
+pub fn now(config: &Config) -> Timestamp {
+    config.behaviour.clock.now(None)
+}

@@ -1,0 +1,231 @@
+//! From a rule to the document that `cti_yara_rules` holds.
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use stores::documents::{Body, Owner, Write, hash, hex};
+
+use super::known::Needs;
+use super::store::Given;
+use super::verdict::{self, Verdict};
+use super::{About, Meta, Rule, about};
+use jiff::Timestamp;
+
+/// The index that rules go to.
+pub const INDEX: &str = "cti_yara_rules";
+
+/// What a family writes of its rules. Ids hold the family, so two families never write one document.
+pub const OWNER: Owner = Owner {
+    name: "yara",
+    fields: &[
+        "source_family",
+        "source_type",
+        "source",
+        "source_name",
+        "source_url",
+        "source_file",
+        "source_line",
+        "source_version",
+        "name",
+        "modifiers",
+        "tags",
+        "meta",
+        "rule_content",
+        "rule_encoding",
+        "rule_hash",
+        "imports",
+        "modules",
+        "depends_on",
+        "external_variables",
+        "strings_count",
+        "category",
+        "description",
+        "author",
+        "authors",
+        "reference",
+        "date",
+        "date_raw",
+        "modified",
+        "last_seen",
+        "score",
+        "severity",
+        "license",
+        "license_from",
+        "hashes",
+        "malpedia_family",
+        "threat_name",
+        "threat_actor",
+        "mitre_attack",
+        "tlp",
+        "version",
+        "verdict",
+        "verdict_error",
+        "verdict_by",
+        "verdict_key",
+        "active",
+        "left_at",
+        "content_hash",
+    ],
+    // A rule moves down its file, and the repository on, without the rule changing.
+    unhashed: &["source_line", "source_version", "left_at", "content_hash"],
+    insert_only: &["collected_at", "first_seen"],
+    fallback: &[],
+    // Names and ids as the rule and its source give them; `link` adds the ids of families that bear such a name.
+    shared: &["families"],
+};
+
+/// Where rules come from.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The family, as in ids.
+    pub family: &'static str,
+    /// How the rules come; a whole reading by one way does not miss what came by another.
+    pub source_type: &'static str,
+    /// The predecessor's word for it.
+    pub source: &'static str,
+    /// Its name for people.
+    pub name: &'static str,
+    /// What the address of a file begins with.
+    pub files_url: &'static str,
+    /// Under what a file's rules may be used when they do not say so themselves.
+    pub license: fn(file: &str) -> Option<&'static str>,
+    /// What kind of rules a file holds.
+    pub category: fn(file: &str) -> &'static str,
+    /// The version of the whole, such as a commit.
+    pub version: Option<String>,
+}
+
+impl Origin {
+    /// The id of a rule's document. Names differ by case, and two sources may use one name.
+    pub fn id(&self, rule: &str) -> String {
+        let mut hasher = Sha256::new();
+        hasher.update(self.family);
+        hasher.update([0x1f]);
+        hasher.update(rule);
+        hex(&hasher.finalize())
+    }
+}
+
+/// Where one rule stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The file's path in its repository.
+    pub file: &'a str,
+    /// What the file imports.
+    pub imports: &'a [String],
+    /// What the source says of the rule.
+    pub given: &'a Given,
+}
+
+fn instant(at: Timestamp) -> Value {
+    json!(at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
+fn list<T: serde::Serialize>(list: &[T]) -> Value {
+    json!(list)
+}
+
+/// The document of a rule.
+pub fn write(
+    origin: &Origin,
+    place: Place<'_>,
+    rule: &Rule,
+    needs: &Needs,
+    verdict: (&Verdict, String),
+    now: Timestamp,
+) -> Write {
+    let about = About::of(rule);
+    let given = &place.given.families;
+    let mut families = about.families;
+    for family in given {
+        if !families.contains(family) {
+            families.push(family.clone());
+        }
+    }
+    let own_license = about.license.is_some();
+    let license = about.license.or_else(|| (origin.license)(place.file).map(ToOwned::to_owned));
+    let license_from = license.as_ref().map(|_| if own_license { "rule" } else { "repository" });
+    let meta: Vec<Value> = rule.meta.iter().map(|(key, value)| json!([key, meta(value)])).collect();
+    let variables: Vec<&str> = needs.variables.iter().map(|(name, _)| name.as_str()).collect();
+    let (verdict, key) = verdict;
+
+    let mut fields = Body::new();
+    let mut set = |name: &str, value: Value| {
+        fields.insert(name.to_owned(), value);
+    };
+    set("source_family", json!(origin.family));
+    set("source_type", json!(origin.source_type));
+    set("source", json!(origin.source));
+    set("source_name", json!(origin.name));
+    set("source_url", json!(format!("{}{}", origin.files_url, place.file)));
+    set("source_file", json!(place.file));
+    set("source_line", json!(rule.line));
+    set("source_version", json!(origin.version));
+    set("name", json!(rule.name));
+    set("modifiers", list(&rule.modifiers));
+    set("tags", list(&rule.tags));
+    set("meta", Value::Array(meta));
+    set("rule_content", json!(rule.text));
+    set("rule_encoding", json!(rule.is_latin1.then_some("latin1")));
+    set("rule_hash", json!(rule.hash));
+    set("imports", list(place.imports));
+    set("modules", list(&needs.modules));
+    set("depends_on", list(&needs.rules));
+    set("external_variables", list(&variables));
+    set("strings_count", json!(rule.strings));
+    set("category", json!((origin.category)(place.file)));
+    set("description", json!(about.description));
+    set("author", json!(about.author));
+    set("authors", list(&about.authors));
+    set("reference", list(&about.references));
+    set("date", json!(about.date));
+    set("date_raw", json!(about.date_raw));
+    set("modified", json!(about.modified));
+    set("last_seen", json!(about.modified.max(about.date)));
+    set("score", json!(about.score));
+    set("severity", json!(about.severity.or_else(|| about.score.map(|score| score.to_string()))));
+    set("license", json!(license));
+    set("license_from", json!(license_from));
+    set("hashes", list(&about.hashes));
+    set("malpedia_family", json!(about.malpedia_family.as_ref().or_else(|| given.first())));
+    set("threat_name", json!(families.first()));
+    set("families", list(&families));
+    set("threat_actor", json!(about.actors.first()));
+    set("mitre_attack", list(&about.techniques));
+    // What is published for all is for all, unless the rule or its source says otherwise.
+    set("tlp", json!(about::strictest([about.tlp, place.given.tlp]).unwrap_or("clear")));
+    set("version", json!(about.version));
+    set("verdict", json!(verdict.name()));
+    set("verdict_error", json!(verdict.error()));
+    set("verdict_by", json!(verdict::COMPILER));
+    set("verdict_key", json!(key));
+    set("active", json!(true));
+    set("left_at", Value::Null);
+    set("collected_at", instant(now));
+    set("first_seen", instant(now));
+    let content_hash = hash(&OWNER, &fields);
+    fields.insert("content_hash".to_owned(), json!(content_hash));
+    Write { id: origin.id(&rule.name), contributor: None, fields }
+}
+
+fn meta(value: &Meta) -> Value {
+    match value {
+        Meta::Text(text) => json!(text),
+        Meta::Integer(number) => json!(number),
+        Meta::Float(number) => json!(number),
+        Meta::Bool(value) => json!(value),
+    }
+}
+
+/// A stored document as it is once its item is no longer where it came from: kept, and marked.
+pub fn left(owner: &Owner, id: &str, stored: &Body, now: Timestamp) -> Write {
+    let own = owner.fields.iter().filter_map(|name| Some((*name, stored.get(*name)?)));
+    let mut fields: Body = own.map(|(name, value)| (name.to_owned(), value.clone())).collect();
+    for name in owner.shared {
+        // Its own contribution stays its own.
+        let part = &stored["owners"]["shared"][*name][owner.name];
+        fields.insert((*name).to_owned(), part.clone());
+    }
+    fields.insert("active".to_owned(), json!(false));
+    fields.insert("left_at".to_owned(), instant(now));
+    Write { id: id.to_owned(), contributor: None, fields }
+}
