@@ -50,7 +50,8 @@ impl KeepDays {
                     has_others = true;
                 }
                 Some(name) => {
-                    keep.named.push(Named { text: part.to_owned(), index: name.to_owned(), days })
+                    let (text, index) = (part.to_owned(), name.to_owned());
+                    keep.named.push(Named { text, index, days });
                 }
             }
         }
