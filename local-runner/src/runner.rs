@@ -45,8 +45,9 @@ pub(crate) fn timetable(file: Option<&Path>) -> Result<Timetable> {
 /// `Config`, when there is no such task or it is not built yet, with the name that was probably meant.
 pub(crate) fn row<'a>(timetable: &'a Timetable, task: &str) -> Result<&'a Row> {
     let Some(row) = timetable.row(task) else {
-        let near =
-            all_tasks().map(|(_, known)| known.name).min_by_key(|known| distance(known, task));
+        let near = all_tasks()
+            .map(|(_, known)| known.name)
+            .min_by_key(|known| strsim::levenshtein(known, task));
         let hint = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
         return Err(Error::config(format!("find the task `{task}`"))
             .hint(format!("{hint}`local-runner tasks` lists them all")));
@@ -56,21 +57,6 @@ pub(crate) fn row<'a>(timetable: &'a Timetable, task: &str) -> Result<&'a Row> {
             .hint("`local-runner tasks` shows which are"));
     }
     Ok(row)
-}
-
-/// How many letters must be changed to make one word of the other.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, letter) in one.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, against) in other.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != *against);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[other.len()]
 }
 
 /// Every built task as a function: a child of this executable, or of `folder` when binaries were built apart.
