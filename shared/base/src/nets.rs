@@ -1,7 +1,8 @@
 //! Networks and host names that the operator excepts from the ban on private addresses.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
+use ipnet::IpNet;
 use url::{Host, Url};
 
 /// Networks and host names that are excepted from the ban on private addresses (`MINERVA_ALLOW_NETS`).
@@ -11,14 +12,8 @@ use url::{Host, Url};
 /// redirect must be listed itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowNets {
-    nets: Vec<Net>,
+    nets: Vec<IpNet>,
     names: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Net {
-    base: IpAddr,
-    bits: u8,
 }
 
 impl AllowNets {
@@ -34,15 +29,13 @@ impl AllowNets {
             match (literal, bits) {
                 (Ok(base), bits) => {
                     let most = if base.is_ipv4() { 32 } else { 128 };
-                    let bits = match bits.map_or(Ok(most), str::parse::<u8>) {
-                        Ok(bits) if bits <= most => bits,
-                        _ => {
-                            return Err(format!(
-                                "`{entry}`: the prefix length must be 0 to {most}"
-                            ));
-                        }
-                    };
-                    allow.nets.push(Net { base, bits });
+                    let net = bits
+                        .map_or(Some(most), |bits| bits.parse().ok())
+                        .and_then(|bits| IpNet::new(base, bits).ok())
+                        .ok_or_else(|| {
+                            format!("`{entry}`: the prefix length must be 0 to {most}")
+                        })?;
+                    allow.nets.push(net);
                 }
                 (Err(_), None) => match Host::parse(entry) {
                     Ok(Host::Domain(name)) => allow.names.push(plain_name(&name)),
@@ -60,7 +53,8 @@ impl AllowNets {
 
     /// Whether the address itself is in the list.
     pub fn has_address(&self, address: IpAddr) -> bool {
-        self.nets.iter().any(|net| net.contains(address))
+        let address = address.to_canonical();
+        self.nets.iter().any(|net| net.contains(&address))
     }
 
     /// Whether the name itself is in the list.
@@ -80,31 +74,9 @@ impl AllowNets {
     }
 }
 
-impl Net {
-    fn contains(self, address: IpAddr) -> bool {
-        match (self.base, address.to_canonical()) {
-            (IpAddr::V4(base), IpAddr::V4(address)) => within_v4(address, base, self.bits),
-            (IpAddr::V6(base), IpAddr::V6(address)) => within_v6(address, base, self.bits),
-            _ => false,
-        }
-    }
-}
-
 /// A host name as it is compared: lower case, without the root's dot.
 pub fn plain_name(name: &str) -> String {
     name.trim_end_matches('.').to_ascii_lowercase()
-}
-
-/// Whether the address begins with the first `bits` of `base`.
-pub fn within_v4(address: Ipv4Addr, base: Ipv4Addr, bits: u8) -> bool {
-    let shift = 32 - u32::from(bits);
-    (address.to_bits() ^ base.to_bits()).checked_shr(shift).unwrap_or(0) == 0
-}
-
-/// Whether the address begins with the first `bits` of `base`.
-pub fn within_v6(address: Ipv6Addr, base: Ipv6Addr, bits: u8) -> bool {
-    let shift = 128 - u32::from(bits);
-    (address.to_bits() ^ base.to_bits()).checked_shr(shift).unwrap_or(0) == 0
 }
 
 #[cfg(test)]

@@ -9,48 +9,58 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use base::nets::{AllowNets, plain_name, within_v4, within_v6};
+use base::nets::{AllowNets, plain_name};
+use ipnet::{Ipv4Net, Ipv6Net};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
 use super::failure::Reason;
 
+const fn v4(a: u8, b: u8, c: u8, d: u8, bits: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), bits)
+}
+
+/// The first two groups of a network; the others are zero.
+const fn v6(first: u16, second: u16, bits: u8) -> Ipv6Net {
+    Ipv6Net::new_assert(Ipv6Addr::new(first, second, 0, 0, 0, 0, 0, 0), bits)
+}
+
 /// IANA's special-purpose registry of 2026 where "globally reachable" is not true, multicast, and one cloud address.
-const NOT_PUBLIC_V4: [(Ipv4Addr, u8, &str); 17] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8, "an unspecified address"),
-    (Ipv4Addr::new(10, 0, 0, 0), 8, "a private address"),
-    (Ipv4Addr::new(100, 64, 0, 0), 10, "a carrier's shared address"),
-    (Ipv4Addr::new(127, 0, 0, 0), 8, "a loopback address"),
-    (Ipv4Addr::new(168, 63, 129, 16), 32, "a cloud's metadata address"), // Azure's, in public space
-    (Ipv4Addr::new(169, 254, 0, 0), 16, "a link-local address"), // AWS, Google and Azure metadata
-    (Ipv4Addr::new(172, 16, 0, 0), 12, "a private address"),
-    (Ipv4Addr::new(192, 0, 0, 0), 24, "a reserved address"), // Oracle's metadata among them
-    (Ipv4Addr::new(192, 0, 2, 0), 24, "a documentation address"),
-    (Ipv4Addr::new(192, 88, 99, 0), 24, "a reserved address"),
-    (Ipv4Addr::new(192, 168, 0, 0), 16, "a private address"),
-    (Ipv4Addr::new(198, 18, 0, 0), 15, "a benchmarking address"),
-    (Ipv4Addr::new(198, 51, 100, 0), 24, "a documentation address"),
-    (Ipv4Addr::new(203, 0, 113, 0), 24, "a documentation address"),
-    (Ipv4Addr::new(224, 0, 0, 0), 4, "a multicast address"),
-    (Ipv4Addr::BROADCAST, 32, "the broadcast address"),
-    (Ipv4Addr::new(240, 0, 0, 0), 4, "a reserved address"),
+const NOT_PUBLIC_V4: [(Ipv4Net, &str); 17] = [
+    (v4(0, 0, 0, 0, 8), "an unspecified address"),
+    (v4(10, 0, 0, 0, 8), "a private address"),
+    (v4(100, 64, 0, 0, 10), "a carrier's shared address"),
+    (v4(127, 0, 0, 0, 8), "a loopback address"),
+    (v4(168, 63, 129, 16, 32), "a cloud's metadata address"), // Azure's, in public space
+    (v4(169, 254, 0, 0, 16), "a link-local address"),         // AWS, Google and Azure metadata
+    (v4(172, 16, 0, 0, 12), "a private address"),
+    (v4(192, 0, 0, 0, 24), "a reserved address"), // Oracle's metadata among them
+    (v4(192, 0, 2, 0, 24), "a documentation address"),
+    (v4(192, 88, 99, 0, 24), "a reserved address"),
+    (v4(192, 168, 0, 0, 16), "a private address"),
+    (v4(198, 18, 0, 0, 15), "a benchmarking address"),
+    (v4(198, 51, 100, 0, 24), "a documentation address"),
+    (v4(203, 0, 113, 0, 24), "a documentation address"),
+    (v4(224, 0, 0, 0, 4), "a multicast address"),
+    (v4(255, 255, 255, 255, 32), "the broadcast address"),
+    (v4(240, 0, 0, 0, 4), "a reserved address"),
 ];
 
 /// Names for what is refused; whatever else lies outside `2000::/3` is refused as reserved.
-const NOT_PUBLIC_V6: [(Ipv6Addr, u8, &str); 8] = [
-    (Ipv6Addr::UNSPECIFIED, 128, "an unspecified address"),
-    (Ipv6Addr::LOCALHOST, 128, "a loopback address"),
-    (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7, "a private address"), // AWS metadata fd00:ec2::254 among them
-    (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10, "a link-local address"),
-    (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8, "a multicast address"),
-    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23, "a reserved address"), // Teredo, ORCHID, benchmarking
-    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32, "a documentation address"),
-    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20, "a documentation address"),
+const NOT_PUBLIC_V6: [(Ipv6Net, &str); 8] = [
+    (v6(0, 0, 128), "an unspecified address"),
+    (Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128), "a loopback address"),
+    (v6(0xfc00, 0, 7), "a private address"), // AWS metadata fd00:ec2::254 among them
+    (v6(0xfe80, 0, 10), "a link-local address"),
+    (v6(0xff00, 0, 8), "a multicast address"),
+    (v6(0x2001, 0, 23), "a reserved address"), // Teredo, ORCHID, benchmarking
+    (v6(0x2001, 0xdb8, 32), "a documentation address"),
+    (v6(0x3fff, 0, 20), "a documentation address"),
 ];
 
-const GLOBAL_UNICAST_V6: Ipv6Addr = Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0);
-const NAT64: Ipv6Addr = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0);
-const SIX_TO_FOUR: Ipv6Addr = Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0);
+const GLOBAL_UNICAST_V6: Ipv6Net = v6(0x2000, 0, 3);
+const NAT64: Ipv6Net = v6(0x64, 0xff9b, 96);
+const SIX_TO_FOUR: Ipv6Net = v6(0x2002, 0, 16);
 
 /// Says why an address is not public, or `None` when it is.
 ///
@@ -67,24 +77,24 @@ pub(super) fn why_not_public(address: IpAddr) -> Option<&'static str> {
 }
 
 fn why_not_public_v4(address: Ipv4Addr) -> Option<&'static str> {
-    let found = NOT_PUBLIC_V4.iter().find(|(base, bits, _)| within_v4(address, *base, *bits));
-    found.map(|(_, _, why)| *why)
+    let found = NOT_PUBLIC_V4.iter().find(|(net, _)| net.contains(&address));
+    found.map(|(_, why)| *why)
 }
 
 fn why_not_public_v6(address: Ipv6Addr) -> Option<&'static str> {
-    let found = NOT_PUBLIC_V6.iter().find(|(base, bits, _)| within_v6(address, *base, *bits));
+    let found = NOT_PUBLIC_V6.iter().find(|(net, _)| net.contains(&address));
     match found {
-        Some((_, _, why)) => Some(why),
-        None if within_v6(address, GLOBAL_UNICAST_V6, 3) => None,
+        Some((_, why)) => Some(why),
+        None if GLOBAL_UNICAST_V6.contains(&address) => None,
         None => Some("a reserved address"),
     }
 }
 
 fn carried_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [_, high, low, .., seventh, eighth] = address.segments();
-    let (high, low) = if within_v6(address, SIX_TO_FOUR, 16) {
+    let (high, low) = if SIX_TO_FOUR.contains(&address) {
         (high, low)
-    } else if within_v6(address, NAT64, 96) {
+    } else if NAT64.contains(&address) {
         (seventh, eighth)
     } else {
         return address.to_ipv4_mapped();

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
+
 use super::kind::Kind;
 use super::refang::refang;
 use super::{Indicator, OTHER_TOP_LEVELS};
@@ -194,18 +196,8 @@ pub(super) fn range(text: &str) -> Option<(Kind, String)> {
     if digits.is_empty() || digits.len() > 3 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let length: u32 = digits.parse().ok()?;
-    let value = match base.parse::<IpAddr>().ok()? {
-        IpAddr::V4(ip) => {
-            let mask = u32::MAX.checked_shl(32_u32.checked_sub(length)?).unwrap_or(0);
-            format!("{}/{length}", Ipv4Addr::from_bits(ip.to_bits() & mask))
-        }
-        IpAddr::V6(ip) => {
-            let mask = u128::MAX.checked_shl(128_u32.checked_sub(length)?).unwrap_or(0);
-            format!("{}/{length}", Ipv6Addr::from_bits(ip.to_bits() & mask))
-        }
-    };
-    Some((Kind::Cidr, value))
+    let range = IpNet::new(base.parse().ok()?, digits.parse().ok()?).ok()?;
+    Some((Kind::Cidr, range.trunc().to_string()))
 }
 
 fn port(digits: &str) -> Option<u16> {
