@@ -67,7 +67,7 @@ impl ExpectedRule {
             line: rule.line,
             end_line: rule.end_line,
             bytes: bytes.len(),
-            sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: hex::encode(digest),
         };
         assert_eq!(found.sha256, rule.hash, "`{}`", rule.name);
         found

@@ -3,7 +3,6 @@
 //! A reference is its canonical address, so that both ways meet in one document. The bibliography owns what it says. The
 //! feed owns its summary only; the rest it sets where nothing stands yet, and the bibliography lays its own over it.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -130,10 +129,7 @@ pub fn id(natural: &str) -> String {
     hasher.update(FAMILY.name);
     hasher.update([0x1f]);
     hasher.update(natural);
-    hasher.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex::encode(hasher.finalize())
 }
 
 /// What makes an entry the same reference as another: its address in one form, else its key.

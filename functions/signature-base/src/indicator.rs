@@ -118,7 +118,7 @@ pub fn id(kind: Kind, value: &str) -> String {
         }
         hasher.update(part);
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(hasher.finalize())
 }
 
 fn write(gathered: &Gathered, version: Option<&str>, default_score: u32, now: Timestamp) -> Write {

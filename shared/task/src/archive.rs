@@ -15,7 +15,6 @@ use flate2::write::GzEncoder;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use stores::documents::hex;
 
 /// The largest body that is read back, which no fetched one exceeds.
 const BODY_MAX: u64 = 64 << 20;
@@ -124,7 +123,7 @@ impl Archive {
             folder.push(if plain {
                 part.to_owned()
             } else {
-                hex(&Sha256::digest(part.as_bytes())[..16])
+                hex::encode(&Sha256::digest(part.as_bytes())[..16])
             });
         }
         Some(folder)

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use stores::documents::{Body, Owner, Write, hash, hex};
+use stores::documents::{Body, Owner, Write, hash};
 
 use super::known::Needs;
 use super::store::Given;
@@ -101,7 +101,7 @@ impl Origin {
         hasher.update(self.family);
         hasher.update([0x1f]);
         hasher.update(rule);
-        hex(&hasher.finalize())
+        hex::encode(hasher.finalize())
     }
 }
 

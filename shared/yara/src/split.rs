@@ -7,7 +7,6 @@
 use std::ops::Range;
 
 use sha2::{Digest, Sha256};
-use stores::documents::hex;
 use yara_x_parser::ast::{AST, Item, MetaValue, RuleFlags};
 use yara_x_parser::cst::{Event, SyntaxKind};
 use yara_x_parser::{Parser, Span};
@@ -110,7 +109,7 @@ fn split_latin1(bytes: &[u8]) -> Split {
                 }
             }
             Err(error) => {
-                rule.hash = hex(&Sha256::digest(error.as_bytes()));
+                rule.hash = hex::encode(Sha256::digest(error.as_bytes()));
                 rule.is_latin1 = true;
             }
         }
@@ -324,7 +323,7 @@ fn read_rule(own: &str, rule: &yara_x_parser::ast::Rule<'_>, line: usize, end_li
         strings: rule.patterns.as_ref().map_or(0, Vec::len),
         text: own.to_owned(),
         is_latin1: false,
-        hash: hex(&Sha256::digest(own.as_bytes())),
+        hash: hex::encode(Sha256::digest(own.as_bytes())),
         line,
         end_line,
         names: condition::names(&rule.condition),

@@ -7,7 +7,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use boreal::compiler::{CompilerBuilder, CompilerParams, ExternalValue};
 use sha2::{Digest, Sha256};
-use stores::documents::hex;
 
 use super::Meaning;
 
@@ -104,7 +103,7 @@ impl Unit {
         }
         hasher.update("\u{1e}");
         hasher.update(&self.source);
-        hex(&hasher.finalize())
+        hex::encode(hasher.finalize())
     }
 
     /// Asks the compiler.

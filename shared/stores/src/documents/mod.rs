@@ -25,7 +25,7 @@ pub use adopter::{Adopter, Identify, Opening};
 pub use elastic::{Adopted, Elastic, Moves, Progress, Reindexed};
 pub use embedded::Embedded;
 pub use index::{FieldType, Index};
-pub use plan::{Fingerprint, Owner, Plan, Write, hash, hex, plan};
+pub use plan::{Fingerprint, Owner, Plan, Write, hash, plan};
 use plan::{ID, Wanted};
 
 /// A stored document: its fields by name.

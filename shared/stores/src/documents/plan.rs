@@ -117,7 +117,7 @@ pub fn hash(owner: &Owner, fields: &Body) -> String {
         write_canonical(fields.get(*name).unwrap_or(&Value::Null), &mut canonical);
         canonical.push('\u{1e}');
     }
-    hex(&Sha256::digest(canonical.as_bytes()))
+    hex::encode(Sha256::digest(canonical.as_bytes()))
 }
 
 /// A hash over documents, given in the order of their ids: equal documents have equal ones whatever store they are read from.
@@ -137,18 +137,8 @@ impl Fingerprint {
 
     /// The hash of all that was given, in hexadecimal.
     pub fn hex(&self) -> String {
-        hex(&self.0.clone().finalize())
+        hex::encode(self.0.clone().finalize())
     }
-}
-
-/// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes
-        .iter()
-        .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
-        .map(char::from)
-        .collect()
 }
 
 /// JSON with the keys of objects in order, whatever order the map keeps them in.

@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::documents::hex;
-
 /// A held name; dropping it lets go.
 pub(super) struct FileLock {
     path: PathBuf,
@@ -20,7 +18,7 @@ impl FileLock {
     pub(super) fn take(folder: &Path, name: &str) -> io::Result<Option<Self>> {
         fs::create_dir_all(folder)?;
         // A digest, since names come from sources and must not be used as file names.
-        let path = folder.join(hex(&Sha256::digest(name.as_bytes())[..16]));
+        let path = folder.join(hex::encode(&Sha256::digest(name.as_bytes())[..16]));
         loop {
             let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
             match file.try_lock() {
