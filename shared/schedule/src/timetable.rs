@@ -1,7 +1,7 @@
 //! The timetable, `infra/schedule.toml`: one row a task, read whole and checked whole.
 //!
 //! Both homes run from it: the runner reads the file, the cloud's rules are rendered from it. So a row's `when` must be
-//! one that a rule could take. Every problem is reported at once with its row and line, unknown keys among them: a
+//! one that a rule could take. Every problem is reported at once with its row, line and column, unknown keys among them: a
 //! misspelt key is a setting that silently does not apply.
 
 use std::fmt;
@@ -9,20 +9,20 @@ use std::ops::{Range, RangeInclusive};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, Error as _};
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::error::nearest;
-use super::{Api, Schedule, zone};
+use super::{Api, Schedule, ScheduleError, zone};
 
 /// Lambda's limits.
-const MEMORY_MB: RangeInclusive<u32> = 128..=10_240;
-const TIMEOUT_S: RangeInclusive<u32> = 1..=900;
+type MemoryMb = Limited<128, 10_240>;
+type TimeoutS = Limited<1, 900>;
 const NAME_LENGTH: RangeInclusive<usize> = 1..=64;
 
 const DEFAULTS: &str = "defaults";
-const KEYS_OF_DEFAULTS: [&str; 3] = ["memory_mb", "timeout_s", "zone"];
-const KEYS_OF_A_ROW: [&str; 6] = ["does", "when", "memory_mb", "timeout_s", "catch_up", "built"];
 
 /// When each task runs, in one zone.
 #[derive(Debug, Clone)]
@@ -46,7 +46,8 @@ pub struct Row {
 }
 
 /// What becomes of firings that were missed while nothing ran.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CatchUp {
     /// One run stands for all that were missed: each task looks at everything that is new.
     #[default]
@@ -56,8 +57,6 @@ pub enum CatchUp {
 }
 
 impl CatchUp {
-    const ALL: [(&str, Self); 3] = [("once", Self::Once), ("skip", Self::Skip), ("all", Self::All)];
-
     pub fn name(self) -> &'static str {
         match self {
             Self::Once => "once",
@@ -77,12 +76,12 @@ pub struct Firing<'a> {
 impl Timetable {
     /// Reads the file's text, or says everything that is wrong with it.
     pub fn parse(text: &str) -> Result<Self, TimetableError> {
-        let mut reader = Reader { text, problems: Vec::new() };
+        let mut reader = TimetableReader { text, problems: Vec::new() };
         let timetable = reader.timetable();
         match timetable {
             Some(timetable) if reader.problems.is_empty() => Ok(timetable),
             _ => {
-                reader.problems.sort_by_key(|problem| problem.line);
+                reader.problems.sort_by_key(|problem| (problem.line, problem.column));
                 Err(TimetableError { problems: reader.problems })
             }
         }
@@ -147,7 +146,9 @@ pub struct TimetableError {
 pub struct Problem {
     /// The row's name, or `defaults`; none where the text is not TOML.
     pub row: Option<String>,
+    /// From 1, as is the column, which counts characters.
     pub line: usize,
+    pub column: usize,
     /// May have several lines: a schedule's error points into the schedule.
     pub message: String,
 }
@@ -164,7 +165,7 @@ impl fmt::Display for TimetableError {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}", self.line)?;
+        write!(f, "line {}, column {}", self.line, self.column)?;
         if let Some(row) = &self.row {
             write!(f, ", `{row}`")?;
         }
@@ -172,215 +173,100 @@ impl fmt::Display for Problem {
     }
 }
 
+/// What `[defaults]` holds; all keys are required.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DefaultsFields {
+    memory_mb: Field<MemoryMb>,
+    timeout_s: Field<TimeoutS>,
+    zone: Field<Zone>,
+}
+
+/// What a row holds; only `does` is required.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RowFields {
+    does: Field<OneLine>,
+    when: Field<Rule>,
+    memory_mb: Field<MemoryMb>,
+    timeout_s: Field<TimeoutS>,
+    catch_up: Field<CatchUp>,
+    built: Field<bool>,
+}
+
+type Field<T> = Option<Spanned<Checked<T>>>;
+
+/// A value, or what is wrong with it: one wrong value does not keep the others from being read.
+struct Checked<T>(Result<T, String>);
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Checked<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = toml::Value::deserialize(deserializer)?;
+        Ok(Self(T::deserialize(value).map_err(|error| error.message().to_owned())))
+    }
+}
+
+/// A whole number from `LEAST` to `MOST`.
+struct Limited<const LEAST: u32, const MOST: u32>(u32);
+
+impl<'de, const LEAST: u32, const MOST: u32> Deserialize<'de> for Limited<LEAST, MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = i64::deserialize(deserializer)?;
+        let fits = u32::try_from(number).ok().filter(|number| (LEAST..=MOST).contains(number));
+        let outside = || D::Error::custom(format!("`{number}` is not in {LEAST}-{MOST}"));
+        fits.map(Self).ok_or_else(outside)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct OneLine(String);
+
+impl TryFrom<String> for OneLine {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text.trim().is_empty() || text.contains('\n') {
+            return Err("it must be one line of text");
+        }
+        Ok(Self(text))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Rule(Schedule);
+
+impl TryFrom<String> for Rule {
+    type Error = ScheduleError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Schedule::parse(&text, Api::Rule).map(Self)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Zone(TimeZone);
+
+impl TryFrom<String> for Zone {
+    type Error = ScheduleError;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        zone(&name).map(Self)
+    }
+}
+
 /// Reads on after a problem, so that all of them are found.
-struct Reader<'a> {
+struct TimetableReader<'a> {
     text: &'a str,
     problems: Vec<Problem>,
 }
 
-/// One `[table]` of the file.
-#[derive(Clone, Copy)]
-struct Section<'a> {
-    name: &'a str,
-    span_start: usize,
-    table: &'a DeTable<'a>,
-}
-
-impl Reader<'_> {
-    fn timetable(&mut self) -> Option<Timetable> {
-        let (document, faults) = DeTable::parse_recoverable(self.text);
-        for fault in &faults {
-            let at = fault.span().map_or(0, |span| span.start);
-            let line = self.text.lines().nth(self.line(at) - 1).unwrap_or_default().trim();
-            self.problem(None, at, format!("{}: `{line}`", fault.message()));
-        }
-        if !faults.is_empty() {
-            return None;
-        }
-        let mut sections = Vec::new();
-        for (name, value) in document.get_ref() {
-            match value.get_ref() {
-                DeValue::Table(table) => {
-                    sections.push(Section {
-                        name: name.get_ref(),
-                        span_start: name.span().start,
-                        table,
-                    });
-                }
-                _ => {
-                    let message = format!("`{}` stands outside of a row", name.get_ref());
-                    self.problem(None, name.span().start, message);
-                }
-            }
-        }
-        // The map is in the order of names.
-        sections.sort_by_key(|section| section.span_start);
-
-        let defaults = sections.iter().find(|section| section.name == DEFAULTS).copied();
-        let defaults = self.defaults(defaults);
-        let rows: Vec<Option<Row>> = sections
-            .iter()
-            .filter(|section| section.name != DEFAULTS)
-            .map(|section| self.row(*section, defaults.as_ref()))
-            .collect();
-        let rows = rows.into_iter().collect::<Option<Vec<Row>>>()?;
-        Some(Timetable { zone: defaults?.zone, rows })
-    }
-
-    fn defaults(&mut self, section: Option<Section<'_>>) -> Option<Defaults> {
-        let Some(section) = section else {
-            self.problem(
-                None,
-                0,
-                format!("`[{DEFAULTS}]` is missing: it gives {}", listed(&KEYS_OF_DEFAULTS)),
-            );
-            return None;
-        };
-        self.refuse_unknown_keys(section, &KEYS_OF_DEFAULTS);
-        for key in KEYS_OF_DEFAULTS {
-            if !section.table.contains_key(key) {
-                self.problem(Some(section), section.span_start, format!("`{key}` is missing"));
-            }
-        }
-        let memory_mb = self.number(section, "memory_mb", MEMORY_MB);
-        let timeout_s = self.number(section, "timeout_s", TIMEOUT_S);
-        let (name, span) = self.string(section, "zone")?;
-        match zone(name) {
-            Ok(zone) => Some(Defaults { memory_mb: memory_mb?, timeout_s: timeout_s?, zone }),
-            Err(error) => {
-                self.problem(Some(section), span.start, format!("`zone`: {error}"));
-                None
-            }
-        }
-    }
-
-    fn row(&mut self, section: Section<'_>, defaults: Option<&Defaults>) -> Option<Row> {
-        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if !section.name.chars().all(allowed) || !NAME_LENGTH.contains(&section.name.len()) {
-            let message = "not a task's name: those have lower-case letters, digits and `_`, at most 64, as Lambda's functions do";
-            self.problem(Some(section), section.span_start, message.to_owned());
-        }
-        self.refuse_unknown_keys(section, &KEYS_OF_A_ROW);
-        if !section.table.contains_key("does") {
-            let message = "`does` is missing: it says in one line what the task does";
-            self.problem(Some(section), section.span_start, message.to_owned());
-        }
-        let does = self.string(section, "does").map(|(does, span)| {
-            if does.trim().is_empty() || does.contains('\n') {
-                self.problem(
-                    Some(section),
-                    span.start,
-                    "`does` must be one line of text".to_owned(),
-                );
-            }
-            does.to_owned()
-        });
-        let when = self.string(section, "when").and_then(|(when, span)| {
-            match Schedule::parse(when, Api::Rule) {
-                Ok(schedule) => Some(schedule),
-                Err(error) => {
-                    self.problem(Some(section), span.start, format!("`when`: {error}"));
-                    None
-                }
-            }
-        });
-        let catch_up = self.string(section, "catch_up").and_then(|(given, span)| {
-            let found = CatchUp::ALL.into_iter().find(|(name, _)| *name == given);
-            if found.is_none() {
-                let message = format!(
-                    "`catch_up` is `{given}`: it is one of {}",
-                    listed(&CatchUp::ALL.map(|(n, _)| n))
-                );
-                self.problem(Some(section), span.start, message);
-            }
-            found.map(|(_, catch_up)| catch_up)
-        });
-        let memory_mb = self.number(section, "memory_mb", MEMORY_MB);
-        let timeout_s = self.number(section, "timeout_s", TIMEOUT_S);
-        let built = self.flag(section, "built");
-        let defaults = defaults?;
-        Some(Row {
-            name: section.name.to_owned(),
-            does: does?,
-            when,
-            memory_mb: memory_mb.unwrap_or(defaults.memory_mb),
-            timeout_s: timeout_s.unwrap_or(defaults.timeout_s),
-            catch_up: catch_up.unwrap_or_default(),
-            built: built.unwrap_or(true),
-        })
-    }
-
-    fn refuse_unknown_keys(&mut self, section: Section<'_>, known: &[&str]) {
-        for key in section.table.keys() {
-            if !known.contains(&key.get_ref().as_ref()) {
-                let hint = nearest(key.get_ref(), known.iter().copied())
-                    .map(|near| format!("\nhint: `{near}`?"));
-                let message =
-                    format!("unknown key `{}`: the keys are {}", key.get_ref(), listed(known));
-                self.problem(Some(section), key.span().start, message + &hint.unwrap_or_default());
-            }
-        }
-    }
-
-    fn string<'s>(&mut self, section: Section<'s>, key: &str) -> Option<(&'s str, Range<usize>)> {
-        self.typed(section, key, "a text in quotes", DeValue::as_str)
-    }
-
-    fn flag(&mut self, section: Section<'_>, key: &str) -> Option<bool> {
-        Some(self.typed(section, key, "`true` or `false`", DeValue::as_bool)?.0)
-    }
-
-    fn number(
-        &mut self,
-        section: Section<'_>,
-        key: &str,
-        allowed: RangeInclusive<u32>,
-    ) -> Option<u32> {
-        let wanted = format!("a whole number, {}-{}", allowed.start(), allowed.end());
-        let read = |value: &DeValue<'_>| {
-            let integer = value.as_integer()?;
-            u32::from_str_radix(integer.as_str(), integer.radix())
-                .ok()
-                .filter(|number| allowed.contains(number))
-        };
-        Some(self.typed(section, key, &wanted, read)?.0)
-    }
-
-    /// A key's value, if it is there; a value of the wrong sort is a problem.
-    fn typed<'s, T>(
-        &mut self,
-        section: Section<'s>,
-        key: &str,
-        wanted: &str,
-        read: impl FnOnce(&'s DeValue<'s>) -> Option<T>,
-    ) -> Option<(T, Range<usize>)> {
-        let value: &Spanned<DeValue<'_>> = section.table.get(key)?;
-        let span = value.span();
-        let found = read(value.get_ref());
-        if found.is_none() {
-            let given =
-                self.text.get(span.clone()).unwrap_or_default().lines().next().unwrap_or_default();
-            self.problem(
-                Some(section),
-                span.start,
-                format!("`{key}` is `{given}`: it must be {wanted}"),
-            );
-        }
-        found.map(|found| (found, span))
-    }
-
-    fn problem(&mut self, section: Option<Section<'_>>, at: usize, message: String) {
-        self.problems.push(Problem {
-            row: section.map(|section| section.name.to_owned()),
-            line: self.line(at),
-            message,
-        });
-    }
-
-    /// The line of a byte, from 1.
-    fn line(&self, at: usize) -> usize {
-        self.text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
-    }
+/// The heading of one `[table]` of the file.
+struct Section {
+    name: String,
+    start: usize,
 }
 
 struct Defaults {
@@ -389,8 +275,164 @@ struct Defaults {
     zone: TimeZone,
 }
 
-fn listed(words: &[&str]) -> String {
-    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+impl<'a> TimetableReader<'a> {
+    fn timetable(&mut self) -> Option<Timetable> {
+        let (document, faults) = DeTable::parse_recoverable(self.text);
+        for fault in &faults {
+            let start = fault.span().map_or(0, |span| span.start);
+            let (line, _) = self.place(start);
+            let line = self.text.lines().nth(line - 1).unwrap_or_default().trim();
+            self.problem(None, start, format!("{}: `{line}`", fault.message()));
+        }
+        if !faults.is_empty() {
+            return None;
+        }
+        let mut sections: Vec<_> = document.into_inner().into_iter().collect();
+        // The map is in the order of names.
+        sections.sort_by_key(|(name, _)| name.span().start);
+
+        let mut defaults = None;
+        let mut rows = Vec::new();
+        for (name, value) in sections {
+            let section = Section { name: name.get_ref().to_string(), start: name.span().start };
+            let span = value.span();
+            match value.into_inner() {
+                DeValue::Table(table) if section.name == DEFAULTS => {
+                    defaults = Some(self.defaults(&section, table, span));
+                }
+                DeValue::Table(table) => {
+                    let fields = self.fields::<RowFields>(&section, table, span);
+                    rows.push((section, fields));
+                }
+                _ => {
+                    let message = format!("`{}` stands outside of a row", section.name);
+                    self.problem(None, section.start, message);
+                }
+            }
+        }
+        if defaults.is_none() {
+            let message =
+                format!("`[{DEFAULTS}]` is missing: it gives `memory_mb`, `timeout_s` and `zone`");
+            self.problem(None, 0, message);
+        }
+        let defaults = defaults.flatten();
+        let rows: Vec<Option<Row>> = rows
+            .into_iter()
+            .map(|(section, fields)| self.row(section, fields?, defaults.as_ref()))
+            .collect();
+        let rows = rows.into_iter().collect::<Option<Vec<Row>>>()?;
+        Some(Timetable { zone: defaults?.zone, rows })
+    }
+
+    fn defaults(
+        &mut self,
+        section: &Section,
+        table: DeTable<'a>,
+        span: Range<usize>,
+    ) -> Option<Defaults> {
+        let fields: DefaultsFields = self.fields(section, table, span)?;
+        let memory_mb = self.required(section, "memory_mb", fields.memory_mb);
+        let timeout_s = self.required(section, "timeout_s", fields.timeout_s);
+        let zone = self.required(section, "zone", fields.zone);
+        Some(Defaults { memory_mb: memory_mb?.0, timeout_s: timeout_s?.0, zone: zone?.0 })
+    }
+
+    fn row(
+        &mut self,
+        section: Section,
+        fields: RowFields,
+        defaults: Option<&Defaults>,
+    ) -> Option<Row> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if !section.name.chars().all(allowed) || !NAME_LENGTH.contains(&section.name.len()) {
+            let message = "not a task's name: those have lower-case letters, digits and `_`, at most 64, as Lambda's functions do";
+            self.problem(Some(&section), section.start, message.to_owned());
+        }
+        let does = self.required(&section, "does", fields.does);
+        let when = self.optional(&section, "when", fields.when);
+        let memory_mb = self.optional(&section, "memory_mb", fields.memory_mb);
+        let timeout_s = self.optional(&section, "timeout_s", fields.timeout_s);
+        let catch_up = self.optional(&section, "catch_up", fields.catch_up);
+        let built = self.optional(&section, "built", fields.built);
+        let defaults = defaults?;
+        Some(Row {
+            name: section.name,
+            does: does?.0,
+            when: when.map(|rule| rule.0),
+            memory_mb: memory_mb.map_or(defaults.memory_mb, |memory| memory.0),
+            timeout_s: timeout_s.map_or(defaults.timeout_s, |timeout| timeout.0),
+            catch_up: catch_up.unwrap_or_default(),
+            built: built.unwrap_or(true),
+        })
+    }
+
+    /// The fields of a section. A key that serde refuses is reported and left out, and the others are read again.
+    fn fields<T: DeserializeOwned>(
+        &mut self,
+        section: &Section,
+        mut table: DeTable<'a>,
+        span: Range<usize>,
+    ) -> Option<T> {
+        loop {
+            let whole = Spanned::new(span.clone(), DeValue::Table(table.clone()));
+            let error = match T::deserialize(ValueDeserializer::from(whole)) {
+                Ok(fields) => return Some(fields),
+                Err(error) => error,
+            };
+            let place = error.span();
+            let start = place.as_ref().map_or(section.start, |place| place.start);
+            self.problem(Some(section), start, with_hint(error.message()));
+            let refused = table.iter().find(|(key, value)| {
+                [key.span(), value.span()].iter().any(|span| Some(span) == place.as_ref())
+            });
+            let key = refused?.0.get_ref().to_string();
+            table.remove(key.as_str());
+        }
+    }
+
+    fn required<T>(&mut self, section: &Section, key: &str, field: Field<T>) -> Option<T> {
+        if field.is_none() {
+            self.problem(Some(section), section.start, format!("`{key}` is missing"));
+        }
+        self.optional(section, key, field)
+    }
+
+    fn optional<T>(&mut self, section: &Section, key: &str, field: Field<T>) -> Option<T> {
+        let field = field?;
+        let start = field.span().start;
+        let wrong = |message: String| format!("`{key}`: {}", with_hint(&message));
+        field
+            .into_inner()
+            .0
+            .map_err(|message| self.problem(Some(section), start, wrong(message)))
+            .ok()
+    }
+
+    fn problem(&mut self, section: Option<&Section>, start: usize, message: String) {
+        let (line, column) = self.place(start);
+        let row = section.map(|section| section.name.clone());
+        self.problems.push(Problem { row, line, column, message });
+    }
+
+    /// Line and column of a byte, both from 1.
+    fn place(&self, at: usize) -> (usize, usize) {
+        let before = self.text.get(..at).unwrap_or_default();
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+    }
+}
+
+/// The message, with the word that was probably meant where serde says "unknown field `x`, expected one of ...".
+fn with_hint(message: &str) -> String {
+    let mut words = message.split('`').skip(1).step_by(2);
+    let near = words
+        .next()
+        .filter(|_| message.starts_with("unknown "))
+        .and_then(|unknown| nearest(unknown, words));
+    match near {
+        Some(near) => format!("{message}\nhint: did you mean `{near}`?"),
+        None => message.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -548,46 +590,46 @@ does = ""
 when = "at(2026-12-25T08:30:00)"
 "#;
         let expected = expect![[r#"
-                read the timetable: 13 problems
-                line 2, `defaults`: `timeout_s` is missing
-                line 3, `defaults`: `memory_mb` is `64`: it must be a whole number, 128-10240
-                line 4, `defaults`: unknown key `timeout`: the keys are `memory_mb`, `timeout_s`, `zone`
-                  hint: `timeout_s`?
-                line 5, `defaults`: `zone`: read zone `America/Sao_Paolo`: there is none of this name: zones have IANA names, as `America/Sao_Paulo`
-                  hint: `America/Sao_Paulo`?
-                line 7, `Sync-Pulses`: not a task's name: those have lower-case letters, digits and `_`, at most 64, as Lambda's functions do
-                line 9, `Sync-Pulses`: `when`: read `cron(0 25 * * ? *)`: `25` is not an hour: hours are 0-23
-                    cron(0 25 * * ? *)
-                           ^^ hours
-                line 10, `Sync-Pulses`: `catch_up` is `twice`: it is one of `once`, `skip`, `all`
-                line 12, `sync_feeds`: `does` is missing: it says in one line what the task does
-                line 13, `sync_feeds`: unknown key `wen`: the keys are `does`, `when`, `memory_mb`, `timeout_s`, `catch_up`, `built`
-                  hint: `when`?
-                line 14, `sync_feeds`: `timeout_s` is `1000`: it must be a whole number, 1-900
-                line 15, `sync_feeds`: `built` is `"no"`: it must be `true` or `false`
-                line 18, `a_time`: `does` must be one line of text
-                line 19, `a_time`: `when`: read `at(2026-12-25T08:30:00)`: `at` belongs to Scheduler: a rule is `cron(...)` or `rate(...)`
-            "#]];
+            read the timetable: 13 problems
+            line 2, column 2, `defaults`: `timeout_s` is missing
+            line 3, column 13, `defaults`: `memory_mb`: `64` is not in 128-10240
+            line 4, column 1, `defaults`: unknown field `timeout`, expected one of `memory_mb`, `timeout_s`, `zone`
+              hint: did you mean `timeout_s`?
+            line 5, column 8, `defaults`: `zone`: read zone `America/Sao_Paolo`: there is none of this name: zones have IANA names, as `America/Sao_Paulo`
+              hint: `America/Sao_Paulo`?
+            line 7, column 2, `Sync-Pulses`: not a task's name: those have lower-case letters, digits and `_`, at most 64, as Lambda's functions do
+            line 9, column 8, `Sync-Pulses`: `when`: read `cron(0 25 * * ? *)`: `25` is not an hour: hours are 0-23
+                cron(0 25 * * ? *)
+                       ^^ hours
+            line 10, column 12, `Sync-Pulses`: `catch_up`: unknown variant `twice`, expected one of `once`, `skip`, `all`
+            line 12, column 2, `sync_feeds`: `does` is missing
+            line 13, column 1, `sync_feeds`: unknown field `wen`, expected one of `does`, `when`, `memory_mb`, `timeout_s`, `catch_up`, `built`
+              hint: did you mean `when`?
+            line 14, column 13, `sync_feeds`: `timeout_s`: `1000` is not in 1-900
+            line 15, column 9, `sync_feeds`: `built`: invalid type: string "no", expected a boolean
+            line 18, column 8, `a_time`: `does`: it must be one line of text
+            line 19, column 8, `a_time`: `when`: read `at(2026-12-25T08:30:00)`: `at` belongs to Scheduler: a rule is `cron(...)` or `rate(...)`
+        "#]];
         refuses(text, &expected);
     }
 
     #[test]
     fn says_where_the_text_is_not_toml() {
         let expected = expect![[r#"
-                read the timetable: 1 problem
-                line 1: unclosed table, expected `]`: `[defaults`
-            "#]];
+            read the timetable: 1 problem
+            line 1, column 10: unclosed table, expected `]`: `[defaults`
+        "#]];
         refuses("[defaults\nzone = UTC\n", &expected);
         let expected = expect![[r#"
-                read the timetable: 2 problems
-                line 7: duplicate key: `[a]`
-                line 8: duplicate key: `does = "B"`
-            "#]];
+            read the timetable: 2 problems
+            line 7, column 2: duplicate key: `[a]`
+            line 8, column 1: duplicate key: `does = "B"`
+        "#]];
         refuses(&format!("{DEFAULTS}[a]\ndoes = \"A\"\n[a]\ndoes = \"B\"\n"), &expected);
         let expected = expect![[r#"
             read the timetable: 2 problems
-            line 1: `memory_mb` stands outside of a row
-            line 1: `[defaults]` is missing: it gives `memory_mb`, `timeout_s`, `zone`
+            line 1, column 1: `memory_mb` stands outside of a row
+            line 1, column 1: `[defaults]` is missing: it gives `memory_mb`, `timeout_s` and `zone`
         "#]];
         refuses("memory_mb = 256\n", &expected);
     }
