@@ -1,4 +1,4 @@
-//! Rules that no compiler checks: what each file opens with, who may know whom, what is generated, what is banned.
+//! Rules that no compiler checks: what each file opens with, who may know whom, what is generated.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,21 +16,9 @@ pub(crate) const TRIALS: &[crate::Case] = &[
     ("a_task_has_its_five_places", a_task_has_its_five_places),
     ("no_family_knows_another", no_family_knows_another),
     ("a_shared_crate_names_only_floors_below_it", a_shared_crate_names_only_floors_below_it),
-    ("banned_crates_stay_out", banned_crates_stay_out),
     ("generated_pages_are_fresh", generated_pages_are_fresh),
     ("fixtures_stay_small", fixtures_stay_small),
     ("nothing_names_a_machine", nothing_names_a_machine),
-];
-
-/// Crates that would bring a second TLS stack, an old one, or an abandoned one; `name` or `name version-prefix`.
-const BANNED: &[&str] = &[
-    "openssl-sys",
-    "native-tls",
-    "aws-lc-sys",
-    "rustls 0.21",
-    "hyper 0.14",
-    "tokio-tar",
-    "chrono-tz",
 ];
 
 /// The crates of `shared/`, by floor, the lowest first: each may name those below its own floor.
@@ -55,7 +43,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with('.') || name == "target" || name == "proptest-regressions" {
+        if name.starts_with('.') || name == "target" {
             continue;
         }
         if path.is_dir() { files(&path, found) } else { found.push(path) }
@@ -189,27 +177,6 @@ fn a_shared_crate_names_only_floors_below_it() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(seen, FLOORS.concat().len(), "a floor lists a crate that is not there");
-}
-
-fn banned_crates_stay_out() {
-    let lock = read(&root().join("Cargo.lock"));
-    let mut found: Vec<&str> = Vec::new();
-    for package in lock.split("[[package]]") {
-        let value = |key: &str| {
-            package
-                .lines()
-                .find_map(|line| line.strip_prefix(&format!("{key} = \""))?.strip_suffix('"'))
-        };
-        let (Some(name), Some(version)) = (value("name"), value("version")) else { continue };
-        found.extend(BANNED.iter().copied().filter(|banned| match banned.split_once(' ') {
-            None => *banned == name,
-            Some((banned, prefix)) => banned == name && version.starts_with(&format!("{prefix}.")),
-        }));
-    }
-    assert!(
-        found.is_empty(),
-        "Cargo.lock holds {found:?}: look for a feature that drags it in with `cargo tree -i`"
-    );
 }
 
 fn fixtures_stay_small() {
