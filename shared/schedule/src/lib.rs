@@ -104,15 +104,6 @@ impl Schedule {
         Ok(Self { text: text.to_owned(), kind })
     }
 
-    /// Counts a rate from `start`, which is also its first firing. A cron or an `at` has no start and stays as it is.
-    #[must_use]
-    pub fn starting(mut self, start: Timestamp) -> Self {
-        if let Kind::Rate(rate) = &mut self.kind {
-            rate.start = start;
-        }
-        self
-    }
-
     /// The first firing strictly after `instant`, with local times read in `zone`.
     ///
     /// A local time that daylight saving leaves out is skipped; one that comes twice fires in its first pass. `None` when

@@ -11,7 +11,6 @@ const UNITS: [(&str, &str, u32); 3] =
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rate {
     period_s: u64,
-    pub(super) start: Timestamp,
 }
 
 impl Rate {
@@ -53,10 +52,7 @@ impl Rate {
                     && undecided::SCHEDULER_TAKES_EITHER_NUMBER
                     && [one, many].contains(&unit.text))
             {
-                return Ok(Self {
-                    period_s: u64::from(count) * u64::from(seconds),
-                    start: undecided::RATE_START,
-                });
+                return Ok(Self { period_s: u64::from(count) * u64::from(seconds) });
             }
             if unit.text.eq_ignore_ascii_case(one) || unit.text.eq_ignore_ascii_case(many) {
                 let number = if count == 1 {
@@ -83,11 +79,12 @@ impl Rate {
     }
 
     pub(super) fn next_after(&self, instant: Timestamp) -> Option<Timestamp> {
-        if instant < self.start {
-            return Some(self.start);
+        let start = undecided::RATE_START;
+        if instant < start {
+            return Some(start);
         }
         let period = i128::from(self.period_s) * 1_000_000_000;
-        let since = instant.as_nanosecond() - self.start.as_nanosecond();
-        Timestamp::from_nanosecond(self.start.as_nanosecond() + (since / period + 1) * period).ok()
+        let since = instant.as_nanosecond() - start.as_nanosecond();
+        Timestamp::from_nanosecond(start.as_nanosecond() + (since / period + 1) * period).ok()
     }
 }
