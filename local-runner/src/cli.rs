@@ -102,7 +102,7 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 9000)]
         port: u16,
     },
-    /// Run a task over the archived responses instead of the network, after a parser was mended
+    /// Run a task over the archived responses instead of the network, after a parser was repaired
     Reparse {
         /// The task
         task: String,

@@ -1,6 +1,6 @@
 //! Collects the named RSS sources into `rss_articles`.
 //!
-//! Reads   each named source, also one that is switched off: who names it wants it; every enabled one when none is named.
+//! Reads   each named source, also a disabled one: who names it wants it; every enabled one when none is named.
 //! Writes  `rss_articles`, as `collect_all_rss_feeds` does.
 //! Twice   is harmless: equal items are counted as unchanged and not written.
 //! Quirk   the predecessor called its input `source_ids`; that name is still understood.

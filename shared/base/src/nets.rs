@@ -17,7 +17,7 @@ pub struct AllowNets {
 }
 
 impl AllowNets {
-    /// Reads a list such as `127.0.0.0/8,localhost,10.1.2.3`; the error names the first entry that makes no sense.
+    /// Reads a list such as `127.0.0.0/8,localhost,10.1.2.3`; the error names the first entry that is malformed.
     pub fn parse(list: &str) -> Result<Self, String> {
         let mut allow = Self::default();
         for entry in list.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_entry_without_sense_is_named() {
+    fn a_malformed_list_entry_is_named() {
         for bad in
             ["10.0.0.0/33", "::/129", "10.0.0.0/x", "mirror/8", "a b", "host:80", "10.0.0.0/-1"]
         {

@@ -1,4 +1,4 @@
-//! What is wrong with a schedule, said so that a person can mend it at once.
+//! What is wrong with a schedule, said so that a person can correct it at once.
 //!
 //! The first line names the value and what is allowed, the next two point at it, `hint:` offers a way out:
 //!

@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn mends_the_habits_of_unix() {
+    fn corrects_the_habits_of_unix() {
         let texts = ["*/5 * * * *", "cron(0 9 * * 1-5)", "@daily", "cron(0 9 ? * 0 *)"];
         let expected = expect![[r#"
             read `*/5 * * * *`: it is neither `cron(...)` nor `rate(...)`
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn mends_seven_fields() {
+    fn corrects_seven_fields() {
         let texts = ["cron(0 0 9 * * ? *)", "cron(0 10 * * ? * *)", "0 0 9 * * ? *"];
         let expected = expect![[r#"
             read `cron(0 0 9 * * ? *)`: 7 fields instead of 6: minutes hours day-of-month month day-of-week year
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn mends_the_wrapper() {
+    fn corrects_the_wrapper() {
         let texts = ["0 9 * * ? *", "CRON(0 9 * * ? *)", " rate(5 minutes)", "every 5 minutes"];
         let expected = expect![[r#"
             read `0 9 * * ? *`: it is neither `cron(...)` nor `rate(...)`
