@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use expect_test::{Expect, expect};
-use indicator::{Indicator, Kind, extract, parse, refang};
+use indicator::{Indicator, IndicatorKind, extract, parse, refang};
 
 pub(crate) const TRIALS: &[crate::Case] = &[
     ("finds_the_indicators_of_published_reports", finds_the_indicators_of_published_reports),
@@ -89,7 +89,7 @@ pub(crate) fn refangs_published_reports_once() {
 }
 
 fn line(name: &str, indicators: &[Indicator]) -> String {
-    let mut counts: BTreeMap<Kind, usize> = BTreeMap::new();
+    let mut counts: BTreeMap<IndicatorKind, usize> = BTreeMap::new();
     for indicator in indicators {
         *counts.entry(indicator.kind).or_default() += 1;
     }

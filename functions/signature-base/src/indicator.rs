@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use indicator::{Indicator, Kind};
+use indicator::{Indicator, IndicatorKind};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -66,7 +66,7 @@ pub struct Gathered {
 #[derive(Debug, Default)]
 pub struct Indicators {
     all: Vec<Gathered>,
-    places: HashMap<(Kind, String), usize>,
+    places: HashMap<(IndicatorKind, String), usize>,
     /// Lines that met in another's document.
     pub merged: u64,
 }
@@ -110,7 +110,7 @@ impl Indicators {
 }
 
 /// The document's id: the family, the type and the value.
-pub fn id(kind: Kind, value: &str) -> String {
+pub fn id(kind: IndicatorKind, value: &str) -> String {
     let mut hasher = Sha256::new();
     for (place, part) in [FAMILY.name, kind.as_str(), value].into_iter().enumerate() {
         if place > 0 {
@@ -183,32 +183,37 @@ fn threat(
     let value = indicator.value.as_str();
     let mut of = Map::new();
     let kind = match indicator.kind {
-        Kind::Ipv4 | Kind::Ipv6 => {
+        IndicatorKind::Ipv4 | IndicatorKind::Ipv6 => {
             of.insert("ip".to_owned(), json!(value));
-            if indicator.kind == Kind::Ipv4 { "ipv4-addr" } else { "ipv6-addr" }
+            if indicator.kind == IndicatorKind::Ipv4 { "ipv4-addr" } else { "ipv6-addr" }
         }
-        Kind::IpPort => {
+        IndicatorKind::IpPort => {
             let (ip, port) = value.rsplit_once(':').unwrap_or((value, ""));
             let ip = ip.trim_matches(['[', ']']);
             of.insert("ip".to_owned(), json!(ip));
             of.insert("port".to_owned(), json!(port.parse::<u16>().ok()));
             if ip.contains(':') { "ipv6-addr" } else { "ipv4-addr" }
         }
-        Kind::Domain | Kind::Hostname => {
+        IndicatorKind::Domain | IndicatorKind::Hostname => {
             of.insert("url".to_owned(), json!({ "domain": value }));
             "domain-name"
         }
-        Kind::Url => {
+        IndicatorKind::Url => {
             of.insert("url".to_owned(), json!({ "full": value }));
             "url"
         }
-        Kind::Md5 | Kind::Sha1 | Kind::Sha224 | Kind::Sha256 | Kind::Sha384 | Kind::Sha512 => {
+        IndicatorKind::Md5
+        | IndicatorKind::Sha1
+        | IndicatorKind::Sha224
+        | IndicatorKind::Sha256
+        | IndicatorKind::Sha384
+        | IndicatorKind::Sha512 => {
             let mut hash = Map::new();
             hash.insert(indicator.kind.as_str().to_owned(), json!(value));
             of.insert("file".to_owned(), json!({ "hash": hash }));
             "file"
         }
-        Kind::FilenameRegex => "file",
+        IndicatorKind::FilenameRegex => "file",
         _ => "unknown",
     };
     of.insert("type".to_owned(), json!(kind));

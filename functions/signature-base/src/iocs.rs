@@ -3,7 +3,7 @@
 //! Three layouts, by the word in the file's name: `c2` (`value[;score]`), `hash` (`hash[;score];comment`) and `filename`
 //! (`pattern[;score[;false positives]]`). What stands in a file is never changed but for space at its ends.
 
-use indicator::{self, Indicator, Kind};
+use indicator::{self, Indicator, IndicatorKind};
 
 /// Bytes of a line; the longest at hand has 1,100.
 pub const LINE_BYTES_MAX: usize = 16 << 10;
@@ -160,7 +160,7 @@ fn line(layout: Layout, text: &str, above: Option<String>) -> Option<Line> {
         }
         Layout::Hash => {
             let (value, rest) = text.split_once(';').unwrap_or((text, ""));
-            let kind = Kind::of_hash_length(value.trim().len())?;
+            let kind = IndicatorKind::of_hash_length(value.trim().len())?;
             let indicator = indicator::parse(Some(kind), value).ok()?;
             let (first, others) = rest.split_once(';').unwrap_or((rest, ""));
             let (score, comment) = match score(first) {
@@ -176,23 +176,23 @@ fn line(layout: Layout, text: &str, above: Option<String>) -> Option<Line> {
                 None => (text, None, None),
                 Some((at, score, rest)) => (text.get(..at)?, Some(score), rest),
             };
-            let indicator = indicator::parse(Some(Kind::FilenameRegex), pattern).ok()?;
+            let indicator = indicator::parse(Some(IndicatorKind::FilenameRegex), pattern).ok()?;
             let false_positive = false_positive.map(ToOwned::to_owned);
             Some(Line { indicator, score, comment: above, false_positive })
         }
     }
 }
 
-fn is_server(kind: Kind) -> bool {
+fn is_server(kind: IndicatorKind) -> bool {
     matches!(
         kind,
-        Kind::Ipv4
-            | Kind::Ipv6
-            | Kind::IpPort
-            | Kind::Cidr
-            | Kind::Domain
-            | Kind::Hostname
-            | Kind::Url
+        IndicatorKind::Ipv4
+            | IndicatorKind::Ipv6
+            | IndicatorKind::IpPort
+            | IndicatorKind::Cidr
+            | IndicatorKind::Domain
+            | IndicatorKind::Hostname
+            | IndicatorKind::Url
     )
 }
 
@@ -202,7 +202,7 @@ fn as_given(value: &str) -> Option<Indicator> {
     let is_name = value.contains('.')
         && !value.starts_with('.')
         && value.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'<' && byte != b'>');
-    is_name.then(|| indicator::parse(Some(Kind::Other), value).ok())?
+    is_name.then(|| indicator::parse(Some(IndicatorKind::Other), value).ok())?
 }
 
 fn score(text: &str) -> Option<u32> {
@@ -283,7 +283,7 @@ mod tests {
         );
         assert_eq!(
             (one.comment.as_deref(), one.indicator.kind),
-            (Some("Case"), Kind::FilenameRegex)
+            (Some("Case"), IndicatorKind::FilenameRegex)
         );
         assert_eq!((two.indicator.value.as_str(), two.score), ("(?i)plain", None));
     }

@@ -24,7 +24,7 @@ pub(super) struct Read {
 
 /// Why there is no body.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Unread {
+pub(super) enum BodyError {
     /// It is longer than the limit.
     TooLarge,
     /// The connection broke, or the sender fell asleep.
@@ -32,18 +32,18 @@ pub(super) enum Unread {
 }
 
 /// Reads all of `body`, of which at most `limit` bytes are kept.
-pub(super) async fn read(body: Body, limit: usize) -> Result<Read, Unread> {
-    timeout(BODY_TIME, collect(body, limit)).await.unwrap_or(Err(Unread::Broken))
+pub(super) async fn read(body: Body, limit: usize) -> Result<Read, BodyError> {
+    timeout(BODY_TIME, collect(body, limit)).await.unwrap_or(Err(BodyError::Broken))
 }
 
-async fn collect(mut body: Body, limit: usize) -> Result<Read, Unread> {
+async fn collect(mut body: Body, limit: usize) -> Result<Read, BodyError> {
     let mut kept = BytesMut::new();
     let mut length = 0_usize;
     let mut trailers = HeaderMap::new();
     while let Some(frame) =
         std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await
     {
-        let frame = match frame.map_err(|_| Unread::Broken)?.into_data() {
+        let frame = match frame.map_err(|_| BodyError::Broken)?.into_data() {
             Ok(data) => {
                 length += data.len();
                 if length <= limit {
@@ -59,5 +59,9 @@ async fn collect(mut body: Body, limit: usize) -> Result<Read, Unread> {
             trailers = found;
         }
     }
-    if length > limit { Err(Unread::TooLarge) } else { Ok(Read { bytes: kept.freeze(), trailers }) }
+    if length > limit {
+        Err(BodyError::TooLarge)
+    } else {
+        Ok(Read { bytes: kept.freeze(), trailers })
+    }
 }

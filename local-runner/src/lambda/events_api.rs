@@ -152,9 +152,9 @@ async fn put_events(shared: &Shared, body: &[u8]) -> Result<Value, Fault> {
     Ok(json!({"FailedEntryCount": failed, "Entries": entries}))
 }
 
-type Checked = Result<Entry, (&'static str, String)>;
+type CheckedEntry = Result<Entry, (&'static str, String)>;
 
-fn parse(body: &[u8]) -> Result<Vec<Checked>, Fault> {
+fn parse(body: &[u8]) -> Result<Vec<CheckedEntry>, Fault> {
     let unreadable = |message: &str| Fault {
         status: StatusCode::BAD_REQUEST,
         kind: "SerializationException",
@@ -191,7 +191,7 @@ fn size(entry: &Value) -> usize {
         + resources.iter().filter_map(Value::as_str).map(str::len).sum::<usize>()
 }
 
-fn entry(entry: &Value) -> Checked {
+fn entry(entry: &Value) -> CheckedEntry {
     let required = |name: &str| match entry[name].as_str() {
         Some(text) if !text.is_empty() => Ok(text.to_owned()),
         _ => {

@@ -25,7 +25,7 @@ use super::{Function, lock};
 const GRACE: Duration = Duration::from_millis(500);
 
 /// What a function made of an event.
-pub(super) type Outcome = Result<Bytes, FunctionError>;
+pub(super) type InvocationResult = Result<Bytes, FunctionError>;
 
 /// An event as the Runtime API's `next` gives it.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ pub(super) struct Event {
 
 /// What an invocation waits for once its event is handed over.
 pub(super) struct HandedOver {
-    pub(super) outcome: oneshot::Receiver<Outcome>,
+    pub(super) outcome: oneshot::Receiver<InvocationResult>,
     /// Fires when the process asks for work again.
     pub(super) back: oneshot::Receiver<()>,
 }
@@ -51,7 +51,7 @@ pub(super) struct HandedOver {
 struct Attempt {
     request_id: String,
     invocation_id: String,
-    outcome: oneshot::Sender<Outcome>,
+    outcome: oneshot::Sender<InvocationResult>,
     back: oneshot::Sender<()>,
 }
 
@@ -225,7 +225,7 @@ impl Instance {
         &self,
         request_id: &str,
         invocation_id: Option<&str>,
-        outcome: Outcome,
+        outcome: InvocationResult,
     ) -> Result<(), Refusal> {
         self.log.drain();
         // Between this look and the step below only the deadline can come, and that is looked at again.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::instance::{Event, HandedOver, Instance, Outcome};
+use super::instance::{Event, HandedOver, Instance, InvocationResult};
 use super::log::Report;
 use super::pool::{Place, Pool};
 use super::wire::{FunctionError, function_arn};
@@ -137,7 +137,7 @@ impl Run {
         let HandedOver { mut outcome, back } = handed_over;
         let began = Instant::now();
         let deadline = began + self.timeout();
-        let outcome: Outcome = loop {
+        let outcome: InvocationResult = loop {
             let wake = deadline.min(Instant::now() + SAMPLE);
             match timeout_at(wake, &mut outcome).await {
                 Ok(Ok(outcome)) => break outcome,
@@ -207,7 +207,7 @@ impl Run {
     fn close(
         &self,
         instance: Option<&Instance>,
-        outcome: Outcome,
+        outcome: InvocationResult,
         duration: Duration,
         init_duration: Option<Duration>,
     ) -> Invocation {

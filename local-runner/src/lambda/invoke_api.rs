@@ -21,7 +21,7 @@ use bytes::Bytes;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::body::{self, Unread};
+use super::body::{self, BodyError};
 use super::invocation::Invocation;
 use super::wire::{
     EXECUTED_VERSION, FUNCTION_ERROR, JSON, LOG_RESULT, MAX_ASYNC_PAYLOAD, MAX_CLIENT_CONTEXT,
@@ -82,13 +82,15 @@ async fn answer(
     let payload = match payload {
         Ok(read) if read.bytes.is_empty() => Bytes::from_static(b"{}"),
         Ok(read) => read.bytes,
-        Err(Unread::TooLarge) => {
+        Err(BodyError::TooLarge) => {
             let kind = if kind == InvocationType::Event { "Event" } else { "RequestResponse" };
             return Err(ServiceError::too_large(format!(
                 "the payload is too large for the {kind} invocation type (limit {limit} bytes)"
             )));
         }
-        Err(Unread::Broken) => return Err(ServiceError::content("the request's body broke off")),
+        Err(BodyError::Broken) => {
+            return Err(ServiceError::content("the request's body broke off"));
+        }
     };
     if let Err(error) = serde_json::from_slice::<IgnoredAny>(&payload) {
         return Err(ServiceError::content(format!(

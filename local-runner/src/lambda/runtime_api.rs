@@ -17,8 +17,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::Shared;
-use super::body::{self, Unread};
-use super::instance::{Event, Instance, Outcome, Refusal};
+use super::body::{self, BodyError};
+use super::instance::{Event, Instance, InvocationResult, Refusal};
 use super::wire::{FunctionError, JSON, MAX_ERROR, MAX_RESPONSE, accepted, runtime_error, text};
 
 const AWS_REQUEST_ID: HeaderName = HeaderName::from_static("lambda-runtime-aws-request-id");
@@ -68,12 +68,12 @@ impl IntoResponse for Refusal {
     }
 }
 
-type Answer = Result<Response, Refusal>;
+type ApiResult = Result<Response, Refusal>;
 
 type InstancePath = Path<(String, String)>;
 type RequestPath = Path<(String, String, String)>;
 
-async fn next(State(shared): State<Arc<Shared>>, Path((function, id)): InstancePath) -> Answer {
+async fn next(State(shared): State<Arc<Shared>>, Path((function, id)): InstancePath) -> ApiResult {
     let instance = caller(&shared, &function, &id)?;
     let event = instance.next()?;
     if let Ok(event) = event.await {
@@ -113,7 +113,7 @@ async fn response(
     Path((function, id, request_id)): RequestPath,
     headers: HeaderMap,
     body: Body,
-) -> Answer {
+) -> ApiResult {
     let instance = caller(&shared, &function, &id)?;
     if let Some(mode) = text(&headers, RESPONSE_MODE).filter(|mode| *mode != "streaming") {
         let message = format!("the response mode `{mode}` is not `streaming`");
@@ -122,11 +122,11 @@ async fn response(
         return Ok(runtime_error(StatusCode::BAD_REQUEST, "InvalidFunctionResponseMode", &message));
     }
     let read = body::read(body, MAX_RESPONSE).await;
-    let too_large = matches!(read, Err(Unread::TooLarge));
+    let too_large = matches!(read, Err(BodyError::TooLarge));
     let outcome = match read {
         Ok(read) => streamed_error(&read.trailers).map_or(Ok(read.bytes), Err),
-        Err(Unread::TooLarge) => Err(FunctionError::response_too_large()),
-        Err(Unread::Broken) => {
+        Err(BodyError::TooLarge) => Err(FunctionError::response_too_large()),
+        Err(BodyError::Broken) => {
             let message = format!("RequestId: {request_id} Error: the response broke off");
             Err(FunctionError::platform("Runtime.TruncatedResponse", &message))
         }
@@ -152,7 +152,7 @@ async fn error(
     Path((function, id, request_id)): RequestPath,
     headers: HeaderMap,
     body: Body,
-) -> Answer {
+) -> ApiResult {
     let instance = caller(&shared, &function, &id)?;
     let error = reported(&headers, "Function", body).await;
     post_outcome(&instance, &request_id, &headers, Err(error))?;
@@ -164,7 +164,7 @@ async fn init_error(
     Path((function, id)): InstancePath,
     headers: HeaderMap,
     body: Body,
-) -> Answer {
+) -> ApiResult {
     let instance = caller(&shared, &function, &id)?;
     let error = reported(&headers, "Runtime", body).await;
     instance.fail_to_start(error)?;
@@ -187,7 +187,7 @@ fn post_outcome(
     instance: &Instance,
     request_id: &str,
     headers: &HeaderMap,
-    outcome: Outcome,
+    outcome: InvocationResult,
 ) -> Result<(), Refusal> {
     instance.answer(request_id, text(headers, INVOCATION_ID.as_str()), outcome)
 }

@@ -8,10 +8,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What an indicator is. The serialised form is [`Kind::as_str`].
+/// What an indicator is. The serialised form is [`IndicatorKind::as_str`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum IndicatorKind {
     /// An IPv4 address; an IPv4-mapped IPv6 address is one too.
     Ipv4,
     /// An IPv6 address in the short form of RFC 5952.
@@ -69,7 +69,7 @@ pub enum Kind {
     Other,
 }
 
-impl Kind {
+impl IndicatorKind {
     /// Every kind, in the order of the declaration.
     pub const ALL: [Self; 27] = [
         Self::Ipv4,
@@ -148,13 +148,13 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for IndicatorKind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.pad(self.as_str())
     }
 }
 
-impl FromStr for Kind {
+impl FromStr for IndicatorKind {
     type Err = UnknownKind;
 
     /// Reads the stored spelling, and no other.
@@ -181,10 +181,10 @@ mod tests {
 
     #[test]
     fn spelling_is_the_same_for_serde_display_and_reading() {
-        for kind in Kind::ALL {
+        for kind in IndicatorKind::ALL {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
             assert_eq!(kind.to_string().parse(), Ok(kind));
         }
-        assert_eq!("IPv4".parse::<Kind>(), Err(UnknownKind));
+        assert_eq!("IPv4".parse::<IndicatorKind>(), Err(UnknownKind));
     }
 }

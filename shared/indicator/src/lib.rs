@@ -1,6 +1,6 @@
 //! Indicators of compromise: one vocabulary, validation, refanging, normal form, and finding them in free text.
 //!
-//! - [`Kind`] names what an indicator is, spelt as it is stored.
+//! - [`IndicatorKind`] names what an indicator is, spelt as it is stored.
 //! - [`parse`] reads one value of a feed, plain or defanged, and gives its normal form beside the value as given.
 //! - [`refang()`] undoes defanging in a text.
 //! - [`extract()`] finds the indicators and CVE numbers of an article; its module states what counts and what does not.
@@ -16,7 +16,7 @@ mod triggers;
 use serde::{Deserialize, Serialize};
 
 pub use extract::{Extraction, MAX_CVES, MAX_INDICATORS, cves, extract};
-pub use kind::{Kind, UnknownKind};
+pub use kind::{IndicatorKind, UnknownKind};
 pub use normal::{MAX_VALUE_BYTES, Rejected, parse};
 pub use refang::refang;
 
@@ -27,7 +27,7 @@ const OTHER_TOP_LEVELS: [&str; 8] = ["onion", "i2p", "bit", "bazar", "coin", "em
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Indicator {
     /// What it is.
-    pub kind: Kind,
+    pub kind: IndicatorKind,
     /// Its normal form.
     pub value: String,
     /// As it was given.

@@ -19,7 +19,7 @@ pub(super) const WEEKDAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI"
 const SATURDAY: i16 = 7;
 
 /// What a field may hold, and the words for saying so.
-struct Kind {
+struct FieldGrammar {
     field: Field,
     values: RangeInclusive<i16>,
     one: &'static str,
@@ -28,7 +28,7 @@ struct Kind {
     wraps: bool,
 }
 
-const MINUTES: Kind = Kind {
+const MINUTES: FieldGrammar = FieldGrammar {
     field: Field::Minutes,
     values: 0..=59,
     one: "a minute",
@@ -36,7 +36,7 @@ const MINUTES: Kind = Kind {
     names: &[],
     wraps: true,
 };
-const HOURS: Kind = Kind {
+const HOURS: FieldGrammar = FieldGrammar {
     field: Field::Hours,
     values: 0..=23,
     one: "an hour",
@@ -44,7 +44,7 @@ const HOURS: Kind = Kind {
     names: &[],
     wraps: true,
 };
-const DAYS_OF_MONTH: Kind = Kind {
+const DAYS_OF_MONTH: FieldGrammar = FieldGrammar {
     field: Field::DayOfMonth,
     values: 1..=31,
     one: "a day of the month",
@@ -52,7 +52,7 @@ const DAYS_OF_MONTH: Kind = Kind {
     names: &[],
     wraps: true,
 };
-const MONTHS_OF_YEAR: Kind = Kind {
+const MONTHS_OF_YEAR: FieldGrammar = FieldGrammar {
     field: Field::Month,
     values: 1..=12,
     one: "a month",
@@ -60,7 +60,7 @@ const MONTHS_OF_YEAR: Kind = Kind {
     names: &MONTHS,
     wraps: true,
 };
-const DAYS_OF_WEEK: Kind = Kind {
+const DAYS_OF_WEEK: FieldGrammar = FieldGrammar {
     field: Field::DayOfWeek,
     values: 1..=SATURDAY,
     one: "a day of the week",
@@ -69,7 +69,7 @@ const DAYS_OF_WEEK: Kind = Kind {
     wraps: true,
 };
 /// The one field whose ranges do not wrap: after 2199 there is no 1970.
-const YEARS_OF_CRON: Kind = Kind {
+const YEARS_OF_CRON: FieldGrammar = FieldGrammar {
     field: Field::Year,
     values: YEARS,
     one: "a year",
@@ -250,8 +250,8 @@ struct DaysOfMonth {
 
 impl DaysOfMonth {
     fn parse(field: Piece<'_>) -> Result<Self, ScheduleError> {
-        let kind = &DAYS_OF_MONTH;
-        let empty = Set::empty(kind);
+        let grammar = &DAYS_OF_MONTH;
+        let empty = Set::empty(grammar);
         let mut all = Self {
             days: empty,
             nearest: empty,
@@ -259,13 +259,13 @@ impl DaysOfMonth {
             last_weekday: false,
         };
         let several = field.text.contains(',');
-        for item in items(field, kind) {
+        for item in items(field, grammar) {
             let item = item?;
             let upper = upper(item.text);
             let special = upper.contains(['L', 'W']);
             if special && several && !undecided::LAST_AND_WEEKDAY_IN_LISTS {
                 return Err(item.error(
-                    kind.field,
+                    grammar.field,
                     format!("{} stands in a list: it must stand alone", item.quoted()),
                 ));
             }
@@ -282,19 +282,19 @@ impl DaysOfMonth {
                             "{} is not a day before the last: `L-1` to `L-30` are",
                             item.quoted()
                         );
-                        return Err(back.error(kind.field, problem));
+                        return Err(back.error(grammar.field, problem));
                     }
                 }
             } else if special && upper.ends_with('W') {
-                all.nearest.insert(value(item.part(0..item.text.len() - 1), kind)?);
+                all.nearest.insert(value(item.part(0..item.text.len() - 1), grammar)?);
             } else if special {
-                let error = item.error(kind.field, not_a_value(item, kind));
+                let error = item.error(grammar.field, not_a_value(item, grammar));
                 return Err(error.or_hint(|| {
                     let of_week = upper.strip_suffix('L')?;
                     Some(format!("`{of_week}L`, a last weekday, belongs in the day-of-week field"))
                 }));
             } else {
-                all.days.insert_item(item, kind)?;
+                all.days.insert_item(item, grammar)?;
             }
         }
         Ok(all)
@@ -329,10 +329,10 @@ struct DaysOfWeek {
 
 impl DaysOfWeek {
     fn parse(field: Piece<'_>) -> Result<Self, ScheduleError> {
-        let kind = &DAYS_OF_WEEK;
-        let mut all = Self { days: Set::empty(kind), last: Set::empty(kind), nth: None };
+        let grammar = &DAYS_OF_WEEK;
+        let mut all = Self { days: Set::empty(grammar), last: Set::empty(grammar), nth: None };
         let several = field.text.contains(',');
-        for item in items(field, kind) {
+        for item in items(field, grammar) {
             let item = item?;
             let upper = upper(item.text);
             if let Some((day, place)) = item.split_once('#') {
@@ -342,14 +342,14 @@ impl DaysOfWeek {
                         item.quoted()
                     );
                     return Err(item
-                        .error(kind.field, problem)
+                        .error(grammar.field, problem)
                         .hinting("for both, make two schedules"));
                 }
-                let day = value(day, kind)?;
+                let day = value(day, grammar)?;
                 let Some(place @ 1..=5) = number(place.text) else {
                     let problem =
                         format!("{} is not a place in the month: `#1` to `#5` are", place.quoted());
-                    return Err(place.error(kind.field, problem));
+                    return Err(place.error(grammar.field, problem));
                 };
                 all.nth = Some((day, place));
             } else if upper == "L" {
@@ -358,17 +358,17 @@ impl DaysOfWeek {
                 if several && !undecided::LAST_AND_WEEKDAY_IN_LISTS {
                     let problem =
                         format!("{} stands in a list: it must stand alone", item.quoted());
-                    return Err(item.error(kind.field, problem));
+                    return Err(item.error(grammar.field, problem));
                 }
-                all.last.insert(value(item.part(0..item.text.len() - 1), kind)?);
+                all.last.insert(value(item.part(0..item.text.len() - 1), grammar)?);
             } else if item.text.contains('/') && !undecided::STEPS_IN_DAY_OF_WEEK {
                 let problem =
                     format!("{} has a step: AWS has none for days of the week", item.quoted());
                 return Err(item
-                    .error(kind.field, problem)
+                    .error(grammar.field, problem)
                     .hinting("list the days, as in `MON,WED,FRI`"));
             } else {
-                all.days.insert_item(item, kind)?;
+                all.days.insert_item(item, grammar)?;
             }
         }
         Ok(all)
@@ -395,31 +395,35 @@ struct Set {
 }
 
 impl Set {
-    fn empty(kind: &Kind) -> Self {
-        Self { least: *kind.values.start(), bits: [0; 4] }
+    fn empty(grammar: &FieldGrammar) -> Self {
+        Self { least: *grammar.values.start(), bits: [0; 4] }
     }
 
-    fn parse(field: Piece<'_>, kind: &Kind) -> Result<Self, ScheduleError> {
-        let mut set = Self::empty(kind);
-        for item in items(field, kind) {
-            set.insert_item(item?, kind)?;
+    fn parse(field: Piece<'_>, grammar: &FieldGrammar) -> Result<Self, ScheduleError> {
+        let mut set = Self::empty(grammar);
+        for item in items(field, grammar) {
+            set.insert_item(item?, grammar)?;
         }
         Ok(set)
     }
 
     /// Reads one item of a list: `5`, `1-5`, `*`, and each of them with a step.
-    fn insert_item(&mut self, item: Piece<'_>, kind: &Kind) -> Result<(), ScheduleError> {
+    fn insert_item(
+        &mut self,
+        item: Piece<'_>,
+        grammar: &FieldGrammar,
+    ) -> Result<(), ScheduleError> {
         let (base, step) = match item.split_once('/') {
             Some((base, step)) => (base, Some(step)),
             None => (item, None),
         };
-        let (least, most) = (*kind.values.start(), *kind.values.end());
+        let (least, most) = (*grammar.values.start(), *grammar.values.end());
         let (from, to) = if base.text == "*" {
             (least, most)
         } else if let Some((from, to)) = base.split_once('-') {
-            (value(from, kind)?, value(to, kind)?)
+            (value(from, grammar)?, value(to, grammar)?)
         } else {
-            let from = value(base, kind)?;
+            let from = value(base, grammar)?;
             (from, if step.is_some() { most } else { from })
         };
         let longest =
@@ -430,13 +434,16 @@ impl Set {
             Some((step, _)) => {
                 let problem =
                     format!("{} is not a step: steps here are 1-{longest}", step.quoted());
-                return Err(step.error(kind.field, problem));
+                return Err(step.error(grammar.field, problem));
             }
         };
-        if from > to && !kind.wraps {
-            let problem =
-                format!("{} runs backwards: {} and do not wrap around", base.quoted(), kind.rule);
-            return Err(base.error(kind.field, problem).hinting(format!("`{to}-{from}`")));
+        if from > to && !grammar.wraps {
+            let problem = format!(
+                "{} runs backwards: {} and do not wrap around",
+                base.quoted(),
+                grammar.rule
+            );
+            return Err(base.error(grammar.field, problem).hinting(format!("`{to}-{from}`")));
         }
         // `20-2` goes past the end of the field and on from its start; the step counts on across the seam.
         let width = most - least + 1;
@@ -484,50 +491,50 @@ impl Set {
 /// The items of a comma-separated field, none of them empty.
 fn items<'a>(
     field: Piece<'a>,
-    kind: &Kind,
+    grammar: &FieldGrammar,
 ) -> impl Iterator<Item = Result<Piece<'a>, ScheduleError>> {
     field.split(',').map(move |item| {
         if item.text == "?" {
-            let only = match kind.field {
+            let only = match grammar.field {
                 Field::DayOfMonth | Field::DayOfWeek => "`?` must stand alone in its field",
                 _ => "`?` belongs to the two day fields only",
             };
             return Err(item
-                .error(kind.field, only)
+                .error(grammar.field, only)
                 .or_hint(|| (item.text == field.text).then(|| "`*` means every".into())));
         }
         if item.text.is_empty() {
             let problem =
-                format!("{} has an item missing beside a comma: {}", field.quoted(), kind.rule);
-            return Err(item.error(kind.field, problem));
+                format!("{} has an item missing beside a comma: {}", field.quoted(), grammar.rule);
+            return Err(item.error(grammar.field, problem));
         }
         Ok(item)
     })
 }
 
 /// One number or name.
-fn value(piece: Piece<'_>, kind: &Kind) -> Result<i16, ScheduleError> {
-    let named = kind.names.iter().position(|name| *name == upper(piece.text));
+fn value(piece: Piece<'_>, grammar: &FieldGrammar) -> Result<i16, ScheduleError> {
+    let named = grammar.names.iter().position(|name| *name == upper(piece.text));
     let found = match named {
-        Some(index) => Some(*kind.values.start() + index as i16),
-        None => number(piece.text).filter(|number| kind.values.contains(number)),
+        Some(index) => Some(*grammar.values.start() + index as i16),
+        None => number(piece.text).filter(|number| grammar.values.contains(number)),
     };
     found.ok_or_else(|| {
-        let error = piece.error(kind.field, not_a_value(piece, kind));
-        error.or_hint(|| match (kind.field, number(piece.text)) {
+        let error = piece.error(grammar.field, not_a_value(piece, grammar));
+        error.or_hint(|| match (grammar.field, number(piece.text)) {
             (Field::DayOfWeek, Some(0)) => {
                 Some("AWS counts from 1: Sunday is `1` or `SUN`".to_owned())
             }
             _ => {
                 let start = piece.text.get(..3).unwrap_or(piece.text);
-                nearest(start, kind.names.iter().copied()).map(|name| format!("`{name}`?"))
+                nearest(start, grammar.names.iter().copied()).map(|name| format!("`{name}`?"))
             }
         })
     })
 }
 
-fn not_a_value(piece: Piece<'_>, kind: &Kind) -> String {
-    format!("{} is not {}: {}", piece.quoted(), kind.one, kind.rule)
+fn not_a_value(piece: Piece<'_>, grammar: &FieldGrammar) -> String {
+    format!("{} is not {}: {}", piece.quoted(), grammar.one, grammar.rule)
 }
 
 /// Digits only: `parse` alone would also take `+5`.

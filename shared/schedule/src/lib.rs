@@ -42,11 +42,11 @@ pub enum Api {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
     text: String,
-    kind: Kind,
+    form: ScheduleForm,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Kind {
+enum ScheduleForm {
     // Boxed: at 160 bytes it is five times the size of the others.
     Cron(Box<Cron>),
     Rate(rate::Rate),
@@ -83,10 +83,12 @@ impl Schedule {
             let inside = rest.part(0..rest.text.strip_suffix(')')?.len());
             Some((name.text, inside))
         });
-        let kind = match inside {
-            Some(("cron", inside)) => Kind::Cron(Box::new(Cron::parse(inside)?)),
-            Some(("rate", inside)) => Kind::Rate(rate::Rate::parse(inside, api)?),
-            Some(("at", inside)) if api == Api::Scheduler => Kind::At(at::At::parse(inside)?),
+        let form = match inside {
+            Some(("cron", inside)) => ScheduleForm::Cron(Box::new(Cron::parse(inside)?)),
+            Some(("rate", inside)) => ScheduleForm::Rate(rate::Rate::parse(inside, api)?),
+            Some(("at", inside)) if api == Api::Scheduler => {
+                ScheduleForm::At(at::At::parse(inside)?)
+            }
             Some(("at", _)) => {
                 return Err(expression(
                     whole,
@@ -101,7 +103,7 @@ impl Schedule {
                 return Err(expression(whole, format!("it is neither {forms}")));
             }
         };
-        Ok(Self { text: text.to_owned(), kind })
+        Ok(Self { text: text.to_owned(), form })
     }
 
     /// The first firing strictly after `instant`, with local times read in `zone`.
@@ -109,10 +111,10 @@ impl Schedule {
     /// A local time that daylight saving leaves out is skipped; one that comes twice fires in its first pass. `None` when
     /// there is no further firing, found in bounded time for any expression.
     pub fn next_after(&self, instant: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
-        match &self.kind {
-            Kind::Cron(cron) => cron.next_after(instant, zone),
-            Kind::Rate(rate) => rate.next_after(instant),
-            Kind::At(at) => at.next_after(instant, zone),
+        match &self.form {
+            ScheduleForm::Cron(cron) => cron.next_after(instant, zone),
+            ScheduleForm::Rate(rate) => rate.next_after(instant),
+            ScheduleForm::At(at) => at.next_after(instant, zone),
         }
     }
 
@@ -134,9 +136,9 @@ impl Schedule {
 
     /// The sets behind a `cron(...)`.
     pub fn cron(&self) -> Option<&Cron> {
-        match &self.kind {
-            Kind::Cron(cron) => Some(cron),
-            Kind::Rate(_) | Kind::At(_) => None,
+        match &self.form {
+            ScheduleForm::Cron(cron) => Some(cron),
+            ScheduleForm::Rate(_) | ScheduleForm::At(_) => None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Search, digits, is_word};
 use crate::refang::may_open;
-use crate::{Kind, normal};
+use crate::{IndicatorKind, normal};
 
 impl<'t> Search<'t> {
     pub(super) fn ipv4(&mut self, at: usize) {
@@ -172,7 +172,7 @@ impl<'t> Search<'t> {
     }
 
     /// Kind and end of an address with what may follow it: a port or a prefix length.
-    fn with_suffix(&self, end: usize) -> (Option<Kind>, usize) {
+    fn with_suffix(&self, end: usize) -> (Option<IndicatorKind>, usize) {
         let sign = self.byte(end);
         let length = digits(self.after(end + 1));
         let to = end + 1 + length;
@@ -181,16 +181,24 @@ impl<'t> Search<'t> {
             && next != b'_'
             && !(matches!(next, b'.' | b':') && self.byte(to + 1).is_ascii_alphanumeric());
         match sign {
-            b':' if (1..=5).contains(&length) && ends => (Some(Kind::IpPort), to),
-            b'/' if (1..=3).contains(&length) && ends && next != b'/' => (Some(Kind::Cidr), to),
+            b':' if (1..=5).contains(&length) && ends => (Some(IndicatorKind::IpPort), to),
+            b'/' if (1..=3).contains(&length) && ends && next != b'/' => {
+                (Some(IndicatorKind::Cidr), to)
+            }
             _ => (None, end),
         }
     }
 
-    pub(super) fn add_address(&mut self, kind: Option<Kind>, from: usize, to: usize, ip: IpAddr) {
+    pub(super) fn add_address(
+        &mut self,
+        kind: Option<IndicatorKind>,
+        from: usize,
+        to: usize,
+        ip: IpAddr,
+    ) {
         let text = self.slice(from, to);
         let read = match kind {
-            Some(Kind::IpPort) => normal::address_with_port(text),
+            Some(IndicatorKind::IpPort) => normal::address_with_port(text),
             Some(_) => normal::range(text).filter(|(_, value)| !value.ends_with("/0")),
             None => None,
         };
@@ -251,11 +259,16 @@ impl<'t> Search<'t> {
             return;
         }
         if self.before(start).last() == Some(&b'[') && self.byte(end) == b']' {
-            if let (Some(Kind::IpPort), to) = self.with_suffix(end + 1) {
-                return self.add_address(Some(Kind::IpPort), start - 1, to, IpAddr::V6(ip));
+            if let (Some(IndicatorKind::IpPort), to) = self.with_suffix(end + 1) {
+                return self.add_address(
+                    Some(IndicatorKind::IpPort),
+                    start - 1,
+                    to,
+                    IpAddr::V6(ip),
+                );
             }
-        } else if let (Some(Kind::Cidr), to) = self.with_suffix(end) {
-            return self.add_address(Some(Kind::Cidr), start, to, IpAddr::V6(ip));
+        } else if let (Some(IndicatorKind::Cidr), to) = self.with_suffix(end) {
+            return self.add_address(Some(IndicatorKind::Cidr), start, to, IpAddr::V6(ip));
         }
         self.add_address(None, start, end, ip.to_canonical());
     }

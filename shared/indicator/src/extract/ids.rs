@@ -1,7 +1,7 @@
 //! CVE numbers and hashes: runs of letters that mean what they are wherever they stand.
 
 use super::{MAX_CVES, Search, digits};
-use crate::Kind;
+use crate::IndicatorKind;
 
 impl Search<'_> {
     /// `at` is the `E` of a possible `CVE-`.
@@ -55,15 +55,21 @@ impl Search<'_> {
             at - self.before(at).iter().rev().take_while(|byte| byte.is_ascii_hexdigit()).count();
         let end = at + self.after(at).iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         self.hex_done = end;
-        let Some(kind) = Kind::of_hash_length(end - start) else { return };
+        let Some(kind) = IndicatorKind::of_hash_length(end - start) else { return };
         let free = !self.before(start).last().is_some_and(u8::is_ascii_alphanumeric)
             && !self.byte(end).is_ascii_alphanumeric();
         if !free
-            || !matches!(kind, Kind::Md5 | Kind::Sha1 | Kind::Sha256 | Kind::Sha512)
+            || !matches!(
+                kind,
+                IndicatorKind::Md5
+                    | IndicatorKind::Sha1
+                    | IndicatorKind::Sha256
+                    | IndicatorKind::Sha512
+            )
             || start < self.host_claimed
             || !is_hash(self.slice(start, end))
             || self.is_part_of_longer_id(start, end)
-            || (kind == Kind::Sha1 && self.follows_commit(start))
+            || (kind == IndicatorKind::Sha1 && self.follows_commit(start))
         {
             return;
         }

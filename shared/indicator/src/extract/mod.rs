@@ -29,7 +29,7 @@ mod words;
 
 use std::collections::HashSet;
 
-use super::kind::Kind;
+use super::kind::IndicatorKind;
 use super::refang::{Copy, ends_in_defanged_scheme, may_open};
 use super::{Indicator, triggers};
 
@@ -80,7 +80,7 @@ struct Search<'t> {
     bytes: &'t [u8],
     /// With where each begins: a plain address may be seen before the word around it.
     found: Vec<(usize, Indicator)>,
-    seen: HashSet<(Kind, String)>,
+    seen: HashSet<(IndicatorKind, String)>,
     cves: Vec<String>,
     seen_cves: HashSet<String>,
     cut: bool,
@@ -178,7 +178,7 @@ impl<'t> Search<'t> {
         self.text.get(from..to).unwrap_or_default()
     }
 
-    fn add(&mut self, from: usize, to: usize, kind: Kind, value: String) {
+    fn add(&mut self, from: usize, to: usize, kind: IndicatorKind, value: String) {
         self.claimed = self.claimed.max(to);
         if self.seen.contains(&(kind, value.clone())) {
             return;
@@ -195,7 +195,8 @@ impl<'t> Search<'t> {
     fn claim_host(&mut self, from: usize, to: usize) {
         self.host_claimed = self.host_claimed.max(to);
         while let Some((_, label)) = self.found.pop_if(|(at, last)| {
-            (from..to).contains(at) && Kind::of_hash_length(last.value.len()) == Some(last.kind)
+            (from..to).contains(at)
+                && IndicatorKind::of_hash_length(last.value.len()) == Some(last.kind)
         }) {
             self.seen.remove(&(label.kind, label.value));
         }

@@ -227,7 +227,7 @@ fn hostile_text_takes_linear_time() {
     }
 }
 
-fn defanged() -> impl Strategy<Value = (Kind, String, String)> {
+fn defanged() -> impl Strategy<Value = (IndicatorKind, String, String)> {
     let dot = prop_oneof![
         Just("[.]"),
         Just("(.)"),
@@ -264,15 +264,15 @@ fn defanged() -> impl Strategy<Value = (Kind, String, String)> {
                 labels.join("."),
                 if path.is_empty() { "/" } else { &path }
             );
-            (Kind::Url, format!("{scheme}{host}{dot}{top}{path}"), plain)
+            (IndicatorKind::Url, format!("{scheme}{host}{dot}{top}{path}"), plain)
         }),
         (any::<[u8; 4]>(), dot).prop_map(|([a, b, c, d], dot)| (
-            Kind::Ipv4,
+            IndicatorKind::Ipv4,
             format!("{a}.{b}{dot}{c}.{d}"),
             format!("{a}.{b}.{c}.{d}")
         )),
         "[0-9a-f]{64}".prop_filter("varied", |digits| is_hash(digits)).prop_map(|digits| (
-            Kind::Sha256,
+            IndicatorKind::Sha256,
             digits.to_uppercase(),
             digits
         )),

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::{MAX_WORD_BYTES, Search, digits, is_host_byte, is_separator, is_wide};
-use crate::kind::Kind;
+use crate::kind::IndicatorKind;
 use crate::refang::{Copy, space_is_inside};
 use crate::{OTHER_TOP_LEVELS, normal};
 
@@ -123,7 +123,7 @@ impl<'t> Search<'t> {
             match word.text.get(scheme..end).and_then(|text| normal::url(text, false)) {
                 Some(value) => {
                     self.claim_host(word.place(scheme), word.place(authority_end.min(end)));
-                    self.add(word.place(scheme), word.place(end), Kind::Url, value);
+                    self.add(word.place(scheme), word.place(end), IndicatorKind::Url, value);
                     done = end.max(authority);
                 }
                 // What follows the scheme may still be a name with something odd behind it.
@@ -195,7 +195,14 @@ impl<'t> Search<'t> {
         let name = word.text.get(start..end)?;
         if name.rsplit('.').next()?.bytes().all(|byte| byte.is_ascii_digit()) {
             let address = name.parse::<Ipv4Addr>().ok()?;
-            return Some(self.add_with_tail(word, Kind::Ipv4, address.to_string(), start, end, to));
+            return Some(self.add_with_tail(
+                word,
+                IndicatorKind::Ipv4,
+                address.to_string(),
+                start,
+                end,
+                to,
+            ));
         }
         let (kind, value) = match normal::host(name) {
             Some(found) => found,
@@ -214,7 +221,7 @@ impl<'t> Search<'t> {
                 .get(local..end)
                 .and_then(|text| normal::email(text.trim_start_matches('.')))
             {
-                self.add(word.place(local), word.place(end), Kind::Email, value);
+                self.add(word.place(local), word.place(end), IndicatorKind::Email, value);
                 return Some(end);
             }
         }
@@ -229,7 +236,7 @@ impl<'t> Search<'t> {
     fn add_with_tail(
         &mut self,
         word: &Word<'_>,
-        kind: Kind,
+        kind: IndicatorKind,
         value: String,
         start: usize,
         end: usize,
@@ -245,7 +252,7 @@ impl<'t> Search<'t> {
         if word.byte(tail) == b'/' && tail < to {
             let length = word.text.as_bytes().get(tail + 1..to).map_or(0, digits);
             let after = tail + 1 + length;
-            if kind == Kind::Ipv4
+            if kind == IndicatorKind::Ipv4
                 && tail == end
                 && (1..=2).contains(&length)
                 && !matches!(word.byte(after), b'/' | b'_')
@@ -262,11 +269,11 @@ impl<'t> Search<'t> {
                     word.text.get(start..url_end).and_then(|text| normal::url(text, false))
             {
                 self.claim_host(word.place(start), word.place(tail));
-                self.add(word.place(start), word.place(url_end), Kind::Url, value);
+                self.add(word.place(start), word.place(url_end), IndicatorKind::Url, value);
                 return url_end;
             }
         }
-        if kind == Kind::Ipv4
+        if kind == IndicatorKind::Ipv4
             && tail > end
             && let Some((kind, value)) =
                 word.text.get(start..tail).and_then(normal::address_with_port)
