@@ -80,7 +80,7 @@ const YEARS_OF_CRON: FieldGrammar = FieldGrammar {
 
 /// A cron expression, ready to be searched.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cron {
+pub(super) struct Cron {
     minutes: Set,
     hours: Set,
     days: Days,
@@ -116,16 +116,6 @@ impl Cron {
             }
         };
         Ok(Self { minutes, hours, days, months, years })
-    }
-
-    /// The minutes at which it fires, in order.
-    pub fn minutes(&self) -> impl Iterator<Item = i16> {
-        self.minutes.iter()
-    }
-
-    /// The local hours at which it fires, in order.
-    pub fn hours(&self) -> impl Iterator<Item = i16> {
-        self.hours.iter()
     }
 
     /// The first firing strictly after `instant`.
@@ -604,9 +594,9 @@ mod tests {
                     let local = |hour: i16, minute: i16| -> DateTime {
                         day.at(hour as i8, minute as i8, 0, 0)
                     };
-                    let times = self
-                        .hours()
-                        .flat_map(|hour| self.minutes().map(move |minute| local(hour, minute)));
+                    let times = self.hours.iter().flat_map(|hour| {
+                        self.minutes.iter().map(move |minute| local(hour, minute))
+                    });
                     let found = times
                         .filter_map(|local| undecided::instant_of(local, zone))
                         .find(|at| *at > after);

@@ -77,15 +77,6 @@ impl ScheduleError {
         start..start + self.value().chars().count()
     }
 
-    /// The reason in one line, without the schedule around it.
-    pub fn problem(&self) -> &str {
-        &self.problem
-    }
-
-    pub fn hint(&self) -> Option<&str> {
-        self.hint.as_deref()
-    }
-
     pub(super) fn or_hint(mut self, hint: impl FnOnce() -> Option<String>) -> Self {
         self.hint = self.hint.or_else(hint);
         self

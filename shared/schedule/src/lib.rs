@@ -18,7 +18,7 @@ use std::ops::RangeInclusive;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-pub use self::cron::Cron;
+use self::cron::Cron;
 pub use self::error::{Field, ScheduleError};
 use self::error::{Piece, nearest};
 pub use self::timetable::{CatchUp, Firing, Problem, Row, Timetable, TimetableError};
@@ -133,14 +133,6 @@ impl Schedule {
     pub fn text(&self) -> &str {
         &self.text
     }
-
-    /// The sets behind a `cron(...)`.
-    pub fn cron(&self) -> Option<&Cron> {
-        match &self.form {
-            ScheduleForm::Cron(cron) => Some(cron),
-            ScheduleForm::Rate(_) | ScheduleForm::At(_) => None,
-        }
-    }
 }
 
 impl fmt::Display for Schedule {
@@ -183,7 +175,7 @@ mod tests {
     use jiff::Timestamp;
     use proptest::prelude::*;
 
-    use super::{Api, Field, Schedule, zone};
+    use super::{Api, Field, Schedule, ScheduleForm, zone};
 
     /// The errors of several texts, one under the other.
     #[track_caller]
@@ -668,7 +660,7 @@ mod tests {
         fn firings_rise_and_none_is_left_out(text in expressions(), second in 0_i64..7_258_118_400, zone_name in prop::sample::select(&ZONES[..])) {
             let schedule = Schedule::parse(&text, Api::Rule).unwrap();
             let zone = zone(zone_name).unwrap();
-            let cron = schedule.cron().unwrap();
+            let ScheduleForm::Cron(cron) = &schedule.form else { panic!("it is a cron") };
             let mut from = Timestamp::from_second(second).unwrap();
             for _ in 0..4 {
                 let next = schedule.next_after(from, &zone);
