@@ -27,7 +27,7 @@ pub(super) struct Read {
 pub(super) enum BodyError {
     /// It is longer than the limit.
     TooLarge,
-    /// The connection broke, or the sender fell asleep.
+    /// The connection broke, or the sender sent nothing for too long.
     Broken,
 }
 

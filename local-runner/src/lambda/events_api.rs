@@ -35,7 +35,7 @@ pub trait Events: Send + Sync {
 /// One event, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// The id that its sender is told.
+    /// The id that its sender gets.
     pub id: String,
     /// Who sends it, as `minerva`.
     pub source: String,

@@ -277,7 +277,7 @@ impl Instance {
         }
     }
 
-    /// The process has ended: everything it left behind is ended too, and whoever waits for it is told at once.
+    /// The process has ended: everything it left behind is ended too, and whoever waits for it is notified at once.
     pub(super) fn exited(&self, status: Option<ExitStatus>) {
         self.signal(Signal::KILL);
         *lock(&self.group) = None;

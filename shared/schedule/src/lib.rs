@@ -407,7 +407,7 @@ mod tests {
               rate(2 weeks)
                      ^^^^^ expression
             hint: `rate(14 days)`
-            read `rate(5  minutes)`: `5  minutes` has spaces too many: a rate is a whole number, one space, and minutes, hours or days
+            read `rate(5  minutes)`: `5  minutes` has too many spaces: a rate is a whole number, one space, and minutes, hours or days
               rate(5  minutes)
                    ^^^^^^^^^^ expression
             hint: AWS takes exactly one space, between the number and the unit

@@ -29,7 +29,7 @@ impl Rate {
         if number.text.is_empty() || unit.text.starts_with(' ') || unit.text.ends_with(' ') {
             let error = inside.error(
                 Field::Expression,
-                format!("{} has spaces too many: {shape}", inside.quoted()),
+                format!("{} has too many spaces: {shape}", inside.quoted()),
             );
             return Err(
                 error.hinting("AWS takes exactly one space, between the number and the unit")

@@ -305,7 +305,7 @@ impl<'a> TimetableReader<'a> {
                     rows.push((section, fields));
                 }
                 _ => {
-                    let message = format!("`{}` stands outside of a row", section.name);
+                    let message = format!("`{}` is outside of a row", section.name);
                     self.problem(None, section.start, message);
                 }
             }
@@ -628,7 +628,7 @@ when = "at(2026-12-25T08:30:00)"
         refuses(&format!("{DEFAULTS}[a]\ndoes = \"A\"\n[a]\ndoes = \"B\"\n"), &expected);
         let expected = expect![[r#"
             read the timetable: 2 problems
-            line 1, column 1: `memory_mb` stands outside of a row
+            line 1, column 1: `memory_mb` is outside of a row
             line 1, column 1: `[defaults]` is missing: it gives `memory_mb`, `timeout_s` and `zone`
         "#]];
         refuses("memory_mb = 256\n", &expected);
