@@ -21,12 +21,8 @@ const ROUNDS: usize = 3;
 
 /// An owner of few fields, so that a document is as large as what is in it.
 const BENCH: Owner = Owner {
-    name: "bench",
     fields: &["title", "summary", "content", "link", "guid", "published"],
-    unhashed: &[],
-    insert_only: &[],
-    fallback: &[],
-    shared: &[],
+    ..Owner::named("bench")
 };
 
 const WORDS: &str = "ransomware campaign phishing credential loader backdoor beacon exploit patch advisory \
@@ -95,7 +91,7 @@ async fn round(folder: &Path, index: &'static Index, writes: &[Write]) -> [f64; 
     let mut rates = [0.0; 2];
     for (rate, expected) in rates.iter_mut().zip([Written::New, Written::Unchanged]) {
         let began = Instant::now();
-        let written = store.upsert(index, &BENCH, writes).await.expect("documents are stored");
+        let written = store.upsert(index, writes).await.expect("documents are stored");
         *rate = writes.len() as f64 / began.elapsed().as_secs_f64();
         assert!(written.iter().all(|one| *one == expected));
     }
@@ -115,7 +111,7 @@ fn hand_over(folder: &Path, name: &str, index: &Index, writes: &[Write]) {
 }
 
 fn stored(write: &Write) -> Value {
-    let Plan::Create(body) = plan(None, &BENCH, write) else { return Value::Null };
+    let Plan::Create(body) = plan(None, write) else { return Value::Null };
     Value::Object(body)
 }
 
@@ -136,7 +132,7 @@ fn writes(make: fn(usize) -> Value) -> Vec<Write> {
     let write = |n| {
         let mut fields: Body = make(n).as_object().cloned().unwrap_or_default();
         fields.insert("published".to_owned(), json!(published(n)));
-        Write { id: format!("{n:064x}"), contributor: None, fields }
+        Write::of(format!("{n:064x}"), &BENCH, fields)
     };
     (0..DOCUMENTS).map(write).collect()
 }

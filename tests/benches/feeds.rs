@@ -58,7 +58,11 @@ fn main() {
     let articles: Vec<Write> = bodies.iter().flat_map(|body| read(body)).collect();
     let items = articles.len();
     let count = |field: &str| -> usize {
-        articles.iter().filter_map(|article| article.fields[field].as_array()).map(Vec::len).sum()
+        articles
+            .iter()
+            .filter_map(|article| article.parts[0].fields[field].as_array())
+            .map(Vec::len)
+            .sum()
     };
     println!(
         "feeds: {} of {ITEMS} items, {:.1} MB, {:.1} kB an item; read: {items} articles, {} indicators, {} CVEs",
@@ -166,7 +170,9 @@ fn compare(rival: &mut Rival, articles: &[Write]) {
     let entries = answer.as_array().expect("a list");
     let equal = |place: usize, field: &str| {
         let pairs = entries.iter().zip(articles);
-        pairs.filter(|(entry, article)| same(&entry[place], &article.fields[field])).count()
+        pairs
+            .filter(|(entry, article)| same(&entry[place], &article.parts[0].fields[field]))
+            .count()
     };
     println!(
         "the rival reads {} entries; equal: ids {}, titles {}, links {}",

@@ -15,7 +15,8 @@ use std::time::Instant;
 use base::config::{Secret, Stores};
 use serde_json::{Value, json};
 use stores::documents::{
-    Documents as _, Elastic, FieldType, Index, Owner, Plan, Write, Written, plan,
+    DocumentReader as _, Documents as _, Elastic, FieldType, Index, Owner, Plan, Write, Written,
+    plan,
 };
 use tests::services::{self, search};
 use url::Url;
@@ -39,7 +40,6 @@ const STREAMS: [usize; 2] = [200_000, 1_000_000];
 const PREFIX: &str = "bench-";
 
 const BENCH: Owner = Owner {
-    name: "bench",
     fields: &[
         "type",
         "value",
@@ -51,10 +51,8 @@ const BENCH: Owner = Owner {
         "first_seen",
         "tlp",
     ],
-    unhashed: &[],
     insert_only: &["collected_at"],
-    fallback: &[],
-    shared: &[],
+    ..Owner::named("bench")
 };
 
 /// What one way of writing took.
@@ -104,7 +102,7 @@ impl Bench {
         for writes in writes.chunks(BATCH) {
             let mut body = Vec::new();
             for write in writes {
-                let Plan::Create(stored) = plan(None, &BENCH, write) else { continue };
+                let Plan::Create(stored) = plan(None, write) else { continue };
                 let action = json!({"create": {"_id": write.id}});
                 let stored = Value::Object(stored);
                 writeln!(body, "{action}\n{stored}").expect("memory takes it");
@@ -208,8 +206,7 @@ impl Bench {
             let timer = Timer::start(&self.server);
             let expected = if pass == 0 { Written::New } else { Written::Unchanged };
             for writes in self.writes.chunks(CHUNK) {
-                let written =
-                    store.upsert(self.index, &BENCH, writes).await.expect("they are stored");
+                let written = store.upsert(self.index, writes).await.expect("they are stored");
                 assert!(written.iter().all(|one| *one == expected), "{:?}", written[0]);
             }
             passes.push(timer.end());
@@ -252,7 +249,7 @@ async fn stream(url: &Url, count: usize) {
         if writes.is_empty() {
             break;
         }
-        let written = store.upsert(index, &BENCH, &writes).await.expect("they are stored");
+        let written = store.upsert(index, &writes).await.expect("they are stored");
         assert!(written.iter().all(|one| *one == Written::New), "{:?}", written[0]);
     }
     let status = fs::read_to_string("/proc/self/status").expect("Linux tells it");
@@ -323,7 +320,7 @@ fn write(n: usize) -> Write {
         "collected_at": "2026-11-01T00:00:00Z",
         "tlp": "amber",
     });
-    Write { id, contributor: None, fields: fields.as_object().cloned().unwrap_or_default() }
+    Write::of(id, &BENCH, fields.as_object().cloned().unwrap_or_default())
 }
 
 /// One kept connection, and as little HTTP on it as there can be.

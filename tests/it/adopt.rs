@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stores::documents::{Documents, Identify, Index, Moves, Query, Written};
+use stores::documents::{DocumentReader as _, Documents, Identify, Index, Moves, Query, Written};
 use tests::services::search::call;
 use tokio::sync::Notify;
 
-use crate::documents::{Check, OWNER, Place, article, articles, block_on};
+use crate::documents::{Check, Place, article, articles, block_on};
 use crate::home::{ALL, Home, Upstream, feed};
 use crate::servers::{address, batch, changed, elastic};
 
@@ -320,7 +320,7 @@ fn any_index_is_adopted_whole(place: &mut Place) {
         let done = moves(place).adopt(index, &name, None, &[], true, &silent).await;
         let done = done.unwrap_or_else(|error| panic!("{}", error.chain()));
         assert_eq!((done.documents, done.kept_id, done.removed), (30, 30, false));
-        assert_eq!((done.dates_mended, done.dates_unread), (10, 10));
+        assert_eq!((done.dates_repaired, done.dates_unread), (10, 10));
     });
     let ours = everything(place, &place.named("malpedia_families"));
     assert_eq!((ours.len(), everything(place, &name).len()), (30, 30));
@@ -464,7 +464,7 @@ fn an_adoption_into_an_index_in_use(place: &mut Place) {
     block_on(async {
         let write = article("link a", "new a", "news", "2026-01-01T00:00:00Z");
         elastic(place)
-            .upsert(articles(), &OWNER, std::slice::from_ref(&write))
+            .upsert(articles(), std::slice::from_ref(&write))
             .await
             .expect("it is written");
         let identify = by_link();
@@ -477,8 +477,7 @@ fn an_adoption_into_an_index_in_use(place: &mut Place) {
         let met = &all["link a"];
         assert_eq!((&met["title"], &met["enriched_summary"]), (&json!("new a"), &json!("s")));
         assert_eq!(met["tags"], json!(["old", "news", "cti"]));
-        let again =
-            elastic(place).upsert(articles(), &OWNER, &[write]).await.expect("it is written");
+        let again = elastic(place).upsert(articles(), &[write]).await.expect("it is written");
         assert_eq!(again, [Written::Unchanged]);
     });
 }
@@ -557,7 +556,7 @@ fn earlier() -> &'static Index {
 fn an_index_is_built_anew(place: &mut Place) {
     let earlier = earlier();
     block_on(async {
-        elastic(place).upsert(earlier, &OWNER, &batch(1_500)).await.expect("it is written");
+        elastic(place).upsert(earlier, &batch(1_500)).await.expect("it is written");
         let error = elastic(place).ensure(articles()).await.expect_err("its type is another");
         assert!(
             error.hint_text().unwrap_or_default().contains("local-runner reindex rss_articles")
@@ -574,7 +573,7 @@ fn an_index_is_built_anew(place: &mut Place) {
                 let new = article(&format!("new {rounds}"), "new", "news", "2026-01-01T00:00:00Z");
                 let edited =
                     article("00007", &format!("edited {rounds}"), "news", "2026-01-01T00:00:00Z");
-                match store.upsert(earlier, &OWNER, &[new, edited]).await {
+                match store.upsert(earlier, &[new, edited]).await {
                     Ok(written) => {
                         assert!(
                             written.iter().all(|one| !matches!(one, Written::Failed(_))),
@@ -611,7 +610,7 @@ fn an_index_is_built_anew(place: &mut Place) {
         let edited =
             store.get(articles(), "00007").await.expect("it is read").expect("it is there");
         assert_eq!(edited["title"], format!("edited {}", rounds - 1));
-        let same = store.upsert(articles(), &OWNER, &batch(7)).await.expect("it is written");
+        let same = store.upsert(articles(), &batch(7)).await.expect("it is written");
         assert_eq!(same, vec![Written::Unchanged; 7]);
         let again =
             moves(place).reindex(articles(), false, false, &silent).await.expect("it looks");
@@ -622,7 +621,7 @@ fn an_index_is_built_anew(place: &mut Place) {
 fn a_rebuild_goes_on(place: &mut Place) {
     let earlier = earlier();
     block_on(async {
-        elastic(place).upsert(earlier, &OWNER, &batch(1_000)).await.expect("it is written");
+        elastic(place).upsert(earlier, &batch(1_000)).await.expect("it is written");
         let before = everything(place, &place.named("rss_articles"));
         for (step, at) in [("copying", 400), ("comparing", 200)] {
             let moves = moves(place);
@@ -636,7 +635,7 @@ fn a_rebuild_goes_on(place: &mut Place) {
         }
         // Killed while it was closed: tasks are told, and the next try ends it.
         let write = [article("00001", "edited", "news", "2026-01-01T00:00:00Z")];
-        let error = elastic(place).upsert(earlier, &OWNER, &write).await.expect_err("it is closed");
+        let error = elastic(place).upsert(earlier, &write).await.expect_err("it is closed");
         assert!(error.hint_text().unwrap_or_default().contains("reindex"), "{}", error.chain());
         // One was taken away since.
         let v1 = place.named("rss_articles-v1");
@@ -649,7 +648,7 @@ fn a_rebuild_goes_on(place: &mut Place) {
         expected.remove("00000");
         assert_eq!(everything(place, &place.named("rss_articles")), expected);
         assert_eq!(behind(place, &v1), std::slice::from_ref(&v1), "it is kept");
-        elastic(place).upsert(articles(), &OWNER, &write).await.expect("ours is open");
+        elastic(place).upsert(articles(), &write).await.expect("ours is open");
         let dropped =
             moves(place).reindex(articles(), true, false, &silent).await.expect("it looks");
         assert_eq!((dropped.state, dropped.dropped), ("fits", vec![v1]));
@@ -659,7 +658,7 @@ fn a_rebuild_goes_on(place: &mut Place) {
 fn a_rebuild_stops_at_a_refused_document(place: &mut Place) {
     let earlier = earlier();
     block_on(async {
-        elastic(place).upsert(earlier, &OWNER, &batch(300)).await.expect("it is written");
+        elastic(place).upsert(earlier, &batch(300)).await.expect("it is written");
         let numbers =
             changed(|mapping| mapping["properties"]["title"] = json!({"type": "integer"}));
         let error = moves(place)
@@ -671,7 +670,7 @@ fn a_rebuild_stops_at_a_refused_document(place: &mut Place) {
         assert!(told.contains("title"), "{told}");
         assert_eq!(behind(place, &place.named("rss_articles")), [place.named("rss_articles-v1")]);
         let write = [article("00001", "edited", "news", "2026-01-01T00:00:00Z")];
-        elastic(place).upsert(earlier, &OWNER, &write).await.expect("it is open as before");
+        elastic(place).upsert(earlier, &write).await.expect("it is open as before");
         // What was begun with another mapping is begun anew.
         let done = moves(place).reindex(articles(), false, false, &silent).await;
         assert_eq!(done.unwrap_or_else(|error| panic!("{}", error.chain())).state, "rebuilt");
@@ -682,7 +681,7 @@ fn a_rebuild_stops_at_a_refused_document(place: &mut Place) {
 fn a_rebuild_takes_all_aliases_along(place: &mut Place) {
     let earlier = earlier();
     block_on(async {
-        elastic(place).upsert(earlier, &OWNER, &batch(10)).await.expect("it is written");
+        elastic(place).upsert(earlier, &batch(10)).await.expect("it is written");
         let (v1, v2) = (place.named("rss_articles-v1"), place.named("rss_articles-v2"));
         let news = json!({"actions": [{"add": {"index": v1, "alias": place.named("of-news"), "filter": {"term": {"title": "x"}}}}]});
         place.ask("POST", "/_aliases", &news);

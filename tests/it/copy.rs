@@ -13,7 +13,7 @@ use tests::services::postgres;
 use tests::services::search::Kind;
 use uuid::Uuid;
 
-use crate::documents::{OWNER, Place, article, articles, block_on};
+use crate::documents::{Place, article, articles, block_on};
 use crate::home::{ALL, Home, Ran, Upstream, eventually_within, feed, fixture, numbered};
 use crate::runner::REAL;
 use crate::state::World;
@@ -170,7 +170,7 @@ fn a_killed_copy_goes_on(servers: &Servers) {
         let number =
             |number| article(&format!("id-{number:05}"), "x", "news", "2026-01-01T00:00:00Z");
         let writes: Vec<_> = (0..COUNT).map(number).collect();
-        let outcomes = store.upsert(articles(), &OWNER, &writes).await.unwrap();
+        let outcomes = store.upsert(articles(), &writes).await.unwrap();
         assert!(outcomes.iter().all(|outcome| *outcome == Written::New));
     });
     let (there, arguments) = (servers.documents(), [THERE, &["--documents"]].concat());

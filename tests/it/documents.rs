@@ -9,8 +9,8 @@ use base::config::{Secret, Stores};
 use base::keep_days::KeepDays;
 use serde_json::{Value, json};
 use stores::documents::{
-    Document, Documents, Elastic, Embedded, Filter, Fingerprint, Index, Owner, Page, Query, Sort,
-    Write, Written,
+    DOCUMENT_BYTES_MAX, Document, Documents, Elastic, Embedded, Filter, Fingerprint, Index, Owner,
+    Page, Pages, Query, Scan, Sort, Write, Written,
 };
 use stores::retention::prune;
 use tests::services::search::{Kind, call, service};
@@ -27,7 +27,12 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("an_edited_text_is_found_by_its_new_words_only", an_edited_text),
     ("sorts_and_pages", sorts_and_pages),
     ("a_scan_goes_through_everything_in_the_order_of_ids", a_scan),
+    ("a_scan_gives_what_matches_and_no_more_fields_than_are_wanted", a_scan_of_fields),
     ("a_value_of_the_wrong_type_is_told_apart", a_value_of_the_wrong_type),
+    ("what_no_store_takes_is_rejected_by_name_and_its_neighbours_stored", what_no_store_takes),
+    ("two_owners_in_one_write_are_one_document", two_owners_in_one_write),
+    ("what_has_left_is_marked_and_comes_back", what_has_left),
+    ("a_store_that_was_emptied_or_made_anew_is_another", a_store_made_anew),
     ("two_owners_at_once_lose_nothing", two_owners_at_once),
     ("an_id_stands_once_in_a_batch", an_id_stands_once),
     ("documents_are_restored_as_they_were_and_equal_ones_not_written", documents_are_restored),
@@ -37,21 +42,16 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
 ];
 
 pub(crate) const OWNER: Owner = Owner {
-    name: "rss",
     fields: &["title", "content", "category", "feed_name", "published"],
-    unhashed: &[],
     insert_only: &["collected_at"],
-    fallback: &[],
     shared: &["tags"],
+    ..Owner::named("rss")
 };
 
 pub(crate) const ENRICHMENT: Owner = Owner {
-    name: "enrichment",
     fields: &["enriched_summary", "enriched_at"],
-    unhashed: &[],
-    insert_only: &[],
-    fallback: &[],
     shared: &["tags"],
+    ..Owner::named("enrichment")
 };
 
 /// A store of one test's own, taken away at the test's end.
@@ -142,8 +142,16 @@ pub(crate) fn articles() -> &'static Index {
 }
 
 pub(crate) fn write_of(id: &str, fields: &Value) -> Write {
-    let fields = fields.as_object().expect("fields are an object").clone();
-    Write { id: id.to_owned(), contributor: None, fields }
+    Write::of(id, &OWNER, fields.as_object().expect("fields are an object").clone())
+}
+
+/// A scan of everything at once.
+pub(crate) fn all_of_them() -> Scan {
+    Scan { limit: u32::MAX >> 1, ..Scan::default() }
+}
+
+fn after(id: &str, limit: u32) -> Scan {
+    Scan { after: Some(id.to_owned()), limit, ..Scan::default() }
 }
 
 pub(crate) fn article(id: &str, title: &str, category: &str, published: &str) -> Write {
@@ -174,7 +182,7 @@ async fn found(store: &dyn Documents, query: &Query) -> Vec<String> {
 }
 
 async fn put(store: &dyn Documents, batch: &[Write]) -> Vec<Written> {
-    store.upsert(articles(), &OWNER, batch).await.expect("it is written")
+    store.upsert(articles(), batch).await.expect("it is written")
 }
 
 fn writes_only_what_changed(place: &mut Place) {
@@ -333,12 +341,12 @@ fn a_scan(place: &mut Place) {
             .map(|number| article(&format!("id-{number:05}"), "x", "news", "2026-01-01T00:00:00Z"))
             .collect();
         assert!(put(&*store, &batch).await.iter().all(|written| *written == Written::New));
-        let all = store.scan(index, None, u32::MAX >> 1).await.expect("it is scanned");
+        let all = store.scan(index, &all_of_them()).await.expect("it is scanned");
         assert_eq!(all.len(), COUNT);
         assert!(all.is_sorted_by(|one, other| one.id < other.id));
-        let some = store.scan(index, Some("id-00499"), 600).await.expect("it is scanned");
+        let some = store.scan(index, &after("id-00499", 600)).await.expect("it is scanned");
         assert_eq!((some.len(), some[0].id.as_str()), (600, "id-00500"));
-        assert_eq!(store.scan(index, Some("id-01202"), 10).await.expect("it is scanned"), []);
+        assert_eq!(store.scan(index, &after("id-01202", 10)).await.expect("it is scanned"), []);
         assert!(put(&*store, &batch).await.iter().all(|written| *written == Written::Unchanged));
         assert_eq!(store.sequence(index).await.expect("it counts"), COUNT as u64);
     });
@@ -352,23 +360,244 @@ fn a_value_of_the_wrong_type(place: &mut Place) {
             .map(|number| article(&format!("{number:03}"), "x", "news", "2026-01-01T00:00:00Z"))
             .collect();
         for wrong in batch.iter_mut().step_by(100) {
-            wrong.fields.insert("published".to_owned(), json!("the day after tomorrow"));
+            wrong.parts[0].fields.insert("published".to_owned(), json!("the day after tomorrow"));
         }
         let written = put(&*store, &batch).await;
         let failed: Vec<&Written> =
-            written.iter().filter(|written| matches!(written, Written::Failed(_))).collect();
+            written.iter().filter(|written| matches!(written, Written::Rejected(_))).collect();
         if place.kind.is_none() {
             assert!(failed.is_empty());
             return;
         }
         assert_eq!(failed.len(), 3);
         assert!(
-            matches!(failed[0], Written::Failed(why) if why.contains("published")),
+            matches!(failed[0], Written::Rejected(why) if why.contains("published")),
             "{failed:?}"
         );
         assert_eq!(written.iter().filter(|written| **written == Written::New).count(), 297);
         let there = store.count(articles(), &Query::default()).await.expect("it counts");
         assert_eq!(there, 297);
+    });
+}
+
+fn a_scan_of_fields(place: &mut Place) {
+    const COUNT: usize = 30;
+    block_on(async {
+        let (store, index) = (place.store().await, articles());
+        let category = |number: usize| if number.is_multiple_of(3) { "blogs" } else { "news" };
+        let batch: Vec<Write> = (0..COUNT)
+            .map(|number| {
+                let at = "2026-01-01T00:00:00Z";
+                article(
+                    &format!("id-{number:02}"),
+                    &format!("title {number}"),
+                    category(number),
+                    at,
+                )
+            })
+            .collect();
+        put(&*store, &batch).await;
+        let of_blogs = Filter::Terms("category".to_owned(), vec!["blogs".to_owned()]);
+        let fields = ["title", "owners.shared.tags", "owners.hashes.none", "title.none", "absent"];
+        let scan = Scan { filters: vec![of_blogs.clone()], limit: 4, ..Scan::of(&fields) };
+        let mut pages = Pages::new(store.as_ref(), index, scan);
+        let (mut sizes, mut found) = (Vec::new(), Vec::new());
+        while let Some(page) = pages.next().await.expect("it is read") {
+            sizes.push(page.len());
+            found.extend(page);
+        }
+        assert_eq!(pages.next().await.expect("nothing is left"), None);
+        assert_eq!(sizes, [4, 4, 2]);
+        let expected = |number: usize| {
+            json!({"_id": format!("id-{number:02}"), "title": format!("title {number}"),
+                "owners": {"shared": {"tags": {"rss": ["blogs", "cti"]}}}})
+        };
+        let expected: Vec<Value> = (0..COUNT).step_by(3).map(expected).collect();
+        assert_eq!(json!(found), json!(expected));
+        let ids = Scan { filters: vec![of_blogs], ..Scan::of(&[]) };
+        let ids = store.scan(index, &ids).await.expect("it is scanned");
+        assert!(ids.len() == COUNT / 3 && ids.iter().all(|document| document.body.is_empty()));
+        let fields = store.fields_of(index, &["id-03", "none", "id-01"], &["owners.shared.tags"]);
+        let fields = fields.await.expect("they are read");
+        let tags = |of: &str| json!({"owners": {"shared": {"tags": {"rss": [of, "cti"]}}}});
+        assert_eq!(json!(fields), json!([tags("blogs"), null, tags("news")]));
+        let unknown = Scan { filters: vec![Filter::Exists("none".to_owned())], ..Scan::default() };
+        assert!(store.scan(index, &unknown).await.is_err());
+    });
+}
+
+/// The difference: the embedded store checks no types, and takes what is not too large.
+fn what_no_store_takes(place: &mut Place) {
+    block_on(async {
+        let (store, index) = (place.store().await, articles());
+        store.ensure(index).await.expect("it is made");
+        if place.kind.is_some() {
+            // As a mapping is that does not pass long values over.
+            let category = json!({"type": "keyword", "ignore_above": i32::MAX});
+            let mut mapping = category.clone();
+            mapping["fields"]["keyword"] = category;
+            let path = format!("/{}/_mapping", place.named("rss_articles-v1"));
+            place.ask("PUT", &path, &json!({"properties": {"category": mapping}}));
+        }
+        let at = "2026-01-01T00:00:00Z";
+        let batch = [
+            article("a", "before", "news", at),
+            article("long", "x", &"x".repeat(40_000), at),
+            article("b", "between", "news", at),
+            article("undated", "x", "news", "no date"),
+            write_of(
+                "large",
+                &json!({"title": "x", "content": "x ".repeat(DOCUMENT_BYTES_MAX / 2)}),
+            ),
+            article("c", "after", "news", at),
+        ];
+        let written = put(&*store, &batch).await;
+        let kept = |place: usize| matches!(written[place], Written::New);
+        assert!(kept(0) && kept(2) && kept(5), "{written:?}");
+        let expected: &[(usize, &str)] = match place.kind {
+            None => &[(4, "`content`")],
+            Some(_) => &[(1, "category"), (3, "published"), (4, "`content`")],
+        };
+        for (place, field) in expected {
+            let Written::Rejected(why) = &written[*place] else { panic!("{:?}", written[*place]) };
+            assert!(why.contains(field), "{why}");
+        }
+        let there = store.count(index, &Query::default()).await.expect("it counts");
+        assert_eq!(there, 6 - expected.len() as u64);
+        // As they are, too: what was stored elsewhere is no better for it.
+        let body = json!({"id": "large", "content": "x ".repeat(DOCUMENT_BYTES_MAX / 2)});
+        let large =
+            Document { id: "large".to_owned(), body: body.as_object().expect("one").clone() };
+        let restored = store.restore(index, &[large]).await.expect("an answer");
+        assert!(matches!(&restored[..], [Written::Rejected(_)]), "{restored:?}");
+    });
+}
+
+fn two_owners_in_one_write(place: &mut Place) {
+    block_on(async {
+        let (store, index) = (place.store().await, articles());
+        let enriched = |summary: &str| {
+            let fields = json!({"enriched_summary": summary, "tags": ["ai"]});
+            article("a", "one", "news", "2026-01-01T00:00:00Z")
+                .and(&ENRICHMENT, fields.as_object().expect("an object").clone())
+        };
+        assert_eq!(put(&*store, &[enriched("s")]).await, [Written::New]);
+        assert_eq!(put(&*store, &[enriched("s")]).await, [Written::Unchanged]);
+        assert_eq!(put(&*store, &[enriched("t")]).await, [Written::Changed]);
+        // A batch of many looks at hashes first.
+        let mut many: Vec<Write> = (0..20)
+            .map(|number| article(&format!("b-{number}"), "x", "news", "2026-01-01T00:00:00Z"))
+            .collect();
+        many.push(enriched("t"));
+        assert_eq!(put(&*store, &many).await[20], Written::Unchanged);
+        many[20] = enriched("u");
+        let written = put(&*store, &many).await;
+        assert!(written[..20].iter().all(|one| *one == Written::Unchanged), "{written:?}");
+        assert_eq!(written[20], Written::Changed);
+        let body = store.get(index, "a").await.expect("it is read").expect("it is there");
+        assert_eq!(
+            (&body["title"], &body["enriched_summary"], &body["revision"]),
+            (&json!("one"), &json!("u"), &json!(3))
+        );
+        assert_eq!(body["tags"], json!(["ai", "news", "cti"]));
+        assert_eq!(store.sequence(index).await.expect("it counts"), 23);
+    });
+}
+
+/// An owner that marks what has left.
+const SEEN: Owner = Owner {
+    fields: &["title", "active", "left_at", "content_hash"],
+    unhashed: &["left_at", "content_hash"],
+    shared: &["tags"],
+    ..Owner::named("seen")
+};
+
+fn what_has_left(place: &mut Place) {
+    block_on(async {
+        let (store, index) = (place.store().await, articles());
+        let seen = |id: &str| {
+            let fields = json!({"title": "t", "active": true, "left_at": null, "tags": ["x"]});
+            Write::of(id, &SEEN, fields.as_object().expect("an object").clone())
+        };
+        let all: Vec<Write> = (0..20).map(|number| seen(&format!("{number:02}"))).collect();
+        put(&*store, &all).await;
+        let now = "2026-03-01T00:00:00Z".parse().expect("an instant");
+        let leave = |id: &str| Write::retire(id, &SEEN, None, now);
+        let leaving: Vec<Write> = (10..30).map(|number| leave(&format!("{number:02}"))).collect();
+        let written = put(&*store, &leaving).await;
+        assert_eq!(written[..10], vec![Written::Changed; 10]);
+        assert_eq!(written[10..], vec![Written::Unchanged; 10], "there are none to mark");
+        assert_eq!(put(&*store, &leaving).await, vec![Written::Unchanged; 20]);
+        let body = store.get(index, "15").await.expect("it is read").expect("it is there");
+        assert_eq!(
+            (&body["active"], &body["left_at"], &body["title"], &body["tags"]),
+            (&json!(false), &json!("2026-03-01T00:00:00Z"), &json!("t"), &json!(["x"]))
+        );
+        let written = put(&*store, &all).await;
+        assert_eq!(written[..10], vec![Written::Unchanged; 10]);
+        assert_eq!(written[10..], vec![Written::Changed; 10]);
+        assert_eq!(store.count(index, &Query::default()).await.expect("it counts"), 20);
+    });
+}
+
+fn a_store_made_anew(place: &mut Place) {
+    block_on(async {
+        let (store, index) = (place.store().await, articles());
+        let identity = async |store: &dyn Documents| store.identity(index).await.expect("it says");
+        let empty = identity(&*store).await;
+        assert_eq!((empty.sequence, empty.documents), (0, 0));
+        let batch = [
+            article("a", "one", "news", "2026-01-01T00:00:00Z"),
+            article("b", "two", "news", "2026-01-01T00:00:00Z"),
+        ];
+        put(&*store, &batch).await;
+        let full = identity(&*store).await;
+        assert_eq!((&full.store, full.sequence, full.documents), (&empty.store, 2, 2));
+        assert!(!full.has_lost(&empty));
+        assert_eq!(identity(&*place.store().await).await, full, "another process sees the same");
+        let other = Index::named("malpedia_library").expect("it is there");
+        assert_ne!(store.identity(other).await.expect("it says").store, full.store);
+        let group = Index::named("minerva-articles").expect("it is there");
+        let of_group = store.identity(group).await.expect("it says");
+        assert!(of_group.store.contains(&full.store));
+        assert_eq!((of_group.sequence, of_group.documents), (2, 2));
+
+        let gone = ["a".to_owned(), "b".to_owned()];
+        assert_eq!(store.delete(index, &gone).await.expect("it is deleted"), 2);
+        let emptied = identity(&*store).await;
+        assert_eq!((&emptied.store, emptied.documents), (&full.store, 0));
+        assert!(emptied.has_lost(&full) && !emptied.has_lost(&empty));
+
+        // Under the eyes of a process that has made it ready, and has no reason to look again.
+        put(&*store, &batch).await;
+        match place.kind {
+            Some(_) => {
+                let path = format!("/{}", place.named("rss_articles-v1"));
+                place.ask("DELETE", &path, &Value::Null);
+            }
+            None => {
+                let folder = place.stores.data_dir.clone().expect("it is set");
+                let file = folder.join(Embedded::FILE);
+                let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+                let pool = sqlx::SqlitePool::connect_with(options).await.expect("it opens");
+                sqlx::raw_sql(
+                    "DROP TABLE rss_articles; DROP TABLE rss_articles_text; DELETE FROM sequences",
+                )
+                .execute(&pool)
+                .await
+                .expect("they are dropped");
+                pool.close().await;
+            }
+        }
+        let anew = identity(&*store).await;
+        assert_ne!(anew.store, full.store);
+        assert_eq!((anew.sequence, anew.documents), (0, 0));
+        assert!(anew.has_lost(&full));
+        // With our mapping, not one that the server guesses.
+        assert_eq!(put(&*store, &batch).await, [Written::New, Written::New]);
+        assert_eq!(found(&*store, &text("two")).await, ["b"]);
+        let category = filtered(Filter::Terms("category".to_owned(), vec!["news".to_owned()]));
+        assert_eq!(store.count(index, &category).await.expect("it counts"), 2);
     });
 }
 
@@ -383,7 +612,8 @@ fn two_owners_at_once(place: &mut Place) {
             writers.push(tokio::spawn(async move {
                 for round in 0..ROUNDS {
                     let fields = json!({field: format!("{name} {round}"), "tags": ["both", format!("{name}-{round}")]});
-                    let written = store.upsert(articles(), owner, &[write_of("a", &fields)]).await.expect("it is written");
+                    let write = Write::of("a", owner, fields.as_object().expect("an object").clone());
+                    let written = store.upsert(articles(), &[write]).await.expect("it is written");
                     assert!(matches!(written[0], Written::New | Written::Changed), "{written:?}");
                 }
             }));
@@ -407,7 +637,7 @@ fn an_id_stands_once(place: &mut Place) {
     block_on(async {
         let store = place.store().await;
         let twice = [write_of("a", &json!({"title": "1"})), write_of("a", &json!({"title": "2"}))];
-        let error = store.upsert(articles(), &OWNER, &twice).await.expect_err("it is refused");
+        let error = store.upsert(articles(), &twice).await.expect_err("it is refused");
         assert!(error.chain().contains("twice"));
     });
 }
@@ -449,7 +679,7 @@ fn documents_are_restored(place: &mut Place) {
             documents.iter().for_each(|document| print.add(document));
             print.hex()
         };
-        let all = store.scan(index, None, 1_000).await.expect("it is scanned");
+        let all = store.scan(index, &all_of_them()).await.expect("it is scanned");
         assert_eq!(all, documents);
         assert_eq!(print(&all), print(&documents));
 
@@ -524,7 +754,7 @@ fn what_is_too_old_is_pruned(place: &mut Place) {
         assert_eq!(pruned(true).await, (OLD as u64 + 1, 3));
         assert_eq!(pruned(false).await, (OLD as u64 + 1, 3));
         assert_eq!(pruned(false).await, (0, 3));
-        let left = store.scan(index, None, 10).await.expect("it is scanned");
+        let left = store.scan(index, &all_of_them()).await.expect("it is scanned");
         let left: Vec<&str> = left.iter().map(|document| document.id.as_str()).collect();
         assert_eq!(left, ["neither", "new", "undated"]);
     });

@@ -40,7 +40,6 @@ pub(crate) const LATEST: &str = "/feeds/rss/latest";
 
 /// What the enrichment by a language model owns.
 const ENRICHMENT: Owner = Owner {
-    name: "malpedia_enrichment",
     fields: &[
         "enriched_summary",
         "enriched_at",
@@ -49,9 +48,7 @@ const ENRICHMENT: Owner = Owner {
         "enrichment_version",
     ],
     unhashed: &["enriched_at"],
-    insert_only: &[],
-    fallback: &[],
-    shared: &[],
+    ..Owner::named("malpedia_enrichment")
 };
 
 pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -386,8 +383,8 @@ fn enrichment_survives_every_sync() {
             "families_mentioned": ["Willow Wren"], "enrichment_version": "1.0",
         });
         let fields = by_hand.as_object().expect("an object").clone();
-        let write = Write { id, contributor: None, fields: fields.clone() };
-        home.home.documents.upsert(index(), &ENRICHMENT, &[write]).await.expect("it is written");
+        let write = Write::of(id, &ENRICHMENT, fields.clone());
+        home.home.documents.upsert(index(), &[write]).await.expect("it is written");
         // Upstream changes title and summary, so that each sync really writes.
         let changed = String::from_utf8(fixture("library.bib"))
             .expect("UTF-8")

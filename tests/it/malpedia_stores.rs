@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use base::report::{Report, Status};
 use serde_json::{Value, json};
-use stores::documents::{Body, Index};
+use stores::documents::{Body, Index, Pages, Scan};
 use task::testing::{Answer, TestHome, Upstream};
 
 use crate::adopt::fill;
@@ -55,15 +55,11 @@ async fn everything(home: &TestHome) -> BTreeMap<&'static str, (u64, Vec<Body>)>
     let mut all = BTreeMap::new();
     for name in INDICES {
         let store = &home.home.documents;
-        let (mut bodies, mut after) = (Vec::new(), None::<String>);
-        loop {
-            let page = store.scan(index(name), after.as_deref(), PAGE).await.expect("it is read");
-            after = page.last().map(|last| last.id.clone());
-            let is_last = page.len() < PAGE as usize;
+        let mut bodies = Vec::new();
+        let scan = Scan { limit: PAGE, ..Scan::default() };
+        let mut pages = Pages::new(store.as_ref(), index(name), scan);
+        while let Some(page) = pages.next().await.expect("it is read") {
             bodies.extend(page.into_iter().map(|document| document.body));
-            if is_last {
-                break;
-            }
         }
         let writes = store.sequence(index(name)).await.expect("it counts");
         all.insert(name, (writes, bodies));

@@ -9,7 +9,9 @@ use rss::article;
 use rss::feed::{Entry, Head, Kind};
 use rss::sources::Source;
 use serde_json::json;
-use stores::documents::{Documents, Embedded, Index, Owner, Write, Written};
+use stores::documents::{
+    DocumentReader as _, Documents as _, Embedded, Index, Owner, Write, Written,
+};
 
 pub(crate) const TRIALS: &[crate::Case] = &[
     ("an_enrichment_survives_every_collect", an_enrichment_survives_every_collect),
@@ -18,12 +20,10 @@ pub(crate) const TRIALS: &[crate::Case] = &[
 ];
 
 const ENRICHMENT: Owner = Owner {
-    name: "enrichment",
     fields: &["enriched_summary", "enriched_at", "actors_mentioned", "families_mentioned"],
     unhashed: &["enriched_at"],
-    insert_only: &[],
-    fallback: &[],
     shared: &["tags"],
+    ..Owner::named("enrichment")
 };
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -76,46 +76,40 @@ fn collected(title: &str, tags: &[&str]) -> Write {
 fn enriched(summary: &str, tags: &[&str]) -> Write {
     let fields =
         json!({"enriched_summary": summary, "enriched_at": "2026-01-01T00:00:00Z", "tags": tags});
-    Write { fields: fields.as_object().expect("an object").clone(), ..collected("", &[]) }
+    Write::of(collected("", &[]).id, &ENRICHMENT, fields.as_object().expect("an object").clone())
 }
 
-async fn write(store: &Embedded, index: &'static Index, owner: &Owner, write: Write) -> Written {
-    store.upsert(index, owner, &[write]).await.expect("it is written").remove(0)
+async fn write(store: &Embedded, index: &'static Index, write: Write) -> Written {
+    store.upsert(index, &[write]).await.expect("it is written").remove(0)
 }
 
 fn an_enrichment_survives_every_collect() {
     block_on(async {
         let (_folder, store, index) = store().await;
         let id = collected("", &[]).id;
+        assert_eq!(write(&store, index, collected("one", &["apt", "old"])).await, Written::New);
         assert_eq!(
-            write(&store, index, &article::OWNER, collected("one", &["apt", "old"])).await,
-            Written::New
-        );
-        assert_eq!(
-            write(&store, index, &ENRICHMENT, enriched("s", &["apt", "ransomware"])).await,
+            write(&store, index, enriched("s", &["apt", "ransomware"])).await,
             Written::Changed
         );
         assert_eq!(
-            write(&store, index, &article::OWNER, collected("one", &["apt", "old"])).await,
+            write(&store, index, collected("one", &["apt", "old"])).await,
             Written::Unchanged
         );
         assert_eq!(
-            write(&store, index, &ENRICHMENT, enriched("s", &["apt", "ransomware"])).await,
+            write(&store, index, enriched("s", &["apt", "ransomware"])).await,
             Written::Unchanged
         );
 
         // Upstream edits the title and takes a tag back; the enrichment's own tag and summary stay.
-        assert_eq!(
-            write(&store, index, &article::OWNER, collected("two", &["apt"])).await,
-            Written::Changed
-        );
+        assert_eq!(write(&store, index, collected("two", &["apt"])).await, Written::Changed);
         let body = store.get(index, &id).await.expect("it is read").expect("it is there");
         assert_eq!((&body["title"], &body["enriched_summary"]), (&json!("two"), &json!("s")));
         assert_eq!(body["tags"], json!(["apt", "ransomware"]));
 
         // Each takes back what it gave: nothing lingers.
-        write(&store, index, &ENRICHMENT, enriched("s", &[])).await;
-        write(&store, index, &article::OWNER, collected("two", &[])).await;
+        write(&store, index, enriched("s", &[])).await;
+        write(&store, index, collected("two", &[])).await;
         let body = store.get(index, &id).await.expect("it is read").expect("it is there");
         assert_eq!(body["tags"], json!([]));
     });
@@ -128,8 +122,8 @@ fn either_may_come_first() {
             let (_folder, store, index) = store().await;
             for writer in order {
                 match writer {
-                    0 => write(&store, index, &article::OWNER, collected("one", &["x"])).await,
-                    _ => write(&store, index, &ENRICHMENT, enriched("s", &["y"])).await,
+                    0 => write(&store, index, collected("one", &["x"])).await,
+                    _ => write(&store, index, enriched("s", &["y"])).await,
                 };
             }
             ends.push(store.get(index, &collected("", &[]).id).await.expect("it is read"));
@@ -150,26 +144,15 @@ fn two_at_once_lose_nothing() {
             async move {
                 for round in 0..ROUNDS {
                     let tag = format!("rss-{round}");
-                    write(
-                        &store,
-                        index,
-                        &article::OWNER,
-                        collected(&format!("title {round}"), &["both", &tag]),
-                    )
-                    .await;
+                    write(&store, index, collected(&format!("title {round}"), &["both", &tag]))
+                        .await;
                 }
             }
         });
         let enrich = tokio::spawn(async move {
             for round in 0..ROUNDS {
                 let tag = format!("enrichment-{round}");
-                write(
-                    &other,
-                    index,
-                    &ENRICHMENT,
-                    enriched(&format!("summary {round}"), &["both", &tag]),
-                )
-                .await;
+                write(&other, index, enriched(&format!("summary {round}"), &["both", &tag])).await;
             }
         });
         collect.await.expect("no panic");

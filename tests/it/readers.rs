@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use stores::documents::{
-    Aggregation, Counts, Documents, Filter, Index, Owner, Page, Per, Query, Sort, Write, Written,
+    Aggregation, Counts, Documents, Filter, Index, Owner, Page, Per, Query, Scan, Sort, Write,
+    Written,
 };
 
-use crate::documents::{Check, Place, block_on, filtered, ids, text, write_of};
+use crate::documents::{Check, Place, block_on, filtered, ids, text};
 
 pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("values_and_dates_are_counted_alike", values_and_dates),
@@ -25,7 +26,6 @@ pub(crate) const SERVER_CHECKS: &[(&str, Check)] =
 
 /// Writes whatever these tests store.
 const OWNER: Owner = Owner {
-    name: "any",
     fields: &[
         "@timestamp",
         "actors",
@@ -63,10 +63,8 @@ const OWNER: Owner = Owner {
         "year",
         "yara_rules",
     ],
-    unhashed: &[],
     insert_only: &["collected_at"],
-    fallback: &[],
-    shared: &[],
+    ..Owner::named("any")
 };
 
 fn index(name: &str) -> &'static Index {
@@ -75,8 +73,10 @@ fn index(name: &str) -> &'static Index {
 
 async fn put(store: &dyn Documents, name: &str, documents: &Value) {
     let documents = documents.as_object().expect("documents by id");
-    let writes: Vec<Write> = documents.iter().map(|(id, fields)| write_of(id, fields)).collect();
-    let written = store.upsert(index(name), &OWNER, &writes).await.expect("it is written");
+    let fields = |fields: &Value| fields.as_object().expect("an object").clone();
+    let writes: Vec<Write> =
+        documents.iter().map(|(id, one)| Write::of(id, &OWNER, fields(one))).collect();
+    let written = store.upsert(index(name), &writes).await.expect("it is written");
     assert!(written.iter().all(|written| *written == Written::New), "{written:?}");
 }
 
@@ -226,10 +226,13 @@ fn several_indices(place: &mut Place) {
         let body = store.get(group, "c").await.expect("it is read").expect("it is there");
         assert_eq!(body["title"], "The loader");
         assert_eq!(store.get(group, "z").await.expect("it is read"), None);
-        let all = store.scan(group, Some("a"), 10).await.expect("it is scanned");
+        let all = store
+            .scan(group, &Scan { after: Some("a".to_owned()), limit: 10, ..Scan::default() })
+            .await
+            .expect("it is scanned");
         assert_eq!(all.iter().map(|document| document.id.as_str()).collect::<String>(), "bcd");
         assert_eq!(store.sequence(group).await.expect("it counts"), 4);
-        let error = store.upsert(group, &OWNER, &[]).await.expect_err("it is refused");
+        let error = store.upsert(group, &[]).await.expect_err("it is refused");
         assert!(error.hint_text().is_some_and(|hint| hint.contains("rss_articles")));
     });
 }

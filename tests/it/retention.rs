@@ -9,7 +9,7 @@
 use serde_json::{Value, json};
 use stores::documents::{Documents as _, Embedded, Index};
 
-use crate::documents::{OWNER, article, articles, block_on};
+use crate::documents::{article, articles, block_on};
 use crate::home::{ALL, CLOCK, Home, Upstream, feed};
 
 pub(crate) const TRIALS: &[crate::Case] = &[
@@ -100,7 +100,7 @@ fn a_run_deletes_so_many_and_the_next_goes_on() {
         let store = Embedded::open(&home.path("data")).await.unwrap();
         let old = |number| article(&format!("old-{number}"), "x", "news", "2025-01-01T00:00:00Z");
         let writes: Vec<_> = (0..OLD).map(old).collect();
-        store.upsert(articles(), &OWNER, &writes).await.unwrap();
+        store.upsert(articles(), &writes).await.unwrap();
     });
     let home = home.with("MINERVA_KEEP_DAYS", "365");
     let mut left = OLD;

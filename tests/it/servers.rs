@@ -15,11 +15,13 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::json;
-use stores::documents::{Document, Documents, Elastic, Index, Query, Write, Written};
+use stores::documents::{
+    Document, DocumentReader as _, Documents, Elastic, Index, Query, Write, Written,
+};
 use tests::services::search::{Kind, PASSWORD};
 use url::Url;
 
-use crate::documents::{Check, OWNER, Place, article, articles, block_on};
+use crate::documents::{Check, Place, all_of_them, article, articles, block_on};
 
 pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("many_at_once_make_one_index", many_at_once_make_one_index),
@@ -57,7 +59,7 @@ fn many_at_once_make_one_index(place: &mut Place) {
                 let store = elastic(place);
                 tokio::spawn(async move {
                     let write = article(&format!("{number}"), "x", "news", "2026-01-01T00:00:00Z");
-                    store.upsert(articles(), &OWNER, &[write]).await
+                    store.upsert(articles(), &[write]).await
                 })
             })
             .collect();
@@ -93,7 +95,7 @@ fn a_mapping_is_widened(place: &mut Place) {
             mapping["properties"].as_object_mut().expect("fields").remove("tlp");
             mapping["_meta"]["version"] = json!(0);
         });
-        elastic(place).upsert(old, &OWNER, &batch(1)).await.expect("it is written");
+        elastic(place).upsert(old, &batch(1)).await.expect("it is written");
         let mapping = || {
             place.ask(
                 "GET",
@@ -125,7 +127,7 @@ fn a_mapping_is_widened(place: &mut Place) {
 
 fn an_index_gets_the_aliases_that_it_lacks(place: &mut Place) {
     block_on(async {
-        elastic(place).upsert(articles(), &OWNER, &batch(1)).await.expect("it is written");
+        elastic(place).upsert(articles(), &batch(1)).await.expect("it is written");
     });
     let physical = place.named("rss_articles-v1");
     let group = place.named("minerva-articles");
@@ -144,8 +146,7 @@ fn an_index_that_is_no_alias(place: &mut Place) {
     let path = format!("/{}", place.named("rss_articles"));
     place.ask("PUT", &path, &json!({}));
     block_on(async {
-        let error =
-            elastic(place).upsert(articles(), &OWNER, &batch(1)).await.expect_err("it is refused");
+        let error = elastic(place).upsert(articles(), &batch(1)).await.expect_err("it is refused");
         assert!(
             error.hint_text().unwrap_or_default().contains("local-runner adopt"),
             "{}",
@@ -163,7 +164,7 @@ fn one_dead_address_stops_nothing(place: &mut Place) {
     place.stores.es_url = Some(Secret::new(vec![dead, live]));
     block_on(async {
         let store = elastic(place);
-        let written = store.upsert(articles(), &OWNER, &batch(3)).await.expect("it is written");
+        let written = store.upsert(articles(), &batch(3)).await.expect("it is written");
         assert_eq!(written, [Written::New, Written::New, Written::New]);
         let said = store.describe().await.expect("it is well");
         assert!(said.contains("one address does not answer"), "{said}");
@@ -316,7 +317,7 @@ fn a_cut_connection(place: &mut Place) {
         let (store, undisturbed) = (elastic(place), elastic(&whole));
         // More than one request, so that some are cut and some are not.
         let writes = batch(6_000);
-        let written = store.upsert(articles(), &OWNER, &writes).await.expect("it is written");
+        let written = store.upsert(articles(), &writes).await.expect("it is written");
         assert_eq!(left.load(Ordering::SeqCst), 0, "both were cut");
         assert!(
             written.iter().all(|written| *written == Written::New),
@@ -327,9 +328,9 @@ fn a_cut_connection(place: &mut Place) {
             6_000,
             "nothing was written twice"
         );
-        undisturbed.upsert(articles(), &OWNER, &writes).await.expect("it is written");
-        let all = store.scan(articles(), None, 10_000).await.expect("it is scanned");
-        assert_eq!(all, undisturbed.scan(articles(), None, 10_000).await.expect("it is scanned"));
+        undisturbed.upsert(articles(), &writes).await.expect("it is written");
+        let all = store.scan(articles(), &all_of_them()).await.expect("it is scanned");
+        assert_eq!(all, undisturbed.scan(articles(), &all_of_them()).await.expect("it is scanned"));
     });
 }
 
@@ -358,7 +359,7 @@ fn overload_is_waited_out(place: &mut Place) {
     let left = spoiled(place, Fault::Status("429 Too Many Requests"), 3);
     block_on(async {
         let store = elastic(place);
-        let written = store.upsert(articles(), &OWNER, &batch(10)).await.expect("it is written");
+        let written = store.upsert(articles(), &batch(10)).await.expect("it is written");
         assert_eq!(left.load(Ordering::SeqCst), 0);
         assert_eq!(written, vec![Written::New; 10]);
         assert_eq!(store.sequence(articles()).await.expect("it counts"), 10);
@@ -370,7 +371,7 @@ fn a_bulk_that_is_too_large(place: &mut Place) {
     let left = spoiled(place, Fault::Status("413 Payload Too Large"), 3);
     block_on(async {
         let store = elastic(place);
-        let written = store.upsert(articles(), &OWNER, &batch(4)).await.expect("it is written");
+        let written = store.upsert(articles(), &batch(4)).await.expect("it is written");
         assert_eq!(left.load(Ordering::SeqCst), 0);
         assert!(
             matches!(&written[0], Written::Failed(why) if why.contains("larger than the server takes")),
@@ -401,8 +402,7 @@ fn an_own_authority(place: &mut Place) {
     url.set_scheme("https").expect("it has another");
     place.stores.es_url = Some(Secret::new(vec![url]));
     block_on(async {
-        let error =
-            elastic(place).upsert(articles(), &OWNER, &batch(1)).await.expect_err("it is unknown");
+        let error = elastic(place).upsert(articles(), &batch(1)).await.expect_err("it is unknown");
         assert_eq!(error.class(), Class::Config, "{}", error.chain());
         assert!(
             error.hint_text().unwrap_or_default().contains("`ES_CA_CERT`"),
@@ -410,8 +410,7 @@ fn an_own_authority(place: &mut Place) {
             error.chain()
         );
         place.stores.es_ca_cert = Some(fixtures.join("ca.pem"));
-        let written =
-            elastic(place).upsert(articles(), &OWNER, &batch(3)).await.expect("it is trusted");
+        let written = elastic(place).upsert(articles(), &batch(3)).await.expect("it is trusted");
         assert_eq!(written, vec![Written::New; 3]);
         place.stores.es_ca_cert = Some(fixtures.join("no-such-file.pem"));
         let error = Elastic::open(&place.stores).err().expect("it is refused");
@@ -464,7 +463,7 @@ fn what_is_wrong_is_said(place: &mut Place) {
     place.ask("PUT", &settings, &json!({"index.blocks.read_only_allow_delete": true}));
     let said = told(place);
     assert!(said.contains("read-only") && said.contains("disk"), "{said}");
-    let error = block_on(async { elastic(place).upsert(articles(), &OWNER, &batch(1)).await });
+    let error = block_on(async { elastic(place).upsert(articles(), &batch(1)).await });
     let error = error.expect_err("it takes no writes");
     assert!(error.chain().contains("read-only"), "{}", error.chain());
     place.ask("PUT", &settings, &json!({"index.blocks.read_only_allow_delete": null}));

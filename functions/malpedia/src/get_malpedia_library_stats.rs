@@ -10,13 +10,10 @@ use std::collections::BTreeMap;
 use base::Result;
 use base::report::Report;
 use serde_json::{Value, json};
-use stores::documents::{Body, Filter, Index, Query};
+use stores::documents::{Body, Filter, Index, Pages, Query, Scan};
 use task::{Ctx, Kind, NoInput, Task};
 
 use crate::reference::{FEED_NAME, INDEX};
-
-/// Documents read at a time.
-const PAGE: u32 = 500;
 
 /// Values that a list of the most frequent shows, and documents that the newest are.
 const TOP: usize = 25;
@@ -32,14 +29,9 @@ impl Task for GetMalpediaLibraryStats {
     async fn run(ctx: &Ctx, _: NoInput) -> Result<Report> {
         let index = Index::named(INDEX)?;
         let mut tally = Tally::default();
-        let mut after: Option<String> = None;
-        loop {
-            let page = ctx.documents.scan(index, after.as_deref(), PAGE).await?;
+        let mut pages = Pages::new(ctx.documents.as_ref(), index, Scan::of(FIELDS));
+        while let Some(page) = pages.next().await? {
             page.iter().for_each(|document| tally.add(&document.body));
-            after = page.last().map(|last| last.id.clone());
-            if page.len() < PAGE as usize {
-                break;
-            }
         }
         let mut rejects = serde_json::Map::new();
         for name in [
@@ -78,6 +70,22 @@ struct Tally {
     /// The newest so far: published, title, link.
     newest: Vec<(String, String, String)>,
 }
+
+/// What is read of a reference.
+const FIELDS: &[&str] = &[
+    "year",
+    "organization",
+    "kind",
+    "language",
+    "bibtex_type",
+    "family_ids",
+    "actor_ids",
+    "date_suspect",
+    "published_from",
+    "published",
+    "title",
+    "link",
+];
 
 const BY: [(&str, &str); 7] = [
     ("year", "year"),

@@ -20,7 +20,7 @@ use crate::api::Api;
 use crate::bibtex::{Entry, Reader};
 use crate::latest;
 use crate::links::Links;
-use crate::reference::{self, INDEX, LATEST, LINKS, OWNER};
+use crate::reference::{self, INDEX, LINKS};
 
 /// References that are written together.
 const BATCH: usize = 500;
@@ -151,7 +151,7 @@ async fn read_latest(
                 Some(write) => writes.push(write),
             }
         }
-        visit.store(&LATEST, &writes).await?;
+        visit.store(&writes).await?;
         visit.learn_habit(items.iter().filter_map(latest::Item::published).collect());
     }
     Ok(())
@@ -221,8 +221,6 @@ pub struct Batch {
     pub rejects: Vec<String>,
     /// Documents.
     pub writes: Vec<Write>,
-    /// What they are about, where that is known.
-    pub links: Vec<Write>,
 }
 
 async fn read_bibliography(
@@ -266,7 +264,7 @@ async fn read_bibliography(
             for reason in batch.rejects {
                 reject(rejects, Way::Bibtex, &reason);
             }
-            visit.store_parts([(&OWNER, batch.writes), (&LINKS, batch.links)]).await?;
+            visit.store(&batch.writes).await?;
         }
         let (read, known, head) = reading.await.map_err(|_| {
             Error::format("read the bibliography: the reader panicked")
@@ -353,10 +351,11 @@ pub fn parse(
         keys.extend(others.get(&place).into_iter().flatten());
         keys.sort_unstable();
         keys.dedup();
+        let mut write = reference::of_entry(base, entry, &keys, id, now);
         if let Some(links) = links {
-            batch.links.push(links.write(&id, entry.field("url"), &keys));
+            write = write.and(&LINKS, links.about(entry.field("url"), &keys));
         }
-        batch.writes.push(reference::of_entry(base, entry, &keys, id, now));
+        batch.writes.push(write);
         if batch.writes.len() >= BATCH && !take(std::mem::take(&mut batch)) {
             return Ok(());
         }

@@ -5,13 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use base::{Error, Result};
 use serde_json::{Map, Value, json};
-use stores::documents::{Body, Write};
-use stores::documents::{Documents, Index};
+use stores::documents::{Body, DocumentReader, Index, Pages, Scan};
 
 use crate::reference::canonical;
-
-/// Documents read at a time; families carry rules.
-const PAGE: u32 = 200;
 
 /// What one reference is about: ids with names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,11 +54,11 @@ impl Links {
     ///
     /// # Errors
     /// `Store`, when they cannot be read.
-    pub async fn add_stored(&mut self, documents: &dyn Documents) -> Result<()> {
+    pub async fn add_stored(&mut self, documents: &dyn DocumentReader) -> Result<()> {
         let index = Index::named("malpedia_families")?;
-        let mut after: Option<String> = None;
-        loop {
-            let page = documents.scan(index, after.as_deref(), PAGE).await?;
+        let fields = Scan::of(&["family_id", "common_name", "library_entries"]);
+        let mut pages = Pages::new(documents, index, fields);
+        while let Some(page) = pages.next().await? {
             for family in &page {
                 let text = |name: &str| family.body.get(name).and_then(Value::as_str);
                 let Some(id) = text("family_id") else { continue };
@@ -72,15 +68,12 @@ impl Links {
                     about.add("family", id, text("common_name"));
                 }
             }
-            after = page.last().map(|last| last.id.clone());
-            if page.len() < PAGE as usize {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 
     /// What is written beside a reference that has these keys and this address.
-    pub fn write(&self, id: &str, address: Option<&str>, keys: &[&str]) -> Write {
+    pub fn about(&self, address: Option<&str>, keys: &[&str]) -> Body {
         let mut about = address
             .and_then(|address| self.by_address.get(&canonical(address)))
             .cloned()
@@ -101,7 +94,7 @@ impl Links {
         fields.insert("family_names".to_owned(), names(&about.families));
         fields.insert("actor_ids".to_owned(), ids(&about.actors));
         fields.insert("actor_names".to_owned(), names(&about.actors));
-        Write { id: id.to_owned(), contributor: None, fields }
+        fields
     }
 }
 
@@ -130,12 +123,12 @@ mod tests {
                 {"type":"actor","id":"apt1","common_name":null}, {"type":"other","id":"z"}], "https://e.org/b": []}"#,
         )
         .unwrap();
-        let fields = links.write("1", Some("https://e.org/a"), &["k"]).fields;
+        let fields = links.about(Some("https://e.org/a"), &["k"]);
         assert_eq!(
             Value::Object(fields),
             json!({"family_ids": ["win.x"], "family_names": ["X é"], "actor_ids": ["apt1"], "actor_names": ["apt1"]})
         );
-        assert_eq!(links.write("1", None, &[]).fields["family_ids"], json!([]));
+        assert_eq!(links.about(None, &[])["family_ids"], json!([]));
         assert!(Links::read(b"<html>").is_err());
     }
 
@@ -146,7 +139,7 @@ mod tests {
             let body =
                 format!(r#"{{"https://e.org/odd": {odd}, "https://e.org/a": [{family}, 5]}}"#);
             let links = Links::read(body.as_bytes()).unwrap();
-            let of = |url: &str| links.write("1", Some(url), &[]).fields["family_ids"].clone();
+            let of = |url: &str| links.about(Some(url), &[])["family_ids"].clone();
             assert_eq!(of("https://e.org/a"), json!(["win.x"]), "{odd}");
             assert_eq!(of("https://e.org/odd"), json!([]), "{odd}");
         }

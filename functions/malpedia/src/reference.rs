@@ -8,8 +8,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use stores::documents::{Body, Owner, Write, hash};
+use stores::documents::{self, Body, Owner, Write};
 use url::Url;
 
 use crate::FAMILY;
@@ -28,7 +27,6 @@ const FIRST_YEAR: i16 = 1971;
 
 /// What the bibliography says of a reference. Field names that others read are those of the predecessor.
 pub const OWNER: Owner = Owner {
-    name: "malpedia_bibtex",
     fields: &[
         "source_family",
         "source_type",
@@ -77,13 +75,12 @@ pub const OWNER: Owner = Owner {
     insert_only: &["collected_at", "first_seen"],
     fallback: &[("published", "collected_at"), ("@timestamp", "collected_at")],
     shared: &["tags", "bib_keys"],
+    ..Owner::named("malpedia_bibtex")
 };
 
 /// What the feed says of a reference.
 pub const LATEST: Owner = Owner {
-    name: "malpedia_rss",
     fields: &["summary", "guid"],
-    unhashed: &[],
     insert_only: &[
         "source_family",
         "source_type",
@@ -111,25 +108,18 @@ pub const LATEST: Owner = Owner {
     ],
     fallback: &[("published", "collected_at"), ("@timestamp", "collected_at")],
     shared: &["tags"],
+    ..Owner::named("malpedia_rss")
 };
 
 /// Which families and actors a reference is about, by Malpedia's own word.
 pub const LINKS: Owner = Owner {
-    name: "malpedia_links",
     fields: &["family_ids", "family_names", "actor_ids", "actor_names"],
-    unhashed: &[],
-    insert_only: &[],
-    fallback: &[],
-    shared: &[],
+    ..Owner::named("malpedia_links")
 };
 
 /// The document's id: of its address, or of what stands for one.
 pub fn id(natural: &str) -> String {
-    let mut hasher = Sha256::new();
-    hasher.update(FAMILY.name);
-    hasher.update([0x1f]);
-    hasher.update(natural);
-    hex::encode(hasher.finalize())
+    documents::id(&[FAMILY.name, natural])
 }
 
 /// What makes an entry the same reference as another: its address in one form, else its key.
@@ -335,7 +325,7 @@ pub fn of_entry(base: &Url, entry: &Entry<'_>, keys: &[&str], id: String, now: T
     set("tags", json!(["malpedia", "malware", "research", "academic", "bibtex"]));
     set("collected_at", json!(seconds(now)));
     set("first_seen", json!(seconds(now)));
-    finish(&OWNER, fields, id)
+    Write::of(id, &OWNER, fields)
 }
 
 /// The date of an entry and its text, whether or not that makes sense.
@@ -384,17 +374,13 @@ pub fn of_item(base: &Url, item: &Item, now: Timestamp) -> Option<Write> {
     set("tags", json!(["malpedia", "malware", "research", "academic"]));
     set("collected_at", json!(seconds(now)));
     set("first_seen", json!(seconds(now)));
-    Some(finish(&LATEST, fields, id(&natural)))
-}
-
-fn finish(owner: &Owner, mut fields: Body, id: String) -> Write {
-    let content_hash = hash(owner, &fields);
-    fields.insert("content_hash".to_owned(), Value::String(content_hash));
-    Write { id, contributor: None, fields }
+    Some(Write::of(id(&natural), &LATEST, fields))
 }
 
 #[cfg(test)]
 mod tests {
+    use stores::documents::{Plan, plan};
+
     use super::*;
     use crate::bibtex::Reader;
 
@@ -402,7 +388,9 @@ mod tests {
         let entry = Reader::new(text).next().unwrap().unwrap();
         let base = Url::parse("https://malpedia.test/").unwrap();
         let now = "2026-11-23T12:00:00Z".parse().unwrap();
-        of_entry(&base, &entry, &[entry.key], id(&natural(&entry)), now).fields
+        let write = of_entry(&base, &entry, &[entry.key], id(&natural(&entry)), now);
+        let Plan::Create(body) = plan(None, &write) else { panic!("it is new") };
+        body
     }
 
     #[test]
@@ -465,7 +453,7 @@ mod tests {
         let bad = document("@online{k, date={soon}}");
         assert_eq!(
             (&bad["date"], &bad["published"], &bad["published_from"]),
-            (&json!("soon"), &Value::Null, &json!("collected"))
+            (&json!("soon"), &json!("2026-11-23T12:00:00Z"), &json!("collected"))
         );
         assert_eq!(document("@online{k, date={1900-01-01}}")["date_suspect"], true);
         assert_eq!(document("@online{k, date={2031}}")["date_suspect"], true);

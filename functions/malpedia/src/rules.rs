@@ -9,7 +9,7 @@ use base::report::{Counts, Reject, SourceReport};
 use base::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use stores::documents::{Filter, Index, Query};
+use stores::documents::{Filter, Index, Pages, Query, Scan};
 use task::Ctx;
 use task::source::{Begun, Stop, Visit};
 use yara::document::{INDEX, Origin};
@@ -108,11 +108,10 @@ async fn from_families(
     }
     let index = Index::named("malpedia_families")?;
     let mut collected = Collected::default();
-    let (mut families, mut after) = (0_u64, None::<String>);
-    loop {
-        let page = ctx.documents.scan(index, after.as_deref(), PAGE).await?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.id.clone());
+    let mut families = 0_u64;
+    let scan = Scan { limit: PAGE, ..Scan::of(&["family_id", "active", "yara_rules"]) };
+    let mut pages = Pages::new(ctx.documents.as_ref(), index, scan);
+    while let Some(page) = pages.next().await? {
         for document in page {
             let body = document.body;
             let id = body.get("family_id").and_then(Value::as_str);

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use base::Result;
 use jiff::Timestamp;
 use serde_json::Value;
-use stores::documents::{Adopter, Body, Documents, Identify, Index, Write};
+use stores::documents::{Adopter, Body, DocumentReader, Identify, Index, Part, Write};
 use url::Url;
 
 use crate::article::{INDEX, id_of_link};
@@ -81,14 +81,15 @@ impl<'a> Meeting<'a> {
     /// Gives items that are adopted articles the ids that these have.
     pub(crate) async fn meet(
         &mut self,
-        documents: &dyn Documents,
+        documents: &dyn DocumentReader,
         writes: &mut [Write],
     ) -> Result<()> {
         self.written.extend(writes.iter().map(|write| write.id.clone()));
         let mut asked: Vec<(usize, String)> = Vec::new();
         for (place, write) in writes.iter().enumerate() {
-            let link = write.fields.get("link_canonical").and_then(Value::as_str);
-            if let (Some(link), Some(Value::String(_))) = (link, write.fields.get("guid")) {
+            let Some(Part { fields, .. }) = write.parts.first() else { continue };
+            let link = fields.get("link_canonical").and_then(Value::as_str);
+            if let (Some(link), Some(Value::String(_))) = (link, fields.get("guid")) {
                 let id = id_of_link(self.source, link);
                 if !self.written.contains(&id) {
                     asked.push((place, id));
@@ -103,13 +104,14 @@ impl<'a> Meeting<'a> {
             ids.into_iter().zip(found).collect();
         for (place, id) in &asked {
             let write = &mut writes[*place];
+            let Some(Part { fields, .. }) = write.parts.first_mut() else { continue };
             let is_same = known
                 .get(id.as_str())
                 .and_then(Option::as_ref)
-                .is_some_and(|stored| is_same(stored, &write.fields));
+                .is_some_and(|stored| is_same(stored, fields));
             if is_same && self.written.insert(id.clone()) {
                 write.id.clone_from(id);
-                write.fields.insert("id".to_owned(), Value::String(id.clone()));
+                fields.insert("id".to_owned(), Value::String(id.clone()));
             }
         }
         Ok(())

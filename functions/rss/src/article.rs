@@ -4,8 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use stores::documents::{Body, Owner, Write, hash};
+use stores::documents::{self, Body, Owner, Write};
 use url::Url;
 
 use crate::FAMILY;
@@ -21,7 +20,6 @@ const FUTURE: SignedDuration = SignedDuration::from_hours(48);
 
 /// What the RSS family writes into an article. Field names that others read are those of the predecessor.
 pub const OWNER: Owner = Owner {
-    name: "rss",
     fields: &[
         "source_family",
         "source_type",
@@ -72,6 +70,7 @@ pub const OWNER: Owner = Owner {
     insert_only: &["id", "collected_at", "first_seen"],
     fallback: &[("published", "collected_at"), ("@timestamp", "collected_at")],
     shared: &["tags"],
+    ..Owner::named("rss")
 };
 
 /// The document's id: the family, the source and the item's own id, which is unique within its feed only.
@@ -81,12 +80,12 @@ pub fn id(source: &Source, entry: &Entry) -> String {
         (None, Some(link)) => canonical_link(link),
         (None, None) => fingerprint(entry),
     };
-    digest(&[FAMILY.name, &source.id, &natural])
+    documents::id(&[FAMILY.name, &source.id, &natural])
 }
 
 /// The id of an article that is known by its link only: one that was adopted, as the predecessor kept no guid.
 pub fn id_of_link(source: &Source, link: &str) -> String {
-    digest(&[FAMILY.name, &source.id, &canonical_link(link)])
+    documents::id(&[FAMILY.name, &source.id, &canonical_link(link)])
 }
 
 /// Where the article really is: behind `FeedBurner`'s redirect, if it goes through one.
@@ -103,7 +102,7 @@ fn fingerprint(entry: &Entry) -> String {
         .unwrap_or_default();
     let title = entry.title.as_deref().unwrap_or_default();
     if !title.is_empty() || !date.is_empty() {
-        return digest(&[title, &date]);
+        return documents::id(&[title, &date]);
     }
     let mut rest = String::new();
     let _ = write!(
@@ -116,18 +115,7 @@ fn fingerprint(entry: &Entry) -> String {
         entry.media,
         entry.updated
     );
-    digest(&[&rest])
-}
-
-fn digest(parts: &[&str]) -> String {
-    let mut hasher = Sha256::new();
-    for (place, part) in parts.iter().enumerate() {
-        if place > 0 {
-            hasher.update([0x1f]);
-        }
-        hasher.update(part.as_bytes());
-    }
-    hex::encode(hasher.finalize())
+    documents::id(&[&rest])
 }
 
 /// A link without its fragment and without what only tracks the reader.
@@ -228,9 +216,7 @@ pub fn write(source: &Source, head: &Head, entry: &Entry, now: Timestamp) -> Wri
             text.retain(|letter| letter != '\0');
         }
     }
-    let content_hash = hash(&OWNER, &fields);
-    fields.insert("content_hash".to_owned(), Value::String(content_hash));
-    Write { id, contributor: None, fields }
+    Write::of(id, &OWNER, fields)
 }
 
 struct Found {

@@ -9,7 +9,7 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use stores::documents::{Index, Write};
+use stores::documents::{Body, Index, Plan, Write, plan};
 use stores::state::Health;
 use task::Ctx;
 use task::source::{Answer, Begun, Stop, Visit};
@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::FAMILY;
 use crate::adopt::Meeting;
-use crate::article::{self, INDEX, OWNER};
+use crate::article::{self, INDEX};
 use crate::feed::{self, FeedError, Head, Hints};
 use crate::sources::{Source, Sources};
 
@@ -216,7 +216,7 @@ async fn store(
                 rejects.extend(batch.rejects);
                 rejects.truncate(Report::REJECTS_SHOWN);
                 dates.extend(batch.dates);
-                visit.store(&OWNER, &batch.writes).await?;
+                visit.store(&batch.writes).await?;
             }
             Some(Part::End(end)) => break end,
             None => {
@@ -381,7 +381,18 @@ pub async fn preview(http: &Http, source: &Source, now: Timestamp) -> Result<Pre
         documents: batch
             .writes
             .into_iter()
-            .map(|write| serde_json::Value::Object(write.fields))
+            .map(|write| serde_json::Value::Object(shown(&write)))
             .collect(),
     })
+}
+
+/// A document as it would be stored, without what only the store reads.
+fn shown(write: &Write) -> Body {
+    match plan(None, write) {
+        Plan::Create(mut body) => {
+            body.retain(|name, _| !matches!(name.as_str(), "owners" | "revision"));
+            body
+        }
+        Plan::Update(_) | Plan::Unchanged | Plan::Delete => Body::new(),
+    }
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use base::Result;
 use base::report::Report;
 use serde_json::{Value, json};
-use stores::documents::{Body, Index};
+use stores::documents::{Body, Filter, Index, Pages, Scan};
 use task::{Ctx, Kind, NoInput, Task};
 use yara::document::INDEX as RULES;
 use yara::link::OF_RULE;
@@ -18,10 +18,28 @@ use yara::link::OF_RULE;
 use crate::FAMILY;
 use crate::indicator::INDEX as IOCS;
 
-/// Stored documents that are read together.
-const PAGE: u32 = 500;
 /// Authors, broken rules and newest rules that are listed.
 const LISTED: usize = 20;
+
+/// What is counted of a rule.
+const RULE_FIELDS: &[&str] = &[
+    "active",
+    "authors",
+    "category",
+    "date",
+    "external_variables",
+    "license",
+    "modules",
+    "name",
+    "owners.shared.families",
+    "score",
+    "source_file",
+    "source_version",
+    "verdict",
+    "verdict_error",
+];
+/// What is counted of an indicator.
+const IOC_FIELDS: &[&str] = &["active", "score", "source_file", "type"];
 
 pub(crate) struct GetSignatureBaseStats;
 
@@ -32,25 +50,22 @@ impl Task for GetSignatureBaseStats {
 
     async fn run(ctx: &Ctx, _: NoInput) -> Result<Report> {
         let mut rules = Rules::default();
-        each(ctx, RULES, |body| rules.add(body)).await?;
+        each(ctx, RULES, RULE_FIELDS, |body| rules.add(body)).await?;
         let mut iocs = Iocs::default();
-        each(ctx, IOCS, |body| iocs.add(body)).await?;
+        each(ctx, IOCS, IOC_FIELDS, |body| iocs.add(body)).await?;
         Ok(Report::of_detail(json!({ "rules": rules.show(), "iocs": iocs.show() })))
     }
 }
 
-/// Does something with each stored document of this family.
-async fn each(ctx: &Ctx, index: &str, mut what: impl FnMut(&Body)) -> Result<()> {
-    let index = Index::named(index)?;
-    let mut after: Option<String> = None;
-    loop {
-        let page = ctx.documents.scan(index, after.as_deref(), PAGE).await?;
-        let Some(last) = page.last() else { return Ok(()) };
-        after = Some(last.id.clone());
-        for document in page.iter().filter(|one| text(&one.body, "source_family") == FAMILY.name) {
-            what(&document.body);
-        }
+/// Does something with these fields of each stored document of this family.
+async fn each(ctx: &Ctx, index: &str, fields: &[&str], mut what: impl FnMut(&Body)) -> Result<()> {
+    let of_family = Filter::Terms("source_family".to_owned(), vec![FAMILY.name.to_owned()]);
+    let scan = Scan { filters: vec![of_family], ..Scan::of(fields) };
+    let mut pages = Pages::new(ctx.documents.as_ref(), Index::named(index)?, scan);
+    while let Some(page) = pages.next().await? {
+        page.iter().for_each(|document| what(&document.body));
     }
+    Ok(())
 }
 
 type Counts = BTreeMap<String, u64>;

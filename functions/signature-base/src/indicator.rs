@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use indicator::{Indicator, IndicatorKind};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
-use stores::documents::{Body, Owner, Write, hash};
+use stores::documents::{self, Body, Owner, Write};
 
 use crate::FAMILY;
 use crate::iocs::{Layout, Line};
@@ -16,7 +15,6 @@ pub const INDEX: &str = "signature_base_iocs";
 
 /// What the family writes into an indicator.
 pub const OWNER: Owner = Owner {
-    name: "signature-base",
     fields: &[
         "source_family",
         "source_name",
@@ -47,8 +45,7 @@ pub const OWNER: Owner = Owner {
     ],
     unhashed: &["source_version", "left_at", "content_hash"],
     insert_only: &["collected_at", "first_seen"],
-    fallback: &[],
-    shared: &[],
+    ..Owner::named("signature-base")
 };
 
 const NAME: &str = "Neo23x0/signature-base";
@@ -111,14 +108,7 @@ impl Indicators {
 
 /// The document's id: the family, the type and the value.
 pub fn id(kind: IndicatorKind, value: &str) -> String {
-    let mut hasher = Sha256::new();
-    for (place, part) in [FAMILY.name, kind.as_str(), value].into_iter().enumerate() {
-        if place > 0 {
-            hasher.update([0x1f]);
-        }
-        hasher.update(part);
-    }
-    hex::encode(hasher.finalize())
+    documents::id(&[FAMILY.name, kind.as_str(), value])
 }
 
 fn write(gathered: &Gathered, version: Option<&str>, default_score: u32, now: Timestamp) -> Write {
@@ -168,9 +158,7 @@ fn write(gathered: &Gathered, version: Option<&str>, default_score: u32, now: Ti
     set("left_at", Value::Null);
     set("collected_at", at.clone());
     set("first_seen", at);
-    let content_hash = hash(&OWNER, &fields);
-    fields.insert("content_hash".to_owned(), json!(content_hash));
-    Write { id: id(indicator.kind, &indicator.value), contributor: None, fields }
+    Write::of(id(indicator.kind, &indicator.value), &OWNER, fields)
 }
 
 /// The indicator in the words of the Elastic Common Schema. A pattern is no name, so it stands in none of its fields.
@@ -202,12 +190,7 @@ fn threat(
             of.insert("url".to_owned(), json!({ "full": value }));
             "url"
         }
-        IndicatorKind::Md5
-        | IndicatorKind::Sha1
-        | IndicatorKind::Sha224
-        | IndicatorKind::Sha256
-        | IndicatorKind::Sha384
-        | IndicatorKind::Sha512 => {
+        IndicatorKind::Md5 | IndicatorKind::Sha1 | IndicatorKind::Sha224 | IndicatorKind::Sha256 | IndicatorKind::Sha384 | IndicatorKind::Sha512 => {
             let mut hash = Map::new();
             hash.insert(indicator.kind.as_str().to_owned(), json!(value));
             of.insert("file".to_owned(), json!({ "hash": hash }));

@@ -6,7 +6,7 @@ use base::report::{Reject, Report, SourceReport};
 use base::{Error, Result};
 use fetch::{Get, Limits};
 use serde_json::{Value, json};
-use stores::documents::Index;
+use stores::documents::{Filter, Index, Pages, Scan};
 use task::Ctx;
 use task::source::{Answer, Begun, Stop, Visit};
 use url::Url;
@@ -26,8 +26,6 @@ const IOCS_SOURCE: &str = "iocs";
 
 /// Indicators that are written together.
 const BATCH: usize = 512;
-/// Stored documents that are read together.
-const PAGE: u32 = 500;
 
 const ACCEPT: &str = "application/gzip, application/x-gzip, application/x-tar, */*;q=0.5";
 
@@ -303,11 +301,11 @@ async fn store_iocs(
         present.insert(write.id.clone());
         writes.push(write);
         if writes.len() == BATCH {
-            visit.store(&OWNER, &writes).await?;
+            visit.store(&writes).await?;
             writes.clear();
         }
     }
-    visit.store(&OWNER, &writes).await?;
+    visit.store(&writes).await?;
     let mut left = 0;
     if contents.is_complete() {
         let gone = gone(ctx, index, &present).await?;
@@ -322,16 +320,12 @@ async fn store_iocs(
 /// Active documents whose values are no longer there.
 async fn gone(ctx: &Ctx, index: &'static Index, present: &HashSet<String>) -> Result<Vec<String>> {
     let mut gone = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let page = ctx.documents.scan(index, after.as_deref(), PAGE).await?;
-        let Some(last) = page.last() else { return Ok(gone) };
-        after = Some(last.id.clone());
-        for document in page {
-            let is_active = document.body.get("active") == Some(&Value::Bool(true));
-            if is_active && !present.contains(&document.id) {
-                gone.push(document.id);
-            }
-        }
+    let is_active = Filter::Terms("active".to_owned(), vec!["true".to_owned()]);
+    let scan = Scan { filters: vec![is_active], ..Scan::of(&[]) };
+    let mut pages = Pages::new(ctx.documents.as_ref(), index, scan);
+    while let Some(page) = pages.next().await? {
+        let ids = page.into_iter().map(|document| document.id);
+        gone.extend(ids.filter(|id| !present.contains(id)));
     }
+    Ok(gone)
 }

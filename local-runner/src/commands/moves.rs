@@ -181,10 +181,10 @@ fn took_over(from: &str, done: &Adopted) -> Vec<String> {
             done.renamed, done.kept_id, done.met
         ),
     ];
-    if done.dates_mended + done.dates_unread + done.set_aside > 0 {
+    if done.dates_repaired + done.dates_unread + done.set_aside > 0 {
         lines.push(format!(
             "  {} dates were written anew, {} cannot be read, {} other values do not fit; as they were under `owners.adopted.raw`",
-            done.dates_mended, done.dates_unread, done.set_aside
+            done.dates_repaired, done.dates_unread, done.set_aside
         ));
     }
     lines.push(if done.removed {

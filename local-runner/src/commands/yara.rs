@@ -7,16 +7,13 @@ use std::path::{Path, PathBuf};
 
 use base::{Error, Result};
 use serde_json::{Value, json};
-use stores::documents::{Body, Index};
+use stores::documents::{Body, Filter, Index, Pages, Scan};
 use yara::document::INDEX;
 use yara::export::{self, Wish};
 
 use super::{open_documents, settings};
 use crate::cli::{Cli, ExportArgs};
 use crate::out::{self, Outcome};
-
-/// Documents read at once.
-const PAGE: u32 = 500;
 
 /// `local-runner yara export`.
 pub(crate) async fn export(cli: &Cli, args: &ExportArgs) -> Outcome {
@@ -110,14 +107,13 @@ async fn active(cli: &Cli) -> Result<Vec<Body>> {
     let index = Index::named(INDEX)?;
     let store = open_documents(&settings(cli)?).await?;
     let mut rules = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let page = store.scan(index, after.as_deref(), PAGE).await?;
-        let Some(last) = page.last() else { return Ok(rules) };
-        after = Some(last.id.clone());
-        let is_active = |body: &Body| body.get("active") == Some(&Value::Bool(true));
-        rules.extend(page.into_iter().map(|one| one.body).filter(is_active));
+    let is_active = Filter::Terms("active".to_owned(), vec!["true".to_owned()]);
+    let scan = Scan { filters: vec![is_active], ..Scan::of(export::FIELDS) };
+    let mut pages = Pages::new(store.as_ref(), index, scan);
+    while let Some(page) = pages.next().await? {
+        rules.extend(page.into_iter().map(|one| one.body));
     }
+    Ok(rules)
 }
 
 /// The files of an export: in a folder of their own, or beside the one that was named.

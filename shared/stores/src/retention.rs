@@ -4,21 +4,14 @@
 //! them back as new at each visit.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use async_trait::async_trait;
+use base::Result;
 use base::config::Config;
 use base::keep_days::KeepDays;
-use base::{Error, Result};
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use crate::documents::{
-    Aggregation, Body, Counts, Document, Documents, Filter, Index, Owner, Page, Query, Sort, Write,
-    Written,
-};
+use crate::documents::{Body, Document, Documents, Filter, Index, Query, Sort, Write, instant};
 
 /// Documents looked at, and deleted, at once.
 const PAGE: u32 = 500;
@@ -68,10 +61,7 @@ pub fn limit(keep: &KeepDays, index: &Index, now: Timestamp) -> Option<Timestamp
 fn date(index: &Index, body: &Body) -> Option<Timestamp> {
     let newest_by = index.newest_by.as_deref().and_then(|field| body.get(field));
     let value = newest_by.filter(|value| !value.is_null()).or_else(|| body.get(COLLECTED))?;
-    let text = value.as_str()?;
-    // A day without a time, and a time without a zone, are UTC, as servers read them.
-    let civil = || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok();
-    text.parse().ok().or_else(|| civil().map(|zoned| zoned.timestamp()))
+    instant(value.as_str()?)
 }
 
 /// The fields by which an index ages, the first before the second.
@@ -181,116 +171,15 @@ pub async fn delete(
     Ok(deleted)
 }
 
-/// A store that takes nothing which is too old for it.
-pub struct Keeping {
-    documents: Arc<dyn Documents>,
-    keep: KeepDays,
-    now: Timestamp,
-}
-
-impl Keeping {
-    /// The store for one run, which lives at `now`.
-    pub fn over(
-        documents: &Arc<dyn Documents>,
-        keep: &KeepDays,
-        now: Timestamp,
-    ) -> Arc<dyn Documents> {
-        let documents = Arc::clone(documents);
-        if keep.is_nothing() {
-            return documents;
-        }
-        Arc::new(Self { documents, keep: keep.clone(), now })
-    }
-}
-
-#[async_trait]
-impl Documents for Keeping {
-    async fn ensure(&self, index: &'static Index) -> Result<()> {
-        self.documents.ensure(index).await
-    }
-
-    async fn upsert(
-        &self,
-        index: &'static Index,
-        owner: &Owner,
-        writes: &[Write],
-    ) -> Result<Vec<Written>> {
-        let limit = limit(&self.keep, index, self.now);
-        let is_old = |write: &Write| limit.is_some() && date(index, &write.fields) < limit;
-        let is_kept = |write: &&Write| date(index, &write.fields).is_none() || !is_old(write);
-        if writes.iter().all(|write| is_kept(&write)) {
-            return self.documents.upsert(index, owner, writes).await;
-        }
-        let kept: Vec<Write> = writes.iter().filter(is_kept).cloned().collect();
-        let mut outcomes = self.documents.upsert(index, owner, &kept).await?.into_iter();
-        let missing = || Error::store("write documents: fewer outcomes than documents");
-        writes
-            .iter()
-            .map(|write| match is_kept(&write) {
-                true => outcomes.next().ok_or_else(missing),
-                false => Ok(Written::Filtered),
-            })
-            .collect()
-    }
-
-    async fn restore(&self, index: &'static Index, documents: &[Document]) -> Result<Vec<Written>> {
-        self.documents.restore(index, documents).await
-    }
-
-    async fn delete(&self, index: &'static Index, ids: &[String]) -> Result<u64> {
-        self.documents.delete(index, ids).await
-    }
-
-    async fn get(&self, index: &'static Index, id: &str) -> Result<Option<Body>> {
-        self.documents.get(index, id).await
-    }
-
-    async fn fields_of(
-        &self,
-        index: &'static Index,
-        ids: &[&str],
-        fields: &[&str],
-    ) -> Result<Vec<Option<Body>>> {
-        self.documents.fields_of(index, ids, fields).await
-    }
-
-    async fn count(&self, index: &'static Index, query: &Query) -> Result<u64> {
-        self.documents.count(index, query).await
-    }
-
-    async fn aggregate(
-        &self,
-        index: &'static Index,
-        query: &Query,
-        aggregation: &Aggregation,
-    ) -> Result<Counts> {
-        self.documents.aggregate(index, query, aggregation).await
-    }
-
-    async fn search(&self, index: &'static Index, query: &Query) -> Result<Page> {
-        self.documents.search(index, query).await
-    }
-
-    async fn scan(
-        &self,
-        index: &'static Index,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<Document>> {
-        self.documents.scan(index, after, limit).await
-    }
-
-    async fn sequence(&self, index: &'static Index) -> Result<u64> {
-        self.documents.sequence(index).await
-    }
-
-    async fn describe(&self) -> Result<String> {
-        self.documents.describe().await
-    }
+/// Whether a write is about something older than its index keeps; what has no date is not.
+pub fn is_too_old(keep: &KeepDays, index: &Index, write: &Write, now: Timestamp) -> bool {
+    let Some(limit) = limit(keep, index, now) else { return false };
+    write.parts.iter().find_map(|part| date(index, &part.fields)).is_some_and(|date| date < limit)
 }
 
 #[cfg(test)]
 mod tests {
+    use base::Error;
     use serde_json::json;
 
     use super::*;

@@ -12,7 +12,6 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use stores::documents::Documents;
-use stores::retention::Keeping;
 use stores::state::State;
 use tokio::sync::Mutex;
 
@@ -139,7 +138,7 @@ pub struct Ctx {
     pub config: Arc<Config>,
     /// Requests, with limits.
     pub http: Http,
-    /// The document store; what is older than an index keeps is answered with `Filtered`.
+    /// The document store.
     pub documents: Arc<dyn Documents>,
     /// Cursors, health, leases.
     pub state: Arc<dyn State>,
@@ -155,11 +154,10 @@ pub struct Ctx {
 impl Ctx {
     /// A context for one run.
     pub fn new(home: &crate::function::Home, run: Run, deadline: Deadline) -> Self {
-        let now = home.config.behaviour.clock.now(run.slot);
         Self {
             config: Arc::clone(&home.config),
             http: home.http.clone(),
-            documents: Keeping::over(&home.documents, &home.config.stores.keep_days, now),
+            documents: Arc::clone(&home.documents),
             state: Arc::clone(&home.state),
             archive: home.archive.clone(),
             run,

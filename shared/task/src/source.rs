@@ -3,16 +3,18 @@
 //! The order is the promise that nothing is lost, so it lives here and not in each task: what a server said to tell the
 //! next version apart is kept back until everything of this version is stored.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use base::report::{Problem, SourceReport};
+use base::report::{Problem, Report, SourceReport};
 use base::{Class, Error, Result};
 use fetch::{Fetched, Get, Reason, Response, Validators};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
-use stores::documents::{Index, Owner, Write, Written};
+use stores::documents::{Index, Write, Written};
+use stores::retention::is_too_old;
 use stores::state::{Lease, SourceState};
 
 use crate::Ctx;
@@ -275,51 +277,33 @@ impl<'a> Visit<'a> {
         Ok(answer)
     }
 
-    /// Stores documents as `owner` and counts what came of each.
+    /// Stores documents and counts what came of each; what is older than its index keeps is not written. Documents that
+    /// the store will never take are named in the report's notes.
     ///
     /// # Errors
     /// `Store`, when none of the batch could be written.
-    pub async fn store(&mut self, owner: &Owner, writes: &[Write]) -> Result<()> {
-        let outcomes = self.ctx.documents.upsert(self.index, owner, writes).await?;
-        for (write, outcome) in writes.iter().zip(&outcomes) {
-            outcome.count(&mut self.report.counts);
-            if let Written::Failed(reason) = outcome {
-                self.failed.push((write.id.clone(), reason.clone()));
-            }
-        }
-        Ok(())
-    }
-
-    /// Stores the parts that several owners have in the same documents, and counts each document once. The first part
-    /// holds all of them; of the others, what was not stored before is left out.
-    ///
-    /// # Errors
-    /// `Store`, when none of a part could be written.
-    pub async fn store_parts(&mut self, parts: [(&Owner, Vec<Write>); 2]) -> Result<()> {
-        let [(owner, whole), (other, part)] = parts;
-        let outcomes = self.ctx.documents.upsert(self.index, owner, &whole).await?;
-        let mut outcomes: BTreeMap<&str, Written> =
-            whole.iter().map(|write| write.id.as_str()).zip(outcomes).collect();
-        let is_stored = |write: &Write| {
-            outcomes
-                .get(write.id.as_str())
-                .is_some_and(|outcome| !matches!(outcome, Written::Failed(_)))
+    pub async fn store(&mut self, writes: &[Write]) -> Result<()> {
+        let (keep, now) = (&self.ctx.config.stores.keep_days, self.ctx.now());
+        let is_kept = |write: &&Write| !is_too_old(keep, self.index, write, now);
+        let kept: Cow<'_, [Write]> = if writes.iter().all(|write| is_kept(&write)) {
+            writes.into()
+        } else {
+            writes.iter().filter(is_kept).cloned().collect()
         };
-        let part: Vec<Write> = part.into_iter().filter(is_stored).collect();
-        let later = self.ctx.documents.upsert(self.index, other, &part).await?;
-        for (write, later) in part.iter().zip(later) {
-            if let Some(outcome) = outcomes.get_mut(write.id.as_str()) {
-                match (&*outcome, later) {
-                    (_, failed @ Written::Failed(_)) => *outcome = failed,
-                    (Written::Unchanged, later) => *outcome = later,
-                    _ => {}
-                }
-            }
+        for _ in kept.len()..writes.len() {
+            Written::Filtered.count(&mut self.report.counts);
         }
-        for (id, outcome) in outcomes {
+        let outcomes = self.ctx.documents.upsert(self.index, &kept).await?;
+        for (write, outcome) in kept.iter().zip(&outcomes) {
             outcome.count(&mut self.report.counts);
-            if let Written::Failed(reason) = outcome {
-                self.failed.push((id.to_owned(), reason));
+            match outcome {
+                Written::Failed(reason) => self.failed.push((write.id.clone(), reason.clone())),
+                Written::Rejected(reason) if self.report.notes.len() < Report::REJECTS_SHOWN => {
+                    self.report
+                        .notes
+                        .push(format!("document `{}` is rejected: {reason}", write.id));
+                }
+                _ => {}
             }
         }
         Ok(())

@@ -18,7 +18,7 @@ use base::config::Config;
 use base::report::Report;
 use futures_util::stream;
 use serde_json::Value;
-use stores::documents::{Document, Index};
+use stores::documents::{Document, Index, Scan};
 use tokio::net::TcpListener;
 
 use crate::Registered;
@@ -211,7 +211,7 @@ impl TestHome {
     /// # Errors
     /// What the store says.
     pub async fn documents(&self, index: &'static Index) -> Result<Vec<Document>> {
-        self.home.documents.scan(index, None, u32::MAX >> 1).await
+        self.home.documents.scan(index, &Scan { limit: u32::MAX >> 1, ..Scan::default() }).await
     }
 
     /// Continuations that were sent.

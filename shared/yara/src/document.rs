@@ -1,8 +1,7 @@
 //! From a rule to the document that `cti_yara_rules` holds.
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use stores::documents::{Body, Owner, Write, hash};
+use stores::documents::{self, Body, Owner, Write};
 
 use super::known::Needs;
 use super::store::Given;
@@ -15,7 +14,6 @@ pub const INDEX: &str = "cti_yara_rules";
 
 /// What a family writes of its rules. Ids hold the family, so two families never write one document.
 pub const OWNER: Owner = Owner {
-    name: "yara",
     fields: &[
         "source_family",
         "source_type",
@@ -68,9 +66,9 @@ pub const OWNER: Owner = Owner {
     // A rule moves down its file, and the repository on, without the rule changing.
     unhashed: &["source_line", "source_version", "left_at", "content_hash"],
     insert_only: &["collected_at", "first_seen"],
-    fallback: &[],
     // Names and ids as the rule and its source give them; `link` adds the ids of families that bear such a name.
     shared: &["families"],
+    ..Owner::named("yara")
 };
 
 /// Where rules come from.
@@ -97,11 +95,7 @@ pub struct Origin {
 impl Origin {
     /// The id of a rule's document. Names differ by case, and two sources may use one name.
     pub fn id(&self, rule: &str) -> String {
-        let mut hasher = Sha256::new();
-        hasher.update(self.family);
-        hasher.update([0x1f]);
-        hasher.update(rule);
-        hex::encode(hasher.finalize())
+        documents::id(&[self.family, rule])
     }
 }
 
@@ -202,9 +196,7 @@ pub fn write(
     set("left_at", Value::Null);
     set("collected_at", instant(now));
     set("first_seen", instant(now));
-    let content_hash = hash(&OWNER, &fields);
-    fields.insert("content_hash".to_owned(), json!(content_hash));
-    Write { id: origin.id(&rule.name), contributor: None, fields }
+    Write::of(origin.id(&rule.name), &OWNER, fields)
 }
 
 fn meta(value: &Meta) -> Value {
@@ -214,18 +206,4 @@ fn meta(value: &Meta) -> Value {
         Meta::Float(number) => json!(number),
         Meta::Bool(value) => json!(value),
     }
-}
-
-/// A stored document as it is once its item is no longer where it came from: kept, and marked.
-pub fn left(owner: &Owner, id: &str, stored: &Body, now: Timestamp) -> Write {
-    let own = owner.fields.iter().filter_map(|name| Some((*name, stored.get(*name)?)));
-    let mut fields: Body = own.map(|(name, value)| (name.to_owned(), value.clone())).collect();
-    for name in owner.shared {
-        // Its own contribution stays its own.
-        let part = &stored["owners"]["shared"][*name][owner.name];
-        fields.insert((*name).to_owned(), part.clone());
-    }
-    fields.insert("active".to_owned(), json!(false));
-    fields.insert("left_at".to_owned(), instant(now));
-    Write { id: id.to_owned(), contributor: None, fields }
 }

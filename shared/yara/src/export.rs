@@ -142,6 +142,23 @@ pub fn export(documents: &[Body], wish: &Wish) -> Export {
     export
 }
 
+/// The fields of a stored rule that an export reads.
+pub const FIELDS: &[&str] = &[
+    "author",
+    "category",
+    "depends_on",
+    "families",
+    "license",
+    "name",
+    "rule_content",
+    "rule_encoding",
+    "score",
+    "source",
+    "source_file",
+    "verdict",
+    "verdict_error",
+];
+
 fn read(body: &Body, wish: &Wish) -> Result<Stored, Withheld> {
     let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let list = |name: &str| -> Vec<String> {

@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashMap};
 use base::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use stores::documents::{Body, Index, Owner, Write, Written};
+use stores::documents::{Body, Index, Owner, Pages, Scan, Write, Written};
 use task::Ctx;
 use task::source::{Begun, Visit};
 
@@ -29,27 +29,33 @@ const NAME_CHARS_MIN: usize = 3;
 const LISTED_MAX: usize = 2_000;
 /// Documents that are written together.
 const BATCH: usize = 256;
-/// Stored documents that are read together.
-const PAGE: u32 = 500;
 /// Raised when all must be linked anew because links are made in another way.
 const READER: u32 = 1;
 
 /// What this pass gives to a rule: ids of families.
-pub const OF_RULE: Owner = Owner {
-    name: "yara_links",
-    fields: &[],
-    unhashed: &[],
-    insert_only: &[],
-    fallback: &[],
-    shared: &["families"],
-};
+pub const OF_RULE: Owner = Owner { shared: &["families"], ..Owner::named("yara_links") };
 
 /// What it gives to a family.
 const OF_FAMILY: Owner = Owner {
     fields: &["yara_rule_ids", "yara_rule_names", "yara_rules_count"],
-    shared: &[],
-    ..OF_RULE
+    ..Owner::named(OF_RULE.name)
 };
+
+/// What a [`Rule`] is read from.
+const RULE_FIELDS: &[&str] =
+    &["name", "malpedia_family", "threat_name", "tags", "active", "owners.shared.families"];
+/// What a [`Family`] is read from.
+const FAMILY_FIELDS: &[&str] = &[
+    "family_id",
+    "name",
+    "common_name",
+    "names",
+    "aka",
+    "active",
+    "yara_rule_ids",
+    "yara_rule_names",
+    "yara_rules_count",
+];
 
 /// A stored family, as far as it matters here.
 #[derive(Clone, Debug, Default)]
@@ -139,8 +145,8 @@ pub async fn link(ctx: &Ctx) -> Result<Value> {
         visit.end(Ok(())).await?;
         return Ok(json!({ "written": 0 }));
     }
-    let families: Vec<Family> = read(ctx, family_index, family).await?;
-    let rules: Vec<Rule> = read(ctx, rule_index, rule).await?;
+    let families: Vec<Family> = read(ctx, family_index, FAMILY_FIELDS, family).await?;
+    let rules: Vec<Rule> = read(ctx, rule_index, RULE_FIELDS, rule).await?;
     let links = links(&families, &rules);
     let mut of_families: Vec<Vec<usize>> = vec![Vec::new(); families.len()];
     for (at, linked) in links.iter().enumerate() {
@@ -156,7 +162,7 @@ pub async fn link(ctx: &Ctx) -> Result<Value> {
         ids.sort_unstable();
         let part = if ids.is_empty() { Value::Null } else { json!(ids) };
         let fields = Body::from_iter([("families".to_owned(), part.clone())]);
-        (part != rule.stored).then(|| Write { id: rule.id.clone(), contributor: None, fields })
+        (part != rule.stored).then(|| Write::of(&rule.id, &OF_RULE, fields))
     });
     let of_families = families.iter().zip(&of_families).filter_map(|(family, linked)| {
         let fields = fields(&rules, linked);
@@ -165,11 +171,11 @@ pub async fn link(ctx: &Ctx) -> Result<Value> {
             .all(|(name, value)| family.stored.get(name).unwrap_or(&Value::Null) == value);
         // A family that never had a rule needs no count to say so.
         let is_bare = linked.is_empty() && family.stored.values().all(Value::is_null);
-        (!is_stored && !is_bare).then(|| Write { id: family.id.clone(), contributor: None, fields })
+        (!is_stored && !is_bare).then(|| Write::of(&family.id, &OF_FAMILY, fields))
     });
     // Counted from before the reading: what others write meanwhile is linked next time.
-    let written_rules = write(ctx, rule_index, &OF_RULE, of_rules.collect()).await?;
-    let written_families = write(ctx, family_index, &OF_FAMILY, of_families.collect()).await?;
+    let written_rules = write(ctx, rule_index, of_rules.collect()).await?;
+    let written_families = write(ctx, family_index, of_families.collect()).await?;
     reached.rules += written_rules;
     reached.families += written_families;
     visit.reach(json!(reached));
@@ -196,15 +202,18 @@ fn fields(rules: &[Rule], linked: &[usize]) -> Body {
     ])
 }
 
-async fn read<T>(ctx: &Ctx, index: &'static Index, one: fn(String, &Body) -> T) -> Result<Vec<T>> {
+async fn read<T>(
+    ctx: &Ctx,
+    index: &'static Index,
+    fields: &[&str],
+    one: fn(String, &Body) -> T,
+) -> Result<Vec<T>> {
     let mut all = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let page = ctx.documents.scan(index, after.as_deref(), PAGE).await?;
-        let Some(last) = page.last() else { return Ok(all) };
-        after = Some(last.id.clone());
+    let mut pages = Pages::new(ctx.documents.as_ref(), index, Scan::of(fields));
+    while let Some(page) = pages.next().await? {
         all.extend(page.into_iter().map(|document| one(document.id, &document.body)));
     }
+    Ok(all)
 }
 
 fn text(body: &Body, field: &str) -> String {
@@ -244,12 +253,12 @@ fn rule(id: String, body: &Body) -> Rule {
     }
 }
 
-async fn write(ctx: &Ctx, index: &'static Index, owner: &Owner, writes: Vec<Write>) -> Result<u64> {
+async fn write(ctx: &Ctx, index: &'static Index, writes: Vec<Write>) -> Result<u64> {
     let mut written = 0;
     for batch in writes.chunks(BATCH) {
-        for outcome in ctx.documents.upsert(index, owner, batch).await? {
+        for outcome in ctx.documents.upsert(index, batch).await? {
             match outcome {
-                Written::Failed(reason) => {
+                Written::Failed(reason) | Written::Rejected(reason) => {
                     return Err(Error::store(format!(
                         "link documents of `{}`: {reason}",
                         index.name

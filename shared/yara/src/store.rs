@@ -7,7 +7,7 @@ use base::report::{Reject, Report};
 use base::{Error, Result};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use stores::documents::{Body, Index, Owner, Write, Written};
+use stores::documents::{Body, Filter, Index, Owner, Pages, Scan, Write, Written};
 use task::Ctx;
 use task::source::{Stop, Visit};
 use tokio::sync::mpsc;
@@ -19,8 +19,6 @@ use super::{Known, Rule, Split, about, split};
 
 /// Rules that are written together.
 const BATCH: usize = 256;
-/// Stored documents that are read together.
-const PAGE: u32 = 500;
 /// Rules that one rule may stand on, itself included.
 const NEEDED_MAX: usize = 200;
 
@@ -215,7 +213,7 @@ pub async fn store(
         seen += writes.len();
         outcome.compiled += part.compiled;
         outcome.broken += part.broken;
-        visit.store(&OWNER, &writes).await?;
+        visit.store(&writes).await?;
     }
     if seen != collected.len() {
         return Err(Error::format("read the rules: the compiler's thread panicked")
@@ -285,18 +283,19 @@ async fn complete(
 ///
 /// # Errors
 /// `Store`, when they cannot be written.
-pub async fn leave(ctx: &Ctx, index: &'static Index, owner: &Owner, gone: &[&str]) -> Result<u64> {
+pub async fn leave(
+    ctx: &Ctx,
+    index: &'static Index,
+    owner: &'static Owner,
+    gone: &[&str],
+) -> Result<u64> {
     let mut left = 0;
     for ids in gone.chunks(BATCH) {
-        let mut writes = Vec::with_capacity(ids.len());
-        for id in ids {
-            if let Some(body) = ctx.documents.get(index, id).await? {
-                writes.push(document::left(owner, id, &body, ctx.now()));
-            }
-        }
-        for written in ctx.documents.upsert(index, owner, &writes).await? {
+        let writes: Vec<Write> =
+            ids.iter().map(|id| Write::retire(*id, owner, None, ctx.now())).collect();
+        for written in ctx.documents.upsert(index, &writes).await? {
             match written {
-                Written::Failed(reason) => {
+                Written::Failed(reason) | Written::Rejected(reason) => {
                     return Err(Error::store(format!("mark what left `{}`: {reason}", index.name))
                         .hint("the source is read again next time"));
                 }
@@ -308,18 +307,26 @@ pub async fn leave(ctx: &Ctx, index: &'static Index, owner: &Owner, gone: &[&str
     Ok(left)
 }
 
+/// What [`Stored`] is read from.
+const STORED_FIELDS: &[&str] = &[
+    "active",
+    "source_type",
+    "name",
+    "source_file",
+    "depends_on",
+    "verdict_key",
+    "verdict",
+    "verdict_error",
+];
+
 async fn stored(ctx: &Ctx, index: &'static Index, family: &str) -> Result<HashMap<String, Stored>> {
     let mut all = HashMap::new();
-    let mut after: Option<String> = None;
-    loop {
-        let page = ctx.documents.scan(index, after.as_deref(), PAGE).await?;
-        let Some(last) = page.last() else { return Ok(all) };
-        after = Some(last.id.clone());
+    let of_family = Filter::Terms("source_family".to_owned(), vec![family.to_owned()]);
+    let scan = Scan { filters: vec![of_family], ..Scan::of(STORED_FIELDS) };
+    let mut pages = Pages::new(ctx.documents.as_ref(), index, scan);
+    while let Some(page) = pages.next().await? {
         for document in page {
             let text = |name: &str| document.body.get(name).and_then(Value::as_str);
-            if text("source_family") != Some(family) {
-                continue;
-            }
             let known = Stored {
                 is_active: document.body.get("active") == Some(&Value::Bool(true)),
                 source_type: text("source_type").unwrap_or_default().to_owned(),
@@ -333,6 +340,7 @@ async fn stored(ctx: &Ctx, index: &'static Index, family: &str) -> Result<HashMa
             all.insert(document.id, known);
         }
     }
+    Ok(all)
 }
 
 fn texts(value: Option<&Value>) -> Vec<String> {

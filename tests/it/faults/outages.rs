@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use base::Class;
 use base::config::{Secret, Stores};
 use serde_json::{Value, json};
-use stores::documents::{Documents, Elastic, Embedded, Write, Written};
+use stores::documents::{DocumentReader as _, Documents, Elastic, Embedded, Write, Written};
 use tests::services::search::{Kind, Server, call, service};
 use url::Url;
 
 use super::answers::{numbered_sources, state_of};
 use super::{complete, home, home_on, runtime, sequence, sequence_of};
-use crate::documents::{OWNER, Place, article, articles, cache};
+use crate::documents::{Place, all_of_them, article, articles, cache};
 use crate::home::{ALL, Home, Upstream};
 use crate::servers::{Fault, before};
 
@@ -171,17 +171,17 @@ fn written_by_itself(proxy: &Url) {
         let store = Elastic::open(&stores).unwrap();
         // A machine may be so busy that the server takes longer than anybody waits; then the next try finds it.
         let written = loop {
-            match store.upsert(articles(), &OWNER, &batch).await {
+            match store.upsert(articles(), &batch).await {
                 Ok(written) => break written,
                 Err(error) => assert_eq!(error.class(), Class::Store, "{}", error.chain()),
             }
         };
         assert!(!written.iter().any(|one| matches!(one, Written::Changed | Written::Failed(_))));
         let undisturbed = Embedded::open(folder.path()).await.unwrap();
-        undisturbed.upsert(articles(), &OWNER, &batch).await.unwrap();
-        let all = store.scan(articles(), None, u32::MAX >> 1).await.unwrap();
+        undisturbed.upsert(articles(), &batch).await.unwrap();
+        let all = store.scan(articles(), &all_of_them()).await.unwrap();
         assert_eq!(all.len(), MANY);
-        assert!(all == undisturbed.scan(articles(), None, u32::MAX >> 1).await.unwrap());
+        assert!(all == undisturbed.scan(articles(), &all_of_them()).await.unwrap());
     });
 }
 

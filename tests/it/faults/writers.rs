@@ -10,7 +10,7 @@ use stores::documents::{Owner, Write, Written};
 use tests::services::search::Kind;
 
 use super::{runtime, sequence};
-use crate::documents::{ENRICHMENT, OWNER, Place, articles, open, write_of};
+use crate::documents::{ENRICHMENT, OWNER, Place, all_of_them, articles, open};
 
 /// The argument that makes this program a writer.
 const WRITER: &str = "write-as";
@@ -25,7 +25,7 @@ const ROUNDS: usize = 125;
 const LOOK: usize = 25;
 
 /// The owners, and the field of each that tells its last write.
-const OWNERS: [(&Owner, &str); 2] = [(&OWNER, "title"), (&ENRICHMENT, "enriched_summary")];
+const OWNERS: [(&'static Owner, &str); 2] = [(&OWNER, "title"), (&ENRICHMENT, "enriched_summary")];
 
 pub(super) fn on_server(kind: Kind) {
     on(&Place::new(Some(kind)));
@@ -61,13 +61,14 @@ fn tag(owner: &Owner, round: usize) -> String {
     format!("{}-{round}", owner.name)
 }
 
-async fn write(stores: &Stores, owner: &Owner, field: &str) {
+async fn write(stores: &Stores, owner: &'static Owner, field: &str) {
     let store = open(stores).await;
     for round in 0..ROUNDS {
         let fields = json!({field: format!("{round}"), "tags": ["both", tag(owner, round)]});
+        let fields = fields.as_object().unwrap();
         let batch: Vec<Write> =
-            (0..DOCUMENTS).map(|document| write_of(&id(document), &fields)).collect();
-        let written = store.upsert(articles(), owner, &batch).await.unwrap();
+            (0..DOCUMENTS).map(|document| Write::of(id(document), owner, fields.clone())).collect();
+        let written = store.upsert(articles(), &batch).await.unwrap();
         assert!(
             written.iter().all(|one| matches!(one, Written::New | Written::Changed)),
             "{written:?}"
@@ -101,7 +102,7 @@ fn on(place: &Place) {
 
     runtime().block_on(async {
         let store = place.store().await;
-        let all = store.scan(articles(), None, 1_000).await.unwrap();
+        let all = store.scan(articles(), &all_of_them()).await.unwrap();
         assert_eq!(all.len(), DOCUMENTS);
         let [last, other] = OWNERS.map(|(owner, _)| tag(owner, ROUNDS - 1));
         for document in &all {

@@ -62,10 +62,10 @@ pub(super) async fn link(ctx: &Ctx, has_new: bool) -> Result<Value> {
             ctx.documents.ensure(index).await?;
             let writes: Vec<Write> = links
                 .into_iter()
-                .map(|(natural, fields)| Write { id: id(&natural), contributor: None, fields })
+                .map(|(natural, fields)| Write::of(id(&natural), owner, fields))
                 .collect();
             for batch in writes.chunks(BATCH) {
-                let outcomes = ctx.documents.upsert(index, owner, batch).await?;
+                let outcomes = ctx.documents.upsert(index, batch).await?;
                 written += outcomes
                     .iter()
                     .filter(|outcome| !matches!(outcome, Written::Unchanged))

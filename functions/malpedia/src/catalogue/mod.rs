@@ -14,7 +14,7 @@ use base::report::{Reject, Report, SourceReport};
 use base::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use stores::documents::{Body, Index, Owner, Query, Write, hash};
+use stores::documents::{Body, Index, Owner, Query, Write, Written};
 use task::Ctx;
 use task::source::{Begun, Visit};
 use yara::link as rule_link;
@@ -249,21 +249,20 @@ async fn store(
     batch: &mut Vec<Record>,
 ) -> Result<()> {
     let owner = what.owner(is_api);
-    let (mut writes, mut told) = (Vec::with_capacity(batch.len()), Vec::new());
+    let mut writes = Vec::with_capacity(batch.len());
     for record in batch.drain(..) {
         let id = id(&record.id);
         let mut fields = record.fields;
         fields.insert("collected_at".to_owned(), json!(seconds(ctx.now())));
         fields.insert("first_seen".to_owned(), json!(seconds(ctx.now())));
-        let content_hash = hash(owner, &fields);
-        fields.insert("content_hash".to_owned(), json!(content_hash));
+        let mut write = Write::of(id, owner, fields);
         if let Some(text) = record.told.filter(|_| !is_api) {
             let field = Body::from_iter([(what.told().fields[0].to_owned(), json!(text))]);
-            told.push(Write { id: id.clone(), contributor: None, fields: field });
+            write = write.and(what.told(), field);
         }
-        writes.push(Write { id, contributor: None, fields });
+        writes.push(write);
     }
-    visit.store_parts([(owner, writes), (what.told(), told)]).await
+    visit.store(&writes).await
 }
 
 /// Marks what was there before and is not now; nothing is deleted.
@@ -279,22 +278,22 @@ async fn vanish(
     let (index, owner) = (what.index()?, what.owner(is_api));
     let gone: BTreeSet<&str> =
         before.rows.values().map(|row| row.i.as_str()).filter(|id| !there.contains(id)).collect();
-    for natural in gone {
-        let id = id(natural);
-        let Some(stored) = ctx.documents.get(index, &id).await? else { continue };
-        let mut fields: Body = owner
-            .fields
+    let gone: Vec<&str> = gone.into_iter().collect();
+    for batch in gone.chunks(BATCH) {
+        let writes: Vec<Write> = batch
             .iter()
-            .filter_map(|name| Some(((*name).to_owned(), stored.get(*name)?.clone())))
+            .map(|natural| Write::retire(id(natural), owner, None, ctx.now()))
             .collect();
-        for name in owner.shared {
-            // Its own contribution stays its own.
-            let part = &stored["owners"]["shared"][*name][owner.name];
-            fields.insert((*name).to_owned(), part.clone());
+        let outcomes = ctx.documents.upsert(index, &writes).await?;
+        for (natural, outcome) in batch.iter().zip(outcomes) {
+            if let Some(reason) = outcome.refusal() {
+                return Err(Error::store(format!("mark `{natural}`, which is gone: {reason}"))
+                    .hint("the source is read again next time"));
+            }
+            if outcome == Written::Changed {
+                seen.vanished.insert((*natural).to_owned());
+            }
         }
-        fields.insert("active".to_owned(), json!(false));
-        ctx.documents.upsert(index, owner, &[Write { id, contributor: None, fields }]).await?;
-        seen.vanished.insert(natural.to_owned());
     }
     Ok(())
 }

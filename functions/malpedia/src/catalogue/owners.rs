@@ -4,7 +4,6 @@ use stores::documents::Owner;
 
 /// What a record says, whether a file or the API gives it.
 pub(super) const FAMILIES: Owner = Owner {
-    name: "malpedia_family",
     fields: &[
         "source_family",
         "source_type",
@@ -33,6 +32,7 @@ pub(super) const FAMILIES: Owner = Owner {
     insert_only: &["collected_at", "first_seen"],
     fallback: &[("descricao", "description")],
     shared: &["actors"],
+    ..Owner::named("malpedia_family")
 };
 
 /// The API knows neither rules nor the state of samples: what files gave of them stays.
@@ -63,7 +63,6 @@ pub(super) const FAMILIES_API: Owner = Owner {
 };
 
 pub(super) const ACTORS: Owner = Owner {
-    name: "malpedia_actor",
     fields: &[
         "source_family",
         "source_type",
@@ -92,6 +91,7 @@ pub(super) const ACTORS: Owner = Owner {
     insert_only: &["collected_at", "first_seen"],
     fallback: &[("explicacao", "description")],
     shared: &["families", "familias_relacionadas"],
+    ..Owner::named("malpedia_actor")
 };
 
 pub(super) const ACTORS_API: Owner = Owner { name: "malpedia_actor_api", ..ACTORS };
@@ -111,5 +111,5 @@ pub(super) const LINKS_OF_ACTOR: Owner = Owner {
 };
 
 const fn told(name: &'static str, fields: &'static [&'static str]) -> Owner {
-    Owner { name, fields, unhashed: &[], insert_only: &[], fallback: &[], shared: &[] }
+    Owner { fields, ..Owner::named(name) }
 }

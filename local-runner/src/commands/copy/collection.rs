@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use base::Result;
-use stores::documents::{Document, Documents, Index, Written};
+use stores::documents::{Document, Documents, Index, Scan, Written};
 use stores::state::{State, Table};
 
 /// Documents or rows that are in memory at once, on each side.
@@ -29,7 +29,8 @@ pub(super) struct Indexed(pub(super) Arc<dyn Documents>, pub(super) &'static Ind
 #[async_trait]
 impl Collection for Indexed {
     async fn page(&self, after: Option<&str>) -> Result<Vec<Document>> {
-        self.0.scan(self.1, after, PAGE).await
+        let after = after.map(ToOwned::to_owned);
+        self.0.scan(self.1, &Scan { after, limit: PAGE, ..Scan::default() }).await
     }
 
     async fn put(&self, documents: &[Document]) -> Result<Vec<Written>> {

@@ -324,7 +324,7 @@ async fn remove_others(source: &dyn Collection, target: &dyn Collection) -> Resu
 impl Writes {
     fn note(&mut self, id: &str, is_new: bool, outcome: Written) {
         match outcome {
-            Written::Failed(why) => {
+            Written::Failed(why) | Written::Rejected(why) => {
                 self.failed += 1;
                 self.refused.get_or_insert_with(|| format!("`{id}`: {why}"));
             }

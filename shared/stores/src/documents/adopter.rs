@@ -11,7 +11,8 @@ use jiff::fmt::rfc2822;
 use jiff::tz::Offset;
 use serde_json::{Map, Value, json};
 
-use super::plan::{ID, OWNERS, child, union};
+use super::contributions::union;
+use super::plan::{ID, OWNERS, child};
 use super::{Body, Index};
 use crate::state::State;
 
@@ -41,7 +42,7 @@ pub struct Adopter {
 
 /// What had to be changed in a document.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Mended {
+pub(super) struct Repaired {
     /// Dates that were written anew in a form that servers read.
     pub(super) dates: u64,
     /// Dates that nobody can read.
@@ -57,8 +58,8 @@ pub(super) fn adopt(
     old_id: &str,
     shared: &[&str],
     mut body: Body,
-) -> (Body, Mended) {
-    let (mut raw, mut mended) = (Map::new(), Mended::default());
+) -> (Body, Repaired) {
+    let (mut raw, mut repaired) = (Map::new(), Repaired::default());
     // Ours to write; what stands there under the same name meant something else.
     for name in [OWNERS, ID] {
         if let Some(value) = body.remove(name) {
@@ -78,7 +79,7 @@ pub(super) fn adopt(
             let Some(text) = value.as_str() else {
                 if !value.is_i64() {
                     set_aside(&mut body, &mut raw, &name);
-                    mended.unread += 1;
+                    repaired.unread += 1;
                 }
                 continue;
             };
@@ -97,9 +98,9 @@ pub(super) fn adopt(
                         name,
                         Value::String(instant.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
                     );
-                    mended.dates += 1;
+                    repaired.dates += 1;
                 }
-                None => mended.unread += 1,
+                None => repaired.unread += 1,
             }
         } else if !takes(form, value) {
             if let (Some(target), Some(value)) = (form["path"].as_str(), body.get(&name).cloned()) {
@@ -109,7 +110,7 @@ pub(super) fn adopt(
                 }
             }
             set_aside(&mut body, &mut raw, &name);
-            mended.others += 1;
+            repaired.others += 1;
         }
     }
     let mut origin = json!({"index": from, "id": old_id});
@@ -127,7 +128,7 @@ pub(super) fn adopt(
     }
     body.insert(OWNERS.to_owned(), owners);
     body.entry("revision").or_insert(json!(1));
-    (body, mended)
+    (body, repaired)
 }
 
 /// Adds to a document of ours what only the adopted one of the same thing has.
@@ -230,11 +231,11 @@ fn instant(text: &str) -> Option<Timestamp> {
 mod tests {
     use super::*;
 
-    fn adopted(body: Value) -> (Value, Mended) {
+    fn adopted(body: Value) -> (Value, Repaired) {
         let Value::Object(body) = body else { panic!("a document is an object") };
         let index = Index::named("rss_articles").unwrap();
-        let (body, mended) = adopt(index, "old", "1", &[], body);
-        (Value::Object(body), mended)
+        let (body, repaired) = adopt(index, "old", "1", &[], body);
+        (Value::Object(body), repaired)
     }
 
     #[test]
@@ -247,9 +248,12 @@ mod tests {
             ("the day before", None),
             ("0", None),
         ] {
-            let (body, mended) = adopted(json!({"published": text}));
+            let (body, repaired) = adopted(json!({"published": text}));
             assert_eq!(body["published"].as_str(), expected, "{text}");
-            assert_eq!((&body["published_raw"], mended.dates + mended.unread), (&json!(text), 1));
+            assert_eq!(
+                (&body["published_raw"], repaired.dates + repaired.unread),
+                (&json!(text), 1)
+            );
             assert_eq!(body["owners"]["adopted"]["raw"]["published"], text);
         }
         for plain in [
@@ -258,14 +262,14 @@ mod tests {
             "2026-03-10T08:00:00.123456+00:00",
             "2026-03-10T08:00:00Z",
         ] {
-            let (body, mended) = adopted(json!({"published": plain}));
-            assert_eq!((&body["published"], mended), (&json!(plain), Mended::default()));
+            let (body, repaired) = adopted(json!({"published": plain}));
+            assert_eq!((&body["published"], repaired), (&json!(plain), Repaired::default()));
         }
     }
 
     #[test]
     fn what_a_field_does_not_take_is_set_aside_and_nothing_is_lost() {
-        let (body, mended) = adopted(json!({
+        let (body, repaired) = adopted(json!({
             "id": 7, "owners": "me", "category": {"name": "x"}, "created_at": "2026-01-01", "article_id": "a",
             "language": "a".repeat(40_000), "entities": {"kept": [1]}, "tags": ["t"], "revision": "two",
         }));
@@ -281,7 +285,7 @@ mod tests {
         assert_eq!(raw["language"].as_str().unwrap().len(), 40_000);
         assert_eq!((&body["entities"], &body["revision"]), (&json!({"kept": [1]}), &json!(1)));
         assert_eq!(body["owners"]["shared"]["tags"]["adopted"], json!(["t"]));
-        assert_eq!(mended.others, 5);
+        assert_eq!(repaired.others, 5);
     }
 
     #[test]

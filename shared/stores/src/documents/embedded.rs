@@ -10,21 +10,25 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use base::{Error, Result};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::Value;
 use sqlx::sqlite::{SqlitePool, SqliteRow, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
 use tokio::sync::Mutex;
 
-use super::plan::{Plan, Wanted};
+use super::plan::{Intent, Plan};
+use super::scan::Selection;
 use super::words::{Word, Words};
 use super::{
-    Aggregation, Body, Bucket, Counts, Document, Documents, Filter, Index, Owner, Page, Per, Query,
-    Sort, Write, Written, boost, countable, deleted, nothings, parts, wholes, writable,
+    Aggregation, Body, Bucket, Counts, Document, DocumentReader, Documents, Filter, Identity,
+    Index, Page, Per, Query, Scan, Sort, Write, Written, boost, countable, deleted, nothings,
+    parts, too_large, wholes, writable,
 };
 use crate::sqlite::{self, failed};
 
 const MIGRATIONS: &[&str] = &[
     "CREATE TABLE sequences (index_name TEXT PRIMARY KEY, writes INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE identities (index_name TEXT PRIMARY KEY, store TEXT NOT NULL) WITHOUT ROWID",
 ];
 
 /// Documents written in one transaction at the most, so that other writers get their turn.
@@ -59,7 +63,7 @@ impl Embedded {
         Ok(Self { folder: folder.to_owned(), pool, ensured: Mutex::default() })
     }
 
-    /// Creates the tables of an index.
+    /// Creates the tables of an index, and an identity for one that is new.
     async fn make(&self, index: &Index) -> Result<()> {
         let name = index.name;
         let mut sql = format!(
@@ -74,6 +78,16 @@ impl Embedded {
         }
         let failed = failed("create the tables of an index");
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
+        // An index that was stored by a version before identities gets its first one, and stays what it is.
+        sqlx::query(
+            "INSERT INTO identities (index_name, store) VALUES ($1, lower(hex(randomblob(16))))
+             ON CONFLICT (index_name) DO UPDATE SET store = excluded.store
+             WHERE NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = $1)",
+        )
+        .bind(name)
+        .execute(&mut *transaction)
+        .await
+        .map_err(&failed)?;
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await.map_err(&failed)?;
         make_text(&mut transaction, index).await.map_err(&failed)?;
         transaction.commit().await.map_err(&failed)?;
@@ -83,48 +97,77 @@ impl Embedded {
     async fn write(
         &self,
         index: &'static Index,
-        wanted: &[Wanted<'_>],
+        intents: &[Intent<'_>],
         failed: impl Fn(sqlx::Error) -> Error,
     ) -> Result<Vec<Written>> {
         writable(index)?;
         self.ensure(index).await?;
-        let mut outcomes = Vec::with_capacity(wanted.len());
-        for batch in wanted.chunks(BATCH) {
+        let mut outcomes = Vec::with_capacity(intents.len());
+        for batch in intents.chunks(BATCH) {
             outcomes.extend(self.write_batch(index, batch).await.map_err(&failed)?);
         }
         Ok(outcomes)
     }
 
+    async fn read_identity(&self, index: &'static Index) -> sqlx::Result<Identity> {
+        let mut identity = Identity { store: String::new(), sequence: 0, documents: 0 };
+        for index in index.members() {
+            let sql = format!(
+                r#"SELECT store, coalesce((SELECT writes FROM sequences WHERE index_name = $1), 0), (SELECT COUNT(*) FROM "{}")
+                   FROM identities WHERE index_name = $1"#,
+                index.name
+            );
+            let (store, writes, documents): (String, i64, i64) =
+                sqlx::query_as(AssertSqlSafe(sql)).bind(index.name).fetch_one(&self.pool).await?;
+            if !identity.store.is_empty() {
+                identity.store.push(',');
+            }
+            identity.store.push_str(&store);
+            identity.sequence += writes.cast_unsigned();
+            identity.documents += documents.cast_unsigned();
+        }
+        Ok(identity)
+    }
+
     async fn write_batch(
         &self,
         index: &'static Index,
-        batch: &[Wanted<'_>],
+        batch: &[Intent<'_>],
     ) -> sqlx::Result<Vec<Written>> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let stored = stored(&mut transaction, index, batch).await?;
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut written = 0_i64;
-        for wanted in batch {
-            let known = stored.get(wanted.id());
-            let outcome = match wanted.plan(known.map(|(_, body)| body)) {
+        for intent in batch {
+            let known = stored.get(intent.id());
+            let outcome = match intent.plan(known.map(|(_, body)| body)) {
                 Plan::Unchanged => Written::Unchanged,
                 Plan::Create(body) => {
+                    let text = text_of(&body);
+                    if let Some(why) = too_large(text.len(), &body) {
+                        outcomes.push(Written::Rejected(why));
+                        continue;
+                    }
                     let sql = format!(r#"INSERT INTO "{}" (id, body) VALUES ($1, $2)"#, index.name);
-                    let body_text = text_of(&body);
                     let row = sqlx::query(AssertSqlSafe(sql))
-                        .bind(wanted.id())
-                        .bind(body_text)
+                        .bind(intent.id())
+                        .bind(text)
                         .execute(&mut *transaction)
                         .await?;
                     index_text(&mut transaction, index, row.last_insert_rowid(), &body).await?;
                     Written::New
                 }
                 Plan::Update(body) => {
+                    let text = text_of(&body);
+                    if let Some(why) = too_large(text.len(), &body) {
+                        outcomes.push(Written::Rejected(why));
+                        continue;
+                    }
                     let number = known.map_or(0, |(number, _)| *number);
                     let sql = format!(r#"UPDATE "{}" SET body = $2 WHERE n = $1"#, index.name);
                     sqlx::query(AssertSqlSafe(sql))
                         .bind(number)
-                        .bind(text_of(&body))
+                        .bind(text)
                         .execute(&mut *transaction)
                         .await?;
                     forget_text(&mut transaction, index, number).await?;
@@ -201,9 +244,9 @@ async fn make_text(transaction: &mut Transaction<'_, Sqlite>, index: &Index) -> 
 async fn stored(
     transaction: &mut Transaction<'_, Sqlite>,
     index: &Index,
-    batch: &[Wanted<'_>],
+    batch: &[Intent<'_>],
 ) -> sqlx::Result<HashMap<String, (i64, Body)>> {
-    let ids: Vec<&str> = batch.iter().map(Wanted::id).collect();
+    let ids: Vec<&str> = batch.iter().map(Intent::id).collect();
     let sql = format!(
         r#"SELECT id, n, body FROM "{}" WHERE id IN (SELECT value FROM json_each($1))"#,
         index.name
@@ -338,6 +381,28 @@ impl Found {
         Ok(())
     }
 
+    /// The documents that a statement about it gives; of each what is selected, or everything.
+    async fn select(
+        self,
+        pool: &SqlitePool,
+        sql: String,
+        selection: Option<&Selection>,
+    ) -> sqlx::Result<Vec<Document>> {
+        let mut statement = sqlx::query(AssertSqlSafe(sql));
+        for value in self.values {
+            statement = statement.bind(value);
+        }
+        // One text at a time is in memory, however little of it is wanted.
+        let rows = statement.fetch(pool).map(|row| {
+            let row = row?;
+            let Some(selection) = selection else { return document(&row) };
+            let body = selection.read(row.try_get("body")?);
+            let body = body.map_err(|cause| sqlx::Error::Decode(cause.into()))?;
+            Ok(Document { id: row.try_get("id")?, body })
+        });
+        rows.try_collect().await
+    }
+
     /// Its values, bound to a statement about it.
     async fn fetch(self, pool: &SqlitePool, sql: String) -> sqlx::Result<Vec<SqliteRow>> {
         let mut statement = sqlx::query(AssertSqlSafe(sql));
@@ -410,13 +475,8 @@ impl Documents for Embedded {
         Ok(())
     }
 
-    async fn upsert(
-        &self,
-        index: &'static Index,
-        owner: &Owner,
-        writes: &[Write],
-    ) -> Result<Vec<Written>> {
-        self.write(index, &parts(owner, writes)?, failed("write documents")).await
+    async fn upsert(&self, index: &'static Index, writes: &[Write]) -> Result<Vec<Written>> {
+        self.write(index, &parts(writes)?, failed("write documents")).await
     }
 
     async fn restore(&self, index: &'static Index, documents: &[Document]) -> Result<Vec<Written>> {
@@ -427,7 +487,10 @@ impl Documents for Embedded {
         let outcomes = self.write(index, &nothings(ids)?, failed("delete documents")).await?;
         Ok(deleted(&outcomes))
     }
+}
 
+#[async_trait]
+impl DocumentReader for Embedded {
     async fn get(&self, index: &'static Index, id: &str) -> Result<Option<Body>> {
         self.ensure(index).await?;
         let mut found = Found::of(index, &Query::default(), false)?;
@@ -437,6 +500,27 @@ impl Documents for Embedded {
         let rows = found.fetch(&self.pool, sql).await.map_err(&failed)?;
         let found = rows.first().map(document).transpose().map_err(&failed)?;
         Ok(found.map(|document| document.body))
+    }
+
+    async fn fields_of(
+        &self,
+        index: &'static Index,
+        ids: &[&str],
+        fields: &[&str],
+    ) -> Result<Vec<Option<Body>>> {
+        self.ensure(index).await?;
+        let mut found = Found::of(index, &Query::default(), false)?;
+        let place = found.bind(serde_json::to_string(ids).expect("a list of strings is JSON"));
+        let sql = format!(
+            "SELECT id, body FROM {} WHERE id IN (SELECT value FROM json_each({place}))",
+            found.sql
+        );
+        let selection = Selection::of(fields.iter().copied());
+        let failed = failed("read fields of documents");
+        let found = found.select(&self.pool, sql, Some(&selection)).await.map_err(&failed)?;
+        let found: HashMap<String, Body> =
+            found.into_iter().map(|document| (document.id, document.body)).collect();
+        Ok(ids.iter().map(|id| found.get(*id).cloned()).collect())
     }
 
     async fn count(&self, index: &'static Index, query: &Query) -> Result<u64> {
@@ -514,22 +598,19 @@ impl Documents for Embedded {
         Ok(counts)
     }
 
-    async fn scan(
-        &self,
-        index: &'static Index,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<Document>> {
+    async fn scan(&self, index: &'static Index, scan: &Scan) -> Result<Vec<Document>> {
         self.ensure(index).await?;
-        let mut found = Found::of(index, &Query::default(), false)?;
-        let place = found.bind(after.unwrap_or_default().to_owned());
+        let query = Query { filters: scan.filters.clone(), ..Query::default() };
+        let mut found = Found::of(index, &query, false)?;
+        let place = found.bind(scan.after.clone().unwrap_or_default());
         let sql = format!(
-            "SELECT id, body FROM {} WHERE id > {place} ORDER BY id LIMIT {limit}",
-            found.sql
+            "SELECT id, body FROM {} WHERE id > {place} ORDER BY id LIMIT {}",
+            found.sql, scan.limit
         );
-        let failed = failed("scan documents");
-        let rows = found.fetch(&self.pool, sql).await.map_err(&failed)?;
-        rows.iter().map(document).collect::<sqlx::Result<_>>().map_err(&failed)
+        let fields = scan.fields.as_ref();
+        let selection = fields.map(|fields| Selection::of(fields.iter().map(String::as_str)));
+        let found = found.select(&self.pool, sql, selection.as_ref()).await;
+        found.map_err(failed("scan documents"))
     }
 
     async fn sequence(&self, index: &'static Index) -> Result<u64> {
@@ -545,9 +626,29 @@ impl Documents for Embedded {
         Ok(writes.cast_unsigned())
     }
 
+    async fn identity(&self, index: &'static Index) -> Result<Identity> {
+        self.ensure(index).await?;
+        let mut identity = self.read_identity(index).await;
+        if identity.as_ref().is_err_and(is_missing_table) {
+            // Something else took the tables away.
+            let mut ensured = self.ensured.lock().await;
+            ensured.retain(|name| index.members().iter().all(|member| member.name != *name));
+            drop(ensured);
+            self.ensure(index).await?;
+            identity = self.read_identity(index).await;
+        }
+        identity.map_err(failed("read which store this is"))
+    }
+
     async fn describe(&self) -> Result<String> {
         Ok(format!("embedded, in {}", self.folder.display()))
     }
+}
+
+/// Whether a statement is about a table that is not there.
+fn is_missing_table(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::RowNotFound)
+        || error.as_database_error().is_some_and(|error| error.message().contains("no such table"))
 }
 
 /// Counts by value: a row for each that is given, then one without `shown` for all others.
@@ -597,6 +698,7 @@ fn document(row: &SqliteRow) -> sqlx::Result<Document> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documents::Owner;
 
     #[tokio::test]
     async fn sqlite_is_new_enough_for_several_writers() {
@@ -612,21 +714,13 @@ mod tests {
     }
     #[tokio::test]
     async fn a_version_with_other_text_fields_finds_what_an_older_one_stored() {
-        let owner = Owner {
-            name: "rss",
-            fields: &["title", "summary"],
-            unhashed: &[],
-            insert_only: &[],
-            fallback: &[],
-            shared: &[],
-        };
+        const OWNER: Owner = Owner { fields: &["title", "summary"], ..Owner::named("rss") };
         let index = Index::named("rss_articles").unwrap();
         let folder = tempfile::tempdir().unwrap();
         let old = Embedded::open(folder.path()).await.unwrap();
         let fields = serde_json::json!({"title": "old", "summary": "quiet heron"});
         let fields = fields.as_object().unwrap().clone();
-        let write = Write { id: "a".to_owned(), contributor: None, fields };
-        old.upsert(index, &owner, &[write]).await.unwrap();
+        old.upsert(index, &[Write::of("a", &OWNER, fields)]).await.unwrap();
         sqlx::raw_sql(
             r#"DROP TABLE rss_articles_text;
                CREATE VIRTUAL TABLE rss_articles_text USING fts5(title, content='', contentless_delete=1);"#,

@@ -1,7 +1,7 @@
 //! The document store: what a task writes, and what analysts search.
 //!
-//! One trait, [`Documents`], over the embedded store and real servers. Every write names its [`Owner`]; [`plan`](plan()) decides,
-//! purely, what a write changes, so that all stores agree to the letter.
+//! Two traits over the embedded store and real servers: [`DocumentReader`], and [`Documents`], which writes as well. Every
+//! write names its owners ([`Owner`]); [`plan`](plan()) decides, purely, what it changes, so that all stores agree to the letter.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,18 +15,30 @@ use serde_json::{Map, Value};
 use crate::retention;
 
 mod adopter;
+mod canonical;
+mod contributions;
 mod elastic;
 mod embedded;
+mod identity;
 mod index;
 mod plan;
+mod scan;
 mod words;
 
 pub use adopter::{Adopter, Identify, Opening};
+pub use canonical::{Fingerprint, id};
+pub use contributions::Contributions;
+pub(crate) use contributions::instant;
 pub use elastic::{Adopted, Elastic, Moves, Progress, Reindexed};
 pub use embedded::Embedded;
+pub use identity::Identity;
 pub use index::{FieldType, Index};
-pub use plan::{Fingerprint, Owner, Plan, Write, hash, plan};
-use plan::{ID, Wanted};
+use plan::{ID, Intent};
+pub use plan::{Owner, Part, Plan, Write, plan};
+pub use scan::{Pages, Scan};
+
+/// Bytes that one document may have as JSON; servers are set to take more in a request, and no honest item comes near it.
+pub const DOCUMENT_BYTES_MAX: usize = 16 << 20;
 
 /// A stored document: its fields by name.
 pub type Body = Map<String, Value>;
@@ -42,11 +54,21 @@ pub enum Written {
     Unchanged,
     /// It is older than what its index keeps (`MINERVA_KEEP_DAYS`): nothing was written.
     Filtered,
-    /// The store refused it, for this reason.
+    /// The store will never take it as it is, for this reason: a value that its field does not take, too many bytes.
+    Rejected(String),
+    /// It could not be written now, for this reason; it may be tried again.
     Failed(String),
 }
 
 impl Written {
+    /// Why it was not written, for now or for good.
+    pub fn refusal(&self) -> Option<&str> {
+        match self {
+            Self::Rejected(reason) | Self::Failed(reason) => Some(reason),
+            Self::New | Self::Changed | Self::Unchanged | Self::Filtered => None,
+        }
+    }
+
     /// Counts one item by what the store did with it.
     pub fn count(&self, counts: &mut base::report::Counts) {
         match self {
@@ -54,6 +76,7 @@ impl Written {
             Self::Changed => counts.changed += 1,
             Self::Unchanged => counts.unchanged += 1,
             Self::Filtered => counts.filtered += 1,
+            Self::Rejected(_) => counts.rejected += 1,
             Self::Failed(_) => counts.failed += 1,
         }
     }
@@ -225,27 +248,9 @@ fn countable(index: &Index, aggregation: &Aggregation) -> Result<()> {
     Ok(())
 }
 
-/// A store of documents. A group of indices is read as one, and not written to. Writes are safe to repeat, and safe beside those of other processes.
+/// What is stored, to be read. A group of indices is read as one.
 #[async_trait]
-pub trait Documents: Send + Sync {
-    /// Makes the index ready for writing, creating it where it is missing.
-    async fn ensure(&self, index: &'static Index) -> Result<()>;
-
-    /// Writes a batch as one owner; one outcome for each write, in order. Ids must be distinct within a batch.
-    async fn upsert(
-        &self,
-        index: &'static Index,
-        owner: &Owner,
-        writes: &[Write],
-    ) -> Result<Vec<Written>>;
-
-    /// Writes documents exactly as they are, in the place of whatever stands under their ids; one outcome for each, in
-    /// order. Ids must be distinct within a batch.
-    async fn restore(&self, index: &'static Index, documents: &[Document]) -> Result<Vec<Written>>;
-
-    /// Deletes the documents of these ids, which must be distinct; gives how many were there.
-    async fn delete(&self, index: &'static Index, ids: &[String]) -> Result<u64>;
-
+pub trait DocumentReader: Send + Sync {
     /// One document.
     async fn get(&self, index: &'static Index, id: &str) -> Result<Option<Body>>;
 
@@ -255,17 +260,7 @@ pub trait Documents: Send + Sync {
         index: &'static Index,
         ids: &[&str],
         fields: &[&str],
-    ) -> Result<Vec<Option<Body>>> {
-        let mut found = Vec::with_capacity(ids.len());
-        for id in ids {
-            let body = self.get(index, id).await?;
-            found.push(body.map(|mut body| {
-                body.retain(|name, _| fields.contains(&name.as_str()));
-                body
-            }));
-        }
-        Ok(found)
-    }
+    ) -> Result<Vec<Option<Body>>>;
 
     /// How many documents match.
     async fn count(&self, index: &'static Index, query: &Query) -> Result<u64>;
@@ -281,21 +276,37 @@ pub trait Documents: Send + Sync {
         aggregation: &Aggregation,
     ) -> Result<Counts>;
 
-    /// Documents in the order of their ids, `limit` at the most, after the given id.
-    async fn scan(
-        &self,
-        index: &'static Index,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<Document>>;
+    /// Documents in the order of their ids, `scan.limit` at the most; [`Pages`] goes through all.
+    async fn scan(&self, index: &'static Index, scan: &Scan) -> Result<Vec<Document>>;
 
     /// How many document writes the index has seen: the store's own count, not the tasks'.
     async fn sequence(&self, index: &'static Index) -> Result<u64>;
+
+    /// Which store this is, and how far it is, to tell later whether it still is what it was. An index that was deleted
+    /// meanwhile is made anew.
+    async fn identity(&self, index: &'static Index) -> Result<Identity>;
 
     /// Where the store is, and what a person should know of it.
     ///
     /// Not asked by tasks: `doctor` does, and an error says what is wrong and what to do.
     async fn describe(&self) -> Result<String>;
+}
+
+/// A store of documents. A group of indices is not written to. Writes are safe to repeat, and safe beside those of other processes.
+#[async_trait]
+pub trait Documents: DocumentReader {
+    /// Makes the index ready for writing, creating it where it is missing.
+    async fn ensure(&self, index: &'static Index) -> Result<()>;
+
+    /// Writes a batch; one outcome for each write, in order. Ids must be distinct within a batch.
+    async fn upsert(&self, index: &'static Index, writes: &[Write]) -> Result<Vec<Written>>;
+
+    /// Writes documents exactly as they are, in the place of whatever stands under their ids; one outcome for each, in
+    /// order. Ids must be distinct within a batch.
+    async fn restore(&self, index: &'static Index, documents: &[Document]) -> Result<Vec<Written>>;
+
+    /// Deletes the documents of these ids, which must be distinct; gives how many were there.
+    async fn delete(&self, index: &'static Index, ids: &[String]) -> Result<u64>;
 }
 
 /// Opens the store that the settings name: a server where `ES_URL` is set, else the embedded one.
@@ -323,9 +334,9 @@ fn writable(index: &Index) -> Result<()> {
 }
 
 /// Refuses a batch in which an id stands twice: which of the two should win is the task's to say.
-fn distinct(batch: &[Wanted<'_>]) -> Result<()> {
+fn distinct(batch: &[Intent<'_>]) -> Result<()> {
     let mut seen = HashSet::with_capacity(batch.len());
-    match batch.iter().find(|wanted| !seen.insert(wanted.id())) {
+    match batch.iter().find(|intent| !seen.insert(intent.id())) {
         None => Ok(()),
         Some(twice) => {
             Err(Error::store(format!("write a batch that holds document `{}` twice", twice.id())))
@@ -333,14 +344,14 @@ fn distinct(batch: &[Wanted<'_>]) -> Result<()> {
     }
 }
 
-/// What one owner wants of a batch.
-fn parts<'a>(owner: &'a Owner, writes: &'a [Write]) -> Result<Vec<Wanted<'a>>> {
-    let batch: Vec<_> = writes.iter().map(|write| Wanted::Part(owner, write)).collect();
+/// A batch of owners' parts.
+fn parts(writes: &[Write]) -> Result<Vec<Intent<'_>>> {
+    let batch: Vec<_> = writes.iter().map(Intent::Write).collect();
     distinct(&batch).map(|()| batch)
 }
 
 /// A batch of documents that are to stand as they are.
-fn wholes(documents: &[Document]) -> Result<Vec<Wanted<'_>>> {
+fn wholes(documents: &[Document]) -> Result<Vec<Intent<'_>>> {
     // A server gives documents in the order of this field.
     let is_astray =
         |document: &&Document| document.body.get(ID).and_then(Value::as_str) != Some(&document.id);
@@ -349,19 +360,32 @@ fn wholes(documents: &[Document]) -> Result<Vec<Wanted<'_>>> {
             "restore document `{}`: its field `{ID}` is not its id",
             astray.id
         ))
-        .hint("something else wrote it: mend that field, or delete the document"));
+        .hint("something else wrote it: repair that field, or delete the document"));
     }
-    let batch: Vec<_> = documents.iter().map(Wanted::Whole).collect();
+    let batch: Vec<_> = documents.iter().map(Intent::Whole).collect();
     distinct(&batch).map(|()| batch)
 }
 
 /// A batch of ids under which nothing is to stand.
-fn nothings(ids: &[String]) -> Result<Vec<Wanted<'_>>> {
-    let batch: Vec<_> = ids.iter().map(|id| Wanted::Nothing(id)).collect();
+fn nothings(ids: &[String]) -> Result<Vec<Intent<'_>>> {
+    let batch: Vec<_> = ids.iter().map(|id| Intent::Nothing(id)).collect();
     distinct(&batch).map(|()| batch)
 }
 
-/// How many documents a batch of [`Wanted::Nothing`] took away.
+/// How many documents a batch of [`Intent::Nothing`] took away.
 fn deleted(outcomes: &[Written]) -> u64 {
     outcomes.iter().filter(|outcome| **outcome == Written::Changed).count() as u64
+}
+
+/// Why a document of so many bytes is not written; `None` where it may be.
+fn too_large(bytes: usize, body: &Body) -> Option<String> {
+    if bytes <= DOCUMENT_BYTES_MAX {
+        return None;
+    }
+    let size = |value: &Value| serde_json::to_string(value).map_or(0, |text| text.len());
+    let sizes = body.iter().map(|(name, value)| (size(value), name));
+    let (largest, name) = sizes.max().map_or((0, ""), |(size, name)| (size, name.as_str()));
+    Some(format!(
+        "the document of {bytes} bytes is larger than {DOCUMENT_BYTES_MAX}; its largest field, `{name}`, has {largest}"
+    ))
 }

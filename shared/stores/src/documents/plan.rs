@@ -5,9 +5,13 @@
 //! write. What they share is a list to which each contributes; the document shows the union. Each contribution is kept
 //! (`owners`), so a writer that gives up a value takes it out of the list, unless another still gives it.
 
-use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::canonical::{CONTENT_HASH, hash, is_hash_of, versioned};
+use super::contributions::{Contributions, LEFT_AT, union};
 use super::{Body, Document};
 
 /// Who writes, and what belongs to it. Field names are top-level.
@@ -15,7 +19,8 @@ use super::{Body, Document};
 pub struct Owner {
     /// The writer's name, stable for ever: it stands in stored documents.
     pub name: &'static str,
-    /// Fields of its own. What a write leaves out becomes null, so nothing removed upstream lingers.
+    /// Fields of its own. What a write leaves out becomes null, so nothing removed upstream lingers. `content_hash`, where
+    /// it stands here or among `insert_only`, is set by [`plan`].
     pub fields: &'static [&'static str],
     /// Fields of its own that may differ without the document counting as changed (fetch times, counters, feed titles).
     /// They are written when something else changes.
@@ -26,17 +31,136 @@ pub struct Owner {
     pub fallback: &'static [(&'static str, &'static str)],
     /// Lists that several writers share.
     pub shared: &'static [&'static str],
+    /// Fields that follow from all contributions to shared lists, of whichever writer.
+    pub derived: &'static [&'static str],
+    /// How they follow, purely; what it leaves out becomes null. Asked after each change that this owner makes.
+    pub derive: Option<fn(&Contributions<'_>) -> Body>,
 }
 
-/// One document as its owner gives it.
+impl Owner {
+    /// An owner of nothing, for the rest of a declaration.
+    pub const fn named(name: &'static str) -> Self {
+        Self {
+            name,
+            fields: &[],
+            unhashed: &[],
+            insert_only: &[],
+            fallback: &[],
+            shared: &[],
+            derived: &[],
+            derive: None,
+        }
+    }
+
+    /// Every field that it may set.
+    pub fn declared(&self) -> BTreeSet<&'static str> {
+        let lists = [self.fields, self.insert_only, self.shared, self.derived];
+        let fallback = self.fallback.iter().map(|(name, _)| *name);
+        lists.into_iter().flatten().copied().chain(fallback).collect()
+    }
+
+    /// Every field that it may set, without a list of them.
+    fn declares(&self, name: &str) -> bool {
+        [self.fields, self.insert_only, self.shared, self.derived]
+            .iter()
+            .any(|list| list.contains(&name))
+            || self.fallback.iter().any(|(target, _)| *target == name)
+    }
+}
+
+/// One document as its owners give it: stored as one, counted as one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Write {
     /// The document's id.
     pub id: String,
+    /// What each owner gives, in the order in which it is laid over the document.
+    pub parts: Vec<Part>,
+}
+
+/// What one owner gives to a document.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The owner.
+    pub owner: &'static Owner,
     /// Whose contribution to shared lists this is; the owner's name unless it writes for several (a feed each).
     pub contributor: Option<String>,
-    /// The owner's fields and its contributions to shared lists.
+    /// The owner's fields and its contributions to shared lists; none where it is retired.
     pub fields: Body,
+    /// Since when the owner, or the contributor, no longer gives the document; see [`Write::retire`].
+    pub retired_at: Option<Timestamp>,
+}
+
+impl PartialEq for Part {
+    fn eq(&self, other: &Self) -> bool {
+        self.owner.name == other.owner.name
+            && self.contributor == other.contributor
+            && self.fields == other.fields
+            && self.retired_at == other.retired_at
+    }
+}
+
+impl Part {
+    fn of(owner: &'static Owner, fields: Body) -> Self {
+        let part = Self { owner, contributor: None, fields, retired_at: None };
+        part.check();
+        part
+    }
+
+    /// Whose contributions these are.
+    fn contributor(&self) -> &str {
+        self.contributor.as_deref().unwrap_or(self.owner.name)
+    }
+
+    /// A field that is set and not declared would be dropped without a word.
+    fn check(&self) {
+        if cfg!(debug_assertions) {
+            let unknown = self.fields.keys().find(|name| !self.owner.declares(name));
+            debug_assert!(
+                unknown.is_none(),
+                "owner `{}` sets the field `{}` and does not declare it",
+                self.owner.name,
+                unknown.map_or("", String::as_str)
+            );
+        }
+    }
+}
+
+impl Write {
+    /// An owner's fields of a document.
+    pub fn of(id: impl Into<String>, owner: &'static Owner, fields: Body) -> Self {
+        Self { id: id.into(), parts: vec![Part::of(owner, fields)] }
+    }
+
+    /// A further owner's fields of the same document.
+    #[must_use]
+    pub fn and(mut self, owner: &'static Owner, fields: Body) -> Self {
+        self.parts.push(Part::of(owner, fields));
+        self
+    }
+
+    /// Names the contributor of the last part.
+    #[must_use]
+    pub fn by(mut self, contributor: impl Into<String>) -> Self {
+        if let Some(part) = self.parts.last_mut() {
+            part.contributor = Some(contributor.into());
+        }
+        self
+    }
+
+    /// Marks a document that its source no longer gives. Nothing is written where there is no such document.
+    ///
+    /// Without a contributor, `active` becomes false and `left_at` the time, where the owner declares them, and its other
+    /// fields and contributions stay. With one, `left_at` goes into each object that it contributed, and the owner's
+    /// `derive` decides what follows. A later ordinary write brings the document back.
+    pub fn retire(
+        id: impl Into<String>,
+        owner: &'static Owner,
+        contributor: Option<String>,
+        now: Timestamp,
+    ) -> Self {
+        let part = Part { owner, contributor, fields: Body::new(), retired_at: Some(now) };
+        Self { id: id.into(), parts: vec![part] }
+    }
 }
 
 /// What a write amounts to.
@@ -54,37 +178,38 @@ pub enum Plan {
 
 /// What should stand under an id.
 #[derive(Clone, Copy)]
-pub(super) enum Wanted<'a> {
-    /// Whatever stands there, with an owner's part in it.
-    Part(&'a Owner, &'a Write),
+pub(super) enum Intent<'a> {
+    /// Whatever stands there, with its owners' parts in it.
+    Write(&'a Write),
     /// This very document.
     Whole(&'a Document),
     /// Nothing.
     Nothing(&'a str),
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> Intent<'a> {
     pub(super) fn id(&self) -> &'a str {
         match self {
-            Self::Part(_, write) => &write.id,
+            Self::Write(write) => &write.id,
             Self::Whole(document) => &document.id,
             Self::Nothing(id) => id,
         }
     }
 
     /// What is to be sent for it.
-    pub(super) fn fields(&self) -> Option<&'a Body> {
-        match self {
-            Self::Part(_, write) => Some(&write.fields),
-            Self::Whole(document) => Some(&document.body),
-            Self::Nothing(_) => None,
-        }
+    pub(super) fn bodies(&self) -> impl Iterator<Item = &'a Body> + use<'a> {
+        let (parts, whole): (&'a [Part], Option<&'a Body>) = match self {
+            Self::Write(write) => (&write.parts, None),
+            Self::Whole(document) => (&[], Some(&document.body)),
+            Self::Nothing(_) => (&[], None),
+        };
+        parts.iter().map(|part| &part.fields).chain(whole)
     }
 
     /// Decides what it does to `stored`.
     pub(super) fn plan(&self, stored: Option<&Body>) -> Plan {
         match (self, stored) {
-            (Self::Part(owner, write), _) => plan(stored, owner, write),
+            (Self::Write(write), _) => plan(stored, write),
             (Self::Whole(document), None) => Plan::Create(document.body.clone()),
             (Self::Whole(document), Some(stored)) if *stored == document.body => Plan::Unchanged,
             (Self::Whole(document), Some(_)) => Plan::Update(document.body.clone()),
@@ -96,7 +221,12 @@ impl<'a> Wanted<'a> {
     /// Whether `stored`, of which nothing but `owners` need be known, tells that there is nothing to write.
     pub(super) fn is_unchanged(&self, stored: &Body) -> bool {
         match self {
-            Self::Part(owner, write) => is_unchanged(stored, owner, write),
+            Self::Write(write) => write.parts.iter().all(|part| {
+                part.retired_at.is_none() && {
+                    let hash = hash(part.owner, &part.fields);
+                    is_equal(stored, part, &part.fields, &hash)
+                }
+            }),
             Self::Whole(_) | Self::Nothing(_) => false,
         }
     }
@@ -108,142 +238,147 @@ pub(super) const OWNERS: &str = "owners";
 /// The document's id once more, as a field that every store can sort by.
 pub(super) const ID: &str = "id";
 
-/// Hex SHA-256 over the meaning of an owner's fields: those of `fields` that are not `unhashed`, absent ones as null.
-pub fn hash(owner: &Owner, fields: &Body) -> String {
-    let mut canonical = String::with_capacity(2048);
-    for name in owner.fields.iter().filter(|name| !owner.unhashed.contains(*name)) {
-        canonical.push_str(name);
-        canonical.push('\u{1f}');
-        write_canonical(fields.get(*name).unwrap_or(&Value::Null), &mut canonical);
-        canonical.push('\u{1e}');
+/// How often a document was written.
+const REVISION: &str = "revision";
+
+/// Decides what `write` does to `stored`. However many parts it has, the document is written once.
+pub fn plan(stored: Option<&Body>, write: &Write) -> Plan {
+    let mut draft = Draft { stored, changed: None };
+    for part in &write.parts {
+        part.check();
+        match (part.retired_at, &part.contributor) {
+            (None, _) => draft.lay(part, &part.fields, None),
+            (Some(at), None) => draft.retire(part, at),
+            (Some(at), Some(contributor)) => draft.retire_contribution(part.owner, contributor, at),
+        }
     }
-    hex::encode(Sha256::digest(canonical.as_bytes()))
+    let Some(mut body) = draft.changed else { return Plan::Unchanged };
+    let revision = stored.and_then(|stored| stored.get(REVISION)?.as_u64()).unwrap_or(0);
+    body.insert(ID.to_owned(), Value::String(write.id.clone()));
+    body.insert(REVISION.to_owned(), json!(revision + 1));
+    if stored.is_some() { Plan::Update(body) } else { Plan::Create(body) }
 }
 
-/// A hash over documents, given in the order of their ids: equal documents have equal ones whatever store they are read from.
-#[derive(Clone, Default)]
-pub struct Fingerprint(Sha256);
-
-impl Fingerprint {
-    /// Takes in the next document.
-    pub fn add(&mut self, document: &Document) {
-        let mut canonical = String::with_capacity(2048);
-        canonical.push_str(&document.id);
-        canonical.push('\u{1f}');
-        write_object(&document.body, &mut canonical);
-        canonical.push('\u{1e}');
-        self.0.update(canonical.as_bytes());
-    }
-
-    /// The hash of all that was given, in hexadecimal.
-    pub fn hex(&self) -> String {
-        hex::encode(self.0.clone().finalize())
-    }
+/// A document on its way from what is stored to what should be.
+struct Draft<'a> {
+    stored: Option<&'a Body>,
+    changed: Option<Body>,
 }
 
-/// JSON with the keys of objects in order, whatever order the map keeps them in.
-fn write_canonical(value: &Value, out: &mut String) {
-    match value {
-        Value::Array(items) => {
-            out.push('[');
-            for item in items {
-                write_canonical(item, out);
-                out.push(',');
+impl<'a> Draft<'a> {
+    fn current(&self) -> Option<&Body> {
+        self.changed.as_ref().or(self.stored)
+    }
+
+    fn change(&mut self) -> &mut Body {
+        self.changed.get_or_insert_with(|| self.stored.cloned().unwrap_or_default())
+    }
+
+    /// Lays an owner's fields over the document, unless it has them. `shown` is the hash that readers see, where it is not
+    /// that of these fields.
+    fn lay(&mut self, part: &Part, fields: &Body, shown: Option<Value>) {
+        let owner = part.owner;
+        let hash = hash(owner, fields);
+        if self.current().is_some_and(|current| is_equal(current, part, fields, &hash)) {
+            return;
+        }
+        let shown = shown.unwrap_or_else(|| Value::String(hash.clone()));
+        let given = |name: &str| match name {
+            CONTENT_HASH => shown.clone(),
+            name => fields.get(name).cloned().unwrap_or(Value::Null),
+        };
+        let body = self.change();
+        for name in owner.insert_only {
+            // A document that another owner created first has none of ours yet.
+            if body.get(*name).is_none_or(Value::is_null) {
+                body.insert((*name).to_owned(), given(name));
             }
-            out.push(']');
         }
-        Value::Object(map) => write_object(map, out),
-        // A prefix tells the string `1` from the number 1; the rest of JSON's escaping is not needed to tell values apart.
-        Value::String(text) => {
-            out.push('"');
-            out.push_str(text);
-            out.push('"');
+        for name in owner.fields {
+            body.insert((*name).to_owned(), given(name));
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) => out.push_str(&value.to_string()),
+        for field in owner.shared {
+            contribute(body, field, part.contributor(), given(field));
+        }
+        derive(body, owner);
+        for (name, from) in owner.fallback {
+            if body.get(*name).is_none_or(Value::is_null) {
+                let value = body.get(*from).cloned().unwrap_or(Value::Null);
+                body.insert((*name).to_owned(), value);
+            }
+        }
+        let hashes = child(child(body, OWNERS), "hashes");
+        hashes.insert(owner.name.to_owned(), Value::String(versioned(&hash)));
     }
-}
 
-fn write_object(map: &Map<String, Value>, out: &mut String) {
-    let mut entries: Vec<_> = map.iter().collect();
-    entries.sort_unstable_by_key(|(key, _)| *key);
-    out.push('{');
-    for (key, item) in entries {
-        out.push_str(key);
-        out.push('\u{1f}');
-        write_canonical(item, out);
-        out.push(',');
+    /// Lays the owner's own fields over the document as they stand in it, but for those that say it has left.
+    fn retire(&mut self, part: &Part, at: Timestamp) {
+        let Some(current) = self.current() else { return };
+        let owner = part.owner;
+        let own = owner.fields.iter().filter_map(|name| Some((*name, current.get(*name)?)));
+        let mut fields: Body = own.map(|(name, value)| (name.to_owned(), value.clone())).collect();
+        for name in owner.shared {
+            let own = contribution(current, name, part.contributor());
+            fields.insert((*name).to_owned(), own.clone());
+        }
+        for (name, value) in [("active", json!(false)), (LEFT_AT, json!(seconds(at)))] {
+            if owner.fields.contains(&name) {
+                fields.insert(name.to_owned(), value);
+            }
+        }
+        // What the source said last is what readers have seen.
+        let shown = fields.get(CONTENT_HASH).cloned().unwrap_or(Value::Null);
+        self.lay(part, &fields, Some(shown));
     }
-    out.push('}');
-}
 
-/// Whether `write` would change nothing; of `stored` it needs what stands under `owners` and nothing else.
-fn is_unchanged(stored: &Body, owner: &Owner, write: &Write) -> bool {
-    let contributor = write.contributor.as_deref().unwrap_or(owner.name);
-    is_equal(stored, owner, contributor, write, &hash(owner, &write.fields))
-}
-
-fn is_equal(stored: &Body, owner: &Owner, contributor: &str, write: &Write, hash: &str) -> bool {
-    stored_hash(stored, owner) == Some(hash)
-        && owner
+    /// Marks each object that a contributor gave, unless it is marked.
+    fn retire_contribution(&mut self, owner: &Owner, contributor: &str, at: Timestamp) {
+        let Some(current) = self.current() else { return };
+        let marked: Vec<(&str, Value)> = owner
             .shared
             .iter()
-            .all(|name| contribution(stored, name, contributor) == &given(write, name))
-}
-
-/// Decides what `write` does to `stored`.
-pub fn plan(stored: Option<&Body>, owner: &Owner, write: &Write) -> Plan {
-    let contributor = write.contributor.as_deref().unwrap_or(owner.name);
-    let new_hash = hash(owner, &write.fields);
-    let Some(stored) = stored else {
-        let mut body = Body::new();
-        for name in owner.insert_only {
-            body.insert((*name).to_owned(), given(write, name));
+            .filter_map(|field| {
+                let part = contribution(current, field, contributor);
+                let marked = mark(part, at);
+                (marked != *part).then_some((*field, marked))
+            })
+            .collect();
+        if marked.is_empty() {
+            return;
         }
-        set_fields(&mut body, owner, write);
-        contribute(&mut body, owner, contributor, write);
-        set_hash(&mut body, owner, new_hash);
-        body.insert(ID.to_owned(), Value::String(write.id.clone()));
-        body.insert("revision".to_owned(), json!(1));
-        return Plan::Create(body);
-    };
-
-    if is_equal(stored, owner, contributor, write, &new_hash) {
-        return Plan::Unchanged;
-    }
-    let mut body = stored.clone();
-    for name in owner.insert_only {
-        // A document that another owner created first has none of ours yet.
-        if body.get(*name).is_none_or(Value::is_null) {
-            body.insert((*name).to_owned(), given(write, name));
+        let body = self.change();
+        for (field, part) in marked {
+            contribute(body, field, contributor, part);
         }
+        derive(body, owner);
     }
-    set_fields(&mut body, owner, write);
-    contribute(&mut body, owner, contributor, write);
-    set_hash(&mut body, owner, new_hash);
-    body.insert(ID.to_owned(), Value::String(write.id.clone()));
-    let revision = stored.get("revision").and_then(Value::as_u64).unwrap_or(0);
-    body.insert("revision".to_owned(), json!(revision + 1));
-    Plan::Update(body)
 }
 
-fn given(write: &Write, name: &str) -> Value {
-    write.fields.get(name).cloned().unwrap_or(Value::Null)
+/// Whether the owner's part of `stored` is this; of `stored` it needs what stands under `owners` and nothing else.
+fn is_equal(stored: &Body, part: &Part, fields: &Body, hash: &str) -> bool {
+    let owner = part.owner;
+    let stored_hash = || stored.get(OWNERS)?.get("hashes")?.get(owner.name)?.as_str();
+    stored_hash().is_some_and(|stored| is_hash_of(stored, owner, fields, hash))
+        && owner.shared.iter().all(|name| {
+            let given = fields.get(*name).unwrap_or(&Value::Null);
+            contribution(stored, name, part.contributor()) == given
+        })
 }
 
-fn set_fields(body: &mut Body, owner: &Owner, write: &Write) {
-    for name in owner.fields {
-        body.insert((*name).to_owned(), given(write, name));
-    }
-    for (name, from) in owner.fallback {
-        if body.get(*name).is_none_or(Value::is_null) {
-            let value = body.get(*from).cloned().unwrap_or(Value::Null);
-            body.insert((*name).to_owned(), value);
+/// A contribution whose objects say since when they are no longer given.
+fn mark(part: &Value, at: Timestamp) -> Value {
+    let mut marked = part.clone();
+    for item in marked.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        if item.get(LEFT_AT).is_none_or(Value::is_null) {
+            item.insert(LEFT_AT.to_owned(), json!(seconds(at)));
         }
     }
+    marked
 }
 
-fn stored_hash<'a>(stored: &'a Body, owner: &Owner) -> Option<&'a str> {
-    stored.get(OWNERS)?.get("hashes")?.get(owner.name)?.as_str()
+/// An instant as documents hold it: whole seconds, so that text order is time order.
+fn seconds(instant: Timestamp) -> String {
+    instant.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 fn contribution<'a>(stored: &'a Body, field: &str, contributor: &str) -> &'a Value {
@@ -261,60 +396,66 @@ pub(super) fn child<'a>(map: &'a mut Map<String, Value>, name: &str) -> &'a mut 
     slot.as_object_mut().expect("made an object just above")
 }
 
-fn set_hash(body: &mut Body, owner: &Owner, hash: String) {
-    child(child(body, OWNERS), "hashes").insert(owner.name.to_owned(), Value::String(hash));
+/// Replaces a contributor's part of a shared list and shows the union of all parts.
+fn contribute(body: &mut Body, field: &str, contributor: &str, part: Value) {
+    let parts = child(child(child(body, OWNERS), "shared"), field);
+    match part {
+        Value::Null => parts.remove(contributor),
+        part => parts.insert(contributor.to_owned(), part),
+    };
+    let union = union(parts);
+    body.insert(field.to_owned(), union);
 }
 
-/// Replaces this contributor's part of each shared list and shows the union of all parts.
-fn contribute(body: &mut Body, owner: &Owner, contributor: &str, write: &Write) {
-    for field in owner.shared {
-        let parts = child(child(child(body, OWNERS), "shared"), field);
-        match given(write, field) {
-            Value::Null => parts.remove(contributor),
-            part => parts.insert(contributor.to_owned(), part),
-        };
-        let union = union(parts);
-        body.insert((*field).to_owned(), union);
+/// Sets what follows from all contributions.
+fn derive(body: &mut Body, owner: &Owner) {
+    let Some(derive) = owner.derive else { return };
+    let mut derived = derive(&Contributions::of(body));
+    for name in owner.derived {
+        body.insert((*name).to_owned(), derived.remove(*name).unwrap_or(Value::Null));
     }
-}
-
-/// Every distinct value of all parts, in the order of the contributors' names.
-pub(super) fn union(parts: &Map<String, Value>) -> Value {
-    let mut contributors: Vec<_> = parts.iter().collect();
-    contributors.sort_unstable_by_key(|(name, _)| *name);
-    let mut values: Vec<Value> = Vec::new();
-    for value in contributors.into_iter().filter_map(|(_, part)| part.as_array()).flatten() {
-        if !values.contains(value) {
-            values.push(value.clone());
-        }
-    }
-    Value::Array(values)
+    debug_assert!(
+        derived.is_empty(),
+        "owner `{}` derives the field `{}` and does not declare it",
+        owner.name,
+        derived.keys().next().map_or("", String::as_str)
+    );
 }
 
 #[cfg(test)]
 mod tests {
+    use sha2::Digest as _;
+
     use super::*;
 
     const SYNC: Owner = Owner {
-        name: "sync",
         fields: &["title", "seen", "published"],
         unhashed: &["seen"],
         insert_only: &["collected_at"],
         fallback: &[("published", "collected_at")],
         shared: &["tags"],
+        ..Owner::named("sync")
     };
-    const ENRICH: Owner = Owner {
-        name: "enrich",
-        fields: &["summary_ai"],
-        unhashed: &[],
-        insert_only: &[],
-        fallback: &[],
+    const ENRICH: Owner =
+        Owner { fields: &["summary_ai"], shared: &["tags"], ..Owner::named("enrich") };
+    const SHOWN: Owner = Owner {
+        fields: &["title", "active", "left_at", "content_hash"],
+        unhashed: &["left_at", "content_hash"],
         shared: &["tags"],
+        ..Owner::named("shown")
     };
 
-    fn write(fields: Value) -> Write {
+    fn fields(fields: Value) -> Body {
         let Value::Object(fields) = fields else { panic!("fields are an object") };
-        Write { id: "1".to_owned(), contributor: None, fields }
+        fields
+    }
+
+    fn sync(value: Value) -> Write {
+        Write::of("1", &SYNC, fields(value))
+    }
+
+    fn enrich(value: Value) -> Write {
+        Write::of("1", &ENRICH, fields(value))
     }
 
     fn body(plan: Plan) -> Body {
@@ -326,22 +467,15 @@ mod tests {
 
     #[test]
     fn an_equal_write_is_no_write_even_when_unhashed_fields_differ() {
-        let first =
-            body(plan(None, &SYNC, &write(json!({"title": "a", "seen": 1, "collected_at": "t0"}))));
-        assert_eq!(
-            plan(
-                Some(&first),
-                &SYNC,
-                &write(json!({"title": "a", "seen": 2, "collected_at": "t1"}))
-            ),
-            Plan::Unchanged
-        );
+        let first = body(plan(None, &sync(json!({"title": "a", "seen": 1, "collected_at": "t0"}))));
+        let same = sync(json!({"title": "a", "seen": 2, "collected_at": "t1"}));
+        assert_eq!(plan(Some(&first), &same), Plan::Unchanged);
     }
 
     #[test]
     fn what_is_removed_upstream_becomes_null_and_insert_only_fields_stay() {
-        let first = body(plan(None, &SYNC, &write(json!({"title": "a", "collected_at": "t0"}))));
-        let second = body(plan(Some(&first), &SYNC, &write(json!({"collected_at": "t1"}))));
+        let first = body(plan(None, &sync(json!({"title": "a", "collected_at": "t0"}))));
+        let second = body(plan(Some(&first), &sync(json!({"collected_at": "t1"}))));
         assert_eq!(
             (&second["title"], &second["collected_at"], &second["revision"]),
             (&Value::Null, &json!("t0"), &json!(2))
@@ -350,76 +484,126 @@ mod tests {
 
     #[test]
     fn an_undated_item_takes_its_first_collection_and_keeps_it() {
-        let first = body(plan(None, &SYNC, &write(json!({"title": "a", "collected_at": "t0"}))));
-        let edited =
-            body(plan(Some(&first), &SYNC, &write(json!({"title": "b", "collected_at": "t1"}))));
+        let first = body(plan(None, &sync(json!({"title": "a", "collected_at": "t0"}))));
+        let edited = body(plan(Some(&first), &sync(json!({"title": "b", "collected_at": "t1"}))));
         assert_eq!((&first["published"], &edited["published"]), (&json!("t0"), &json!("t0")));
     }
 
     #[test]
     fn owners_do_not_touch_each_other_and_share_a_list() {
-        let first = body(plan(None, &SYNC, &write(json!({"title": "a", "tags": ["x", "y"]}))));
-        let both = body(plan(
-            Some(&first),
-            &ENRICH,
-            &write(json!({"summary_ai": "s", "tags": ["y", "z"]})),
-        ));
+        let first = body(plan(None, &sync(json!({"title": "a", "tags": ["x", "y"]}))));
+        let added = enrich(json!({"summary_ai": "s", "tags": ["y", "z"]}));
+        let both = body(plan(Some(&first), &added));
         assert_eq!((&both["title"], &both["tags"]), (&json!("a"), &json!(["y", "z", "x"])));
-        assert_eq!(
-            plan(Some(&both), &SYNC, &write(json!({"title": "a", "tags": ["x", "y"]}))),
-            Plan::Unchanged
-        );
-        let less = body(plan(Some(&both), &SYNC, &write(json!({"title": "a", "tags": []}))));
+        let same = sync(json!({"title": "a", "tags": ["x", "y"]}));
+        assert_eq!(plan(Some(&both), &same), Plan::Unchanged);
+        let less = body(plan(Some(&both), &sync(json!({"title": "a", "tags": []}))));
         assert_eq!((&less["tags"], &less["summary_ai"]), (&json!(["y", "z"]), &json!("s")));
     }
 
     #[test]
     fn writers_in_either_order_end_with_the_same_document() {
-        let sync = write(json!({"title": "a", "collected_at": "t0", "tags": ["x"]}));
-        let enrich = write(json!({"summary_ai": "s", "tags": ["z"]}));
-        let one = body(plan(Some(&body(plan(None, &SYNC, &sync))), &ENRICH, &enrich));
-        let other = body(plan(Some(&body(plan(None, &ENRICH, &enrich))), &SYNC, &sync));
+        let sync = sync(json!({"title": "a", "collected_at": "t0", "tags": ["x"]}));
+        let enrich = enrich(json!({"summary_ai": "s", "tags": ["z"]}));
+        let one = body(plan(Some(&body(plan(None, &sync))), &enrich));
+        let other = body(plan(Some(&body(plan(None, &enrich))), &sync));
         assert_eq!(one, other);
     }
 
     #[test]
+    fn parts_of_one_write_are_one_revision() {
+        let summary = || fields(json!({"summary_ai": "s"}));
+        let both = sync(json!({"title": "a", "tags": ["x"]})).and(&ENRICH, summary());
+        let stored = body(plan(None, &both));
+        assert_eq!(
+            (&stored["title"], &stored["summary_ai"], &stored["revision"]),
+            (&json!("a"), &json!("s"), &json!(1))
+        );
+        assert_eq!(plan(Some(&stored), &both), Plan::Unchanged);
+        let edited = sync(json!({"title": "a", "tags": ["x"]}))
+            .and(&ENRICH, fields(json!({"summary_ai": "t"})));
+        let edited = body(plan(Some(&stored), &edited));
+        assert_eq!((&edited["summary_ai"], &edited["revision"]), (&json!("t"), &json!(2)));
+        let one_after_the_other = body(plan(
+            Some(&body(plan(None, &sync(json!({"title": "a", "tags": ["x"]}))))),
+            &enrich(json!({"summary_ai": "s"})),
+        ));
+        assert_eq!(one_after_the_other["owners"], stored["owners"]);
+    }
+
+    #[test]
+    fn what_has_left_is_marked_keeps_what_it_had_and_comes_back() {
+        let shown = Write::of(
+            "1",
+            &SHOWN,
+            fields(json!({"title": "a", "active": true, "left_at": null, "tags": ["x"]})),
+        );
+        let first = body(plan(None, &shown));
+        assert_eq!(first["content_hash"].as_str().unwrap().len(), 64);
+        let stored = body(plan(Some(&first), &enrich(json!({"tags": ["y"]}))));
+        let leaves = |at: &str| Write::retire("1", &SHOWN, None, at.parse().unwrap());
+        let left = body(plan(Some(&stored), &leaves("2026-01-01T00:00:00.5Z")));
+        let mut expected = stored.clone();
+        expected.insert("active".to_owned(), json!(false));
+        expected.insert("left_at".to_owned(), json!("2026-01-01T00:00:00Z"));
+        expected.insert("revision".to_owned(), json!(3));
+        expected["owners"]["hashes"]["shown"] = left["owners"]["hashes"]["shown"].clone();
+        assert_eq!(left, expected);
+        assert_eq!(plan(Some(&left), &leaves("2026-02-01T00:00:00Z")), Plan::Unchanged);
+        assert_eq!(plan(None, &leaves("2026-02-01T00:00:00Z")), Plan::Unchanged);
+        let mut back = body(plan(Some(&left), &shown));
+        back.insert("revision".to_owned(), json!(2));
+        assert_eq!(back, stored);
+        let by_itself = Write::retire("1", &SYNC, None, Timestamp::UNIX_EPOCH);
+        let Plan::Update(unmarked) = plan(Some(&stored), &by_itself) else {
+            panic!("its first hash")
+        };
+        assert_eq!(unmarked["active"], true, "it is not its to say");
+    }
+
+    #[test]
+    fn a_hash_of_the_version_before_is_no_reason_to_write() {
+        let write = sync(json!({"title": "she said \"no\"", "tags": ["x"]}));
+        let mut stored = body(plan(None, &write));
+        assert!(stored["owners"]["hashes"]["sync"].as_str().unwrap().starts_with("2:"));
+        let first_form = "title\u{1f}\"she said \"no\"\"\u{1e}published\u{1f}null\u{1e}";
+        let hash = hex::encode(&sha2::Sha256::digest(first_form));
+        stored["owners"]["hashes"]["sync"] = json!(hash);
+        assert_eq!(plan(Some(&stored), &write), Plan::Unchanged);
+        assert!(Intent::Write(&write).is_unchanged(&stored));
+        let edited = body(plan(Some(&stored), &sync(json!({"title": "yes", "tags": ["x"]}))));
+        assert!(edited["owners"]["hashes"]["sync"].as_str().unwrap().starts_with("2:"));
+    }
+
+    #[test]
+    fn a_field_that_is_not_declared_is_named() {
+        let panic = std::panic::catch_unwind(|| sync(json!({"titel": "a"}))).unwrap_err();
+        let said = panic.downcast_ref::<String>().unwrap();
+        assert_eq!(said, "owner `sync` sets the field `titel` and does not declare it");
+    }
+
+    #[test]
+    fn what_an_owner_declares_is_one_list() {
+        let declared: Vec<&str> = SYNC.declared().into_iter().collect();
+        assert_eq!(declared, ["collected_at", "published", "seen", "tags", "title"]);
+    }
+
+    #[test]
     fn what_is_whole_replaces_what_differs_and_nothing_deletes() {
-        let Value::Object(fields) = json!({"id": "1", "score": 0.1}) else { panic!("an object") };
+        let fields = fields(json!({"id": "1", "score": 0.1}));
         let document = Document { id: "1".to_owned(), body: fields.clone() };
-        let whole = Wanted::Whole(&document);
+        let whole = Intent::Whole(&document);
         assert_eq!(whole.plan(None), Plan::Create(fields.clone()));
         assert_eq!(whole.plan(Some(&fields)), Plan::Unchanged);
         assert_eq!(whole.plan(Some(&Body::new())), Plan::Update(fields.clone()));
-        let nothing = Wanted::Nothing("1");
+        let nothing = Intent::Nothing("1");
         assert_eq!(nothing.plan(Some(&fields)), Plan::Delete);
         assert_eq!(nothing.plan(None), Plan::Unchanged);
     }
 
     #[test]
-    fn a_fingerprint_tells_a_value_a_name_and_a_boundary_from_another() {
-        let print = |documents: &[Value]| {
-            let mut print = Fingerprint::default();
-            for body in documents {
-                let body = body.as_object().unwrap().clone();
-                print.add(&Document { id: "1".to_owned(), body });
-            }
-            print.hex()
-        };
-        let one = print(&[json!({"a": 1, "b": [2.5]})]);
-        assert_eq!(one, print(&[serde_json::from_str(r#"{"b":[2.5],"a":1}"#).unwrap()]));
-        for other in [
-            &[json!({"a": "1", "b": [2.5]})][..],
-            &[json!({"a": 1, "b": 2.5})],
-            &[json!({"a": 1}), json!({"b": [2.5]})],
-            &[],
-        ] {
-            assert_ne!(one, print(other), "{other:?}");
-        }
-    }
-
-    #[test]
     fn the_hash_tells_a_string_from_a_number() {
-        let text = hash(&SYNC, &write(json!({"title": "1"})).fields);
-        assert_ne!(text, hash(&SYNC, &write(json!({"title": 1})).fields));
+        let text = hash(&SYNC, &fields(json!({"title": "1"})));
+        assert_ne!(text, hash(&SYNC, &fields(json!({"title": 1}))));
     }
 }

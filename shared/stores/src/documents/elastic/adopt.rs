@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::copy::{Action, Put, Seen};
 use super::look_up::Found;
 use super::moves::{Moves, PASSES_MAX, Progress, Refusals, add};
-use crate::documents::adopter::{Mended, adopt, meet, origin};
+use crate::documents::adopter::{Repaired, adopt, meet, origin};
 use crate::documents::plan::ID;
 use crate::documents::{Body, Identify, Index};
 
@@ -42,7 +42,7 @@ pub struct Adopted {
     /// Those of `renamed` and `kept_id` that met a document of ours.
     pub met: u64,
     /// Dates that were written anew; as they were under `owners.adopted.raw`.
-    pub dates_mended: u64,
+    pub dates_repaired: u64,
     /// Dates that nobody can read; under `owners.adopted.raw`.
     pub dates_unread: u64,
     /// Other values that our mapping does not take; under `owners.adopted.raw`.
@@ -266,9 +266,9 @@ impl Moves {
             }
             *(if is_renamed { &mut pass.done.renamed } else { &mut pass.done.kept_id }) += 1;
             let Seen { id: old_id, body } = seen;
-            let (mut body, mended) = adopt(plan.index, plan.from, &old_id, plan.shared, body);
+            let (mut body, repaired) = adopt(plan.index, plan.from, &old_id, plan.shared, body);
             body.insert(ID.to_owned(), Value::String(id.clone()));
-            pass.count(mended);
+            pass.count(repaired);
             let is_known =
                 known.source.as_ref().and_then(origin) == Some((plan.from, old_id.as_str()));
             // What an earlier try left is brought up to date; what tasks write to keeps their word.
@@ -309,9 +309,9 @@ fn action(id: &str, known: &Found, body: &Body) -> Action {
 }
 
 impl Pass {
-    fn count(&mut self, mended: Mended) {
-        self.done.dates_mended += mended.dates;
-        self.done.dates_unread += mended.unread;
-        self.done.set_aside += mended.others;
+    fn count(&mut self, repaired: Repaired) {
+        self.done.dates_repaired += repaired.dates;
+        self.done.dates_unread += repaired.unread;
+        self.done.set_aside += repaired.others;
     }
 }

@@ -4,6 +4,8 @@
 //! writer, and what was sent twice is stored once: whatever is not settled is read again and planned again. Deleting goes
 //! the same way, so that what is not there costs no write.
 
+use std::collections::BTreeSet;
+
 use base::{Error, Result};
 use elasticsearch::http::Method;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
@@ -14,8 +16,8 @@ use super::Elastic;
 use super::client::{Trouble, is_block, read_only, reason};
 use super::ensure::refused;
 use super::look_up::Found;
-use crate::documents::plan::{ID, OWNERS, Plan, Wanted};
-use crate::documents::{Body, Documents as _, Index, Written, writable};
+use crate::documents::plan::{ID, Intent, OWNERS, Plan};
+use crate::documents::{Body, Documents as _, Index, Written, too_large, writable};
 
 /// Documents looked up, and written, at once.
 pub(super) const BATCH_COUNT: usize = 2_500;
@@ -29,6 +31,17 @@ const WHOLE_BYTES: usize = 1 << 20;
 const WHOLE_AT_ONCE: usize = 8;
 /// Batches under way at once.
 const IN_FLIGHT: usize = 2;
+/// Errors by which a server says that it will not take a document as it is. Others pass, or are a matter of the index.
+const REJECTIONS: &[&str] = &[
+    "document_parsing_exception",
+    "mapper_parsing_exception",
+    "illegal_argument_exception",
+    "strict_dynamic_mapping_exception",
+    "parsing_exception",
+    "x_content_parse_exception",
+    "json_parse_exception",
+    "max_bytes_length_exceeded_exception",
+];
 /// Times that a write may lose against other writers of the same document.
 const CONFLICTS_MAX: u32 = 100;
 
@@ -41,14 +54,28 @@ struct Bulk {
 }
 
 impl Bulk {
-    fn add(&mut self, place: usize, action: &Value, body: Option<&Body>, outcome: Written) {
+    /// Adds an action; or says why its document is not written.
+    fn add(
+        &mut self,
+        place: usize,
+        action: &Value,
+        body: Option<&Body>,
+        outcome: Written,
+    ) -> Result<(), Written> {
+        let start = self.lines.len();
         serde_json::to_writer(&mut self.lines, action).expect("JSON is written to memory");
         self.lines.push(b'\n');
         if let Some(body) = body {
+            let from = self.lines.len();
             serde_json::to_writer(&mut self.lines, body).expect("JSON is written to memory");
+            if let Some(why) = too_large(self.lines.len() - from, body) {
+                self.lines.truncate(start);
+                return Err(Written::Rejected(why));
+            }
             self.lines.push(b'\n');
         }
         self.actions.push((self.lines.len(), place, outcome));
+        Ok(())
     }
 
     fn is_full(&self) -> bool {
@@ -60,7 +87,7 @@ impl Bulk {
 struct Batch<'a> {
     elastic: &'a Elastic,
     alias: String,
-    writes: &'a [Wanted<'a>],
+    writes: &'a [Intent<'a>],
     settled: Vec<Option<Written>>,
     /// What a write would have been whose answer was lost.
     perhaps: Vec<Option<Written>>,
@@ -73,7 +100,7 @@ impl Elastic {
     pub(super) async fn write(
         &self,
         index: &'static Index,
-        writes: &[Wanted<'_>],
+        writes: &[Intent<'_>],
     ) -> Result<Vec<Written>> {
         writable(index)?;
         self.ensure(index).await?;
@@ -91,7 +118,12 @@ impl Elastic {
                 batch.write().boxed()
             })
             .collect();
-        stream::iter(batches).buffered(IN_FLIGHT).try_concat().await
+        let written = stream::iter(batches).buffered(IN_FLIGHT).try_concat().await;
+        if written.is_err() {
+            // It may be gone; the next write looks.
+            self.forget(index).await;
+        }
+        written
     }
 }
 
@@ -127,7 +159,7 @@ impl Batch<'_> {
 
     /// Reads, plans and sends what is not settled, once.
     async fn round(&mut self, pending: &[usize]) -> Result<()> {
-        let fields = telling(&self.writes[pending[0]]);
+        let fields = telling(pending.iter().map(|place| &self.writes[*place]));
         let is_whole = pending.len() <= WHOLE_AT_ONCE;
         let known = self.look_up(pending, Some(fields.as_str()).filter(|_| !is_whole)).await?;
         let mut bulk = Bulk::default();
@@ -139,7 +171,9 @@ impl Batch<'_> {
                     let outcome = self.perhaps[place].take().unwrap_or(Written::Unchanged);
                     self.settled[place] = Some(outcome);
                 }
-                Some(_) if !is_whole && write.fields().is_some() => differing.push(place),
+                Some(_) if !is_whole && !matches!(write, Intent::Nothing(_)) => {
+                    differing.push(place)
+                }
                 _ => {
                     self.plan_one(&mut bulk, place, &known);
                     self.send_if_full(&mut bulk).await?;
@@ -162,23 +196,23 @@ impl Batch<'_> {
     fn plan_one(&mut self, bulk: &mut Bulk, place: usize, known: &Found) {
         let write = &self.writes[place];
         let id = write.id();
-        match write.plan(known.source.as_ref()) {
+        let added = match write.plan(known.source.as_ref()) {
             Plan::Create(body) => {
-                bulk.add(place, &json!({"create": {"_id": id}}), Some(&body), Written::New);
+                bulk.add(place, &json!({"create": {"_id": id}}), Some(&body), Written::New)
             }
             Plan::Update(body) => {
                 let action = json!({"index": {
                     "_id": id, "if_seq_no": known.seq_no, "if_primary_term": known.primary_term,
                 }});
-                bulk.add(place, &action, Some(&body), Written::Changed);
+                bulk.add(place, &action, Some(&body), Written::Changed)
             }
             Plan::Delete => {
-                bulk.add(place, &json!({"delete": {"_id": id}}), None, Written::Changed);
+                bulk.add(place, &json!({"delete": {"_id": id}}), None, Written::Changed)
             }
-            Plan::Unchanged => {
-                let outcome = self.perhaps[place].take().unwrap_or(Written::Unchanged);
-                self.settled[place] = Some(outcome);
-            }
+            Plan::Unchanged => Err(self.perhaps[place].take().unwrap_or(Written::Unchanged)),
+        };
+        if let Err(settled) = added {
+            self.settled[place] = Some(settled);
         }
     }
 
@@ -214,7 +248,7 @@ impl Batch<'_> {
                 Ok(answer) if answer.status == 413 => match actions.len() {
                     1 => {
                         let size = end - start;
-                        self.settled[*place] = Some(Written::Failed(format!(
+                        self.settled[*place] = Some(Written::Rejected(format!(
                             "the document of {size} bytes is larger than the server takes"
                         )));
                     }
@@ -276,26 +310,42 @@ impl Batch<'_> {
                     self.settled[*place] = Some(outcome);
                 }
                 404 => return Err(refused(&format!("write to `{}`", self.alias), item)),
-                _ => self.settled[*place] = Some(Written::Failed(why())),
+                _ => {
+                    let kind = item["error"]["type"].as_str().unwrap_or_default();
+                    let is_for_good = REJECTIONS.contains(&kind);
+                    let settled = if is_for_good { Written::Rejected } else { Written::Failed };
+                    self.settled[*place] = Some(settled(why()));
+                }
             }
         }
         Ok(())
     }
 }
 
-/// The fields of a stored document that tell whether it is unchanged, or at least that it is there.
-fn telling(write: &Wanted<'_>) -> String {
-    let Wanted::Part(owner, _) = write else { return ID.to_owned() };
-    let hashes = format!("{OWNERS}.hashes.{}", owner.name);
-    if owner.shared.is_empty() { hashes } else { format!("{hashes},{OWNERS}.shared") }
+/// The fields of stored documents that tell whether they are unchanged, or at least that they are there.
+fn telling<'a>(writes: impl Iterator<Item = &'a Intent<'a>>) -> String {
+    let mut fields = BTreeSet::new();
+    for write in writes {
+        let Intent::Write(write) = write else { continue };
+        for part in &write.parts {
+            fields.insert(format!("{OWNERS}.hashes.{}", part.owner.name));
+            if !part.owner.shared.is_empty() {
+                fields.insert(format!("{OWNERS}.shared"));
+            }
+        }
+    }
+    if fields.is_empty() {
+        return ID.to_owned();
+    }
+    fields.into_iter().collect::<Vec<_>>().join(",")
 }
 
 /// Cuts a batch by count and bytes.
 fn parts<'a>(
-    writes: &'a [Wanted<'a>],
+    writes: &'a [Intent<'a>],
     count: usize,
     bytes: usize,
-) -> impl Iterator<Item = &'a [Wanted<'a>]> {
+) -> impl Iterator<Item = &'a [Intent<'a>]> {
     cut(writes, weight, count, bytes)
 }
 
@@ -320,7 +370,7 @@ pub(super) fn cut<T>(
 }
 
 /// About how many bytes a write has as JSON.
-fn weight(write: &Wanted<'_>) -> usize {
+fn weight(write: &Intent<'_>) -> usize {
     fn of(value: &Value) -> usize {
         match value {
             Value::Null | Value::Bool(_) => 5,
@@ -330,7 +380,7 @@ fn weight(write: &Wanted<'_>) -> usize {
             Value::Object(map) => map.iter().map(|(name, value)| name.len() + 4 + of(value)).sum(),
         }
     }
-    let fields = write.fields().into_iter().flatten();
+    let fields = write.bodies().flatten();
     100 + write.id().len() + fields.map(|(name, value)| name.len() + 4 + of(value)).sum::<usize>()
 }
 

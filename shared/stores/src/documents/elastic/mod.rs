@@ -15,12 +15,12 @@ use base::{Error, Result};
 use elasticsearch::http::Method;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 
 use super::{
-    Aggregation, Body, Counts, Document, Documents, Index, Owner, Page, Query, Write, Written,
-    countable, deleted, nothings, parts, wholes,
+    Aggregation, Body, Counts, Document, DocumentReader, Documents, Identity, Index, Page, Query,
+    Scan, Write, Written, countable, deleted, nothings, parts, wholes,
 };
 
 use self::client::{Client, read_only};
@@ -114,6 +114,32 @@ impl Elastic {
         })
     }
 
+    /// An index that was deleted meanwhile is made ready again when it is next asked of.
+    async fn forget(&self, index: &'static Index) {
+        let mut ensured = self.ensured.lock().await;
+        ensured.retain(|name| index.members().iter().all(|member| member.name != *name));
+    }
+
+    /// Of the physical indices behind a name: what they are, how many writes they saw and how many documents they hold.
+    async fn figures(&self, index: &Index) -> Result<Value> {
+        let alias = self.alias(index);
+        let query = [
+            ("level", "shards"),
+            (
+                "filter_path",
+                "error,indices.*.uuid,indices.*.primaries.docs.count,indices.*.shards.*.routing.primary,indices.*.shards.*.seq_no",
+            ),
+        ];
+        let path = format!("/{alias}/_stats/docs");
+        Ok(self.client.request(Method::Get, &path, &query, None).await?.json())
+    }
+
+    /// The physical indices of an answer's figures.
+    fn told_of<'s>(&self, index: &Index, said: &'s Value) -> Result<&'s Map<String, Value>> {
+        let refused = || refused(&format!("count the writes of `{}`", self.alias(index)), said);
+        said["indices"].as_object().ok_or_else(refused)
+    }
+
     /// What `path` answers, null when it is refused: the user may lack the right to see it.
     async fn glance(&self, path: &str, query: &[(&str, &str)]) -> Result<Value> {
         match self.client.request(Method::Get, path, query, None).await {
@@ -138,13 +164,8 @@ impl Documents for Elastic {
         Ok(())
     }
 
-    async fn upsert(
-        &self,
-        index: &'static Index,
-        owner: &Owner,
-        writes: &[Write],
-    ) -> Result<Vec<Written>> {
-        self.write(index, &parts(owner, writes)?).await
+    async fn upsert(&self, index: &'static Index, writes: &[Write]) -> Result<Vec<Written>> {
+        self.write(index, &parts(writes)?).await
     }
 
     async fn restore(&self, index: &'static Index, documents: &[Document]) -> Result<Vec<Written>> {
@@ -154,14 +175,17 @@ impl Documents for Elastic {
     async fn delete(&self, index: &'static Index, ids: &[String]) -> Result<u64> {
         let outcomes = self.write(index, &nothings(ids)?).await?;
         match outcomes.iter().zip(ids).find_map(|(outcome, id)| match outcome {
-            Written::Failed(why) => Some((id, why)),
+            Written::Failed(why) | Written::Rejected(why) => Some((id, why)),
             _ => None,
         }) {
             None => Ok(deleted(&outcomes)),
             Some((id, why)) => Err(Error::store(format!("delete document `{id}`: {why}"))),
         }
     }
+}
 
+#[async_trait]
+impl DocumentReader for Elastic {
     async fn get(&self, index: &'static Index, id: &str) -> Result<Option<Body>> {
         self.ensure(index).await?;
         for index in index.members() {
@@ -240,61 +264,74 @@ impl Documents for Elastic {
         query::counts(&said).ok_or_else(|| refused(&format!("count values of `{alias}`"), &said))
     }
 
-    async fn scan(
-        &self,
-        index: &'static Index,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<Document>> {
+    async fn scan(&self, index: &'static Index, scan: &Scan) -> Result<Vec<Document>> {
         self.ensure(index).await?;
         let alias = self.alias(index);
-        if after.is_none() {
+        if scan.after.is_none() {
             self.refresh(&alias).await?;
         }
+        // By the field, as a server may be set not to sort by `_id`.
+        let mut body = json!({"sort": [{"id": "asc"}], "track_total_hits": false});
+        if !scan.filters.is_empty() {
+            let query = Query { filters: scan.filters.clone(), ..Query::default() };
+            body["query"] = query::conditions(index, &query)?;
+        }
+        if let Some(fields) = &scan.fields {
+            // A server takes an empty list for all fields.
+            body["_source"] = if fields.is_empty() { json!(false) } else { json!(fields) };
+        }
+        let limit = scan.limit as usize;
+        let mut after = scan.after.clone();
         let mut documents: Vec<Document> = Vec::new();
-        let mut after = after.map(ToOwned::to_owned);
-        loop {
-            let left = (limit as usize).saturating_sub(documents.len()).min(SCAN_PAGE as usize);
-            // By the field, as a server may be set not to sort by `_id`.
-            let mut body =
-                json!({"size": left, "sort": [{"id": "asc"}], "track_total_hits": false});
+        while documents.len() < limit {
+            let left = (limit - documents.len()).min(SCAN_PAGE as usize);
+            body["size"] = json!(left);
             if let Some(after) = &after {
                 body["search_after"] = json!([after]);
             }
-            let found =
-                if left == 0 { Vec::new() } else { self.ask(&alias, &body).await?.hits.hits };
-            let is_last = found.len() < left || left == 0;
+            let found = self.ask(&alias, &body).await?.hits.hits;
+            let is_last = found.len() < left;
             documents.extend(found.into_iter().map(document));
             if is_last {
-                return Ok(documents);
+                break;
             }
             after = documents.last().map(|document| document.id.clone());
         }
+        Ok(documents)
     }
 
     async fn sequence(&self, index: &'static Index) -> Result<u64> {
         self.ensure(index).await?;
+        let said = self.figures(index).await?;
+        let indices = self.told_of(index, &said)?;
+        Ok(indices.values().map(writes_of).sum())
+    }
+
+    async fn identity(&self, index: &'static Index) -> Result<Identity> {
+        self.ensure(index).await?;
         let alias = self.alias(index);
-        let query = [
-            ("level", "shards"),
-            ("filter_path", "indices.*.shards.*.routing.primary,indices.*.shards.*.seq_no"),
-        ];
-        let path = format!("/{alias}/_stats");
-        let answer = self.client.request(Method::Get, &path, &query, None).await?;
-        let said = answer.json();
-        let indices = said["indices"].as_object();
-        let indices =
-            indices.ok_or_else(|| refused(&format!("count the writes of `{alias}`"), &said))?;
-        let copies = indices
-            .values()
-            .filter_map(|index| index["shards"].as_object())
-            .flat_map(|shards| shards.values().filter_map(Value::as_array).flatten());
-        Ok(copies
-            .filter(|copy| copy["routing"]["primary"] == true)
-            // The number of the last write of a shard; -1 where there was none.
-            .filter_map(|copy| copy["seq_no"]["max_seq_no"].as_i64())
-            .map(|last| (last + 1).max(0).cast_unsigned())
-            .sum())
+        self.refresh(&alias).await?;
+        let mut said = self.figures(index).await?;
+        if said["indices"].as_object().is_none_or(|found| found.len() < index.members().len()) {
+            // Another has deleted what this process made ready.
+            self.forget(index).await;
+            self.ensure(index).await?;
+            said = self.figures(index).await?;
+        }
+        let indices = self.told_of(index, &said)?;
+        let stores: Vec<&str> =
+            indices.values().filter_map(|index| index["uuid"].as_str()).collect();
+        if stores.is_empty() || stores.len() != indices.len() {
+            return Err(refused(&format!("read which index `{alias}` is"), &said));
+        }
+        Ok(Identity {
+            store: stores.join(","),
+            sequence: indices.values().map(writes_of).sum(),
+            documents: indices
+                .values()
+                .filter_map(|index| index["primaries"]["docs"]["count"].as_u64())
+                .sum(),
+        })
     }
 
     async fn describe(&self) -> Result<String> {
@@ -349,6 +386,19 @@ impl Documents for Elastic {
         }
         Ok(says)
     }
+}
+
+/// How many writes a physical index has seen.
+fn writes_of(index: &Value) -> u64 {
+    let shards = index["shards"].as_object().into_iter().flat_map(Map::values);
+    shards
+        .filter_map(Value::as_array)
+        .flatten()
+        .filter(|copy| copy["routing"]["primary"] == true)
+        // The number of the last write of a shard; -1 where there was none.
+        .filter_map(|copy| copy["seq_no"]["max_seq_no"].as_i64())
+        .map(|last| (last + 1).max(0).cast_unsigned())
+        .sum()
 }
 
 /// Refuses a server whose clock, in milliseconds since 1970, is not ours.

@@ -50,7 +50,7 @@ impl Refusals {
         }
         let (first, count) = (self.first.join("; "), self.count);
         Err(Error::format(format!("copy `{from}` to `{to}`: {count} documents are refused, as {first}"))
-            .hint(format!("mend them in `{from}` or delete them there, then run it again; `{from}` is in use as before")))
+            .hint(format!("repair them in `{from}` or delete them there, then run it again; `{from}` is in use as before")))
     }
 }
 
