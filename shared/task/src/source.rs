@@ -13,7 +13,7 @@ use fetch::{Fetched, Get, Reason, Response, Validators};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use stores::documents::{Index, Owner, Write, Written};
-use stores::state::{Lease, SourceState};
+use stores::state::{Lease, LedgerItem, LedgerKind, SourceState};
 
 use crate::Ctx;
 use crate::archive::{Archive, Kept};
@@ -110,7 +110,7 @@ pub struct Visit<'a> {
     asked: bool,
     /// What it knows is not told to the source, so that a body comes in any case.
     unconditional: bool,
-    failed: Vec<(String, String)>,
+    failed: Vec<LedgerItem>,
 }
 
 /// Whether a source can be visited now.
@@ -191,14 +191,11 @@ impl<'a> Visit<'a> {
             return Ok(None);
         }
         let url = get.url().to_string();
-        let validators = Validators {
-            etag: self.state.etag.clone(),
-            last_modified: self.state.last_modified.clone(),
+        let known = self.state.validators.get(&url).filter(|_| !self.unconditional).cloned();
+        let get = match &known {
+            Some(validators) => get.validators(validators),
+            None => get,
         };
-        let known = self.state.url.as_deref() == Some(&url)
-            && !validators.is_empty()
-            && !self.unconditional;
-        let get = if known { get.validators(&validators) } else { get };
         let response = match self.ctx.http.get(get).await {
             Ok(Fetched::Body(response)) => response,
             Ok(Fetched::NotModified(answer)) => {
@@ -250,10 +247,7 @@ impl<'a> Visit<'a> {
         other: &mut Visit<'_>,
         get: Get<'_>,
     ) -> Result<Option<Answer>, Stop> {
-        let version = |state: &SourceState| {
-            (state.url.clone(), state.etag.clone(), state.last_modified.clone())
-        };
-        self.unconditional = version(&self.state) != version(&other.state);
+        self.unconditional = self.state.validators != other.state.validators;
         let answer = self.next(get).await?;
         other.asked = true;
         other.replay = other.replay.take().map(|_| VecDeque::new());
@@ -284,7 +278,8 @@ impl<'a> Visit<'a> {
         for (write, outcome) in writes.iter().zip(&outcomes) {
             outcome.count(&mut self.report.counts);
             if let Written::Failed(reason) = outcome {
-                self.failed.push((write.id.clone(), reason.clone()));
+                let (id, reason) = (write.id.clone(), reason.clone());
+                self.failed.push(LedgerItem { id, reason, kind: LedgerKind::Failed });
             }
         }
         Ok(())
@@ -319,7 +314,8 @@ impl<'a> Visit<'a> {
         for (id, outcome) in outcomes {
             outcome.count(&mut self.report.counts);
             if let Written::Failed(reason) = outcome {
-                self.failed.push((id.to_owned(), reason));
+                let id = id.to_owned();
+                self.failed.push(LedgerItem { id, reason, kind: LedgerKind::Failed });
             }
         }
         Ok(())
@@ -376,7 +372,7 @@ impl<'a> Visit<'a> {
         let is_whole = work.is_ok();
         let work = work.and_then(|()| match self.failed.first() {
             None => Ok(()),
-            Some((_, reason)) => Err(Stop::from(
+            Some(LedgerItem { reason, .. }) => Err(Stop::from(
                 Error::store(format!(
                     "store {} of {} items: {reason}",
                     self.failed.len(),
@@ -406,7 +402,7 @@ impl<'a> Visit<'a> {
         self.report.took_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.state.last_outcome = Some(self.report.outcome.clone());
         if self.replay.is_none() {
-            self.ctx.state.note_failed(&self.lease, &self.failed, is_whole).await?;
+            self.ctx.state.note_items(&self.lease, &self.failed, is_whole, now).await?;
             self.ctx.state.save_source(&self.lease, &self.state).await?;
         }
         Ok(self.report)
@@ -423,9 +419,9 @@ impl<'a> Visit<'a> {
             outcome.clone_into(&mut self.report.outcome);
         }
         if let Some((url, validators)) = self.pending.take() {
-            self.state.etag = validators.etag;
-            self.state.last_modified = validators.last_modified;
-            self.state.url = Some(url);
+            // One request a visit: those of another address are void.
+            self.state.validators.clear();
+            self.state.remember(url, validators);
         }
         if let Some(cursor) = self.reached.take() {
             self.state.cursor = Some(cursor);
