@@ -233,6 +233,9 @@ fn input_json(input: &Value) -> Option<String> {
     (!input.is_null()).then(|| to_json(input))
 }
 
+/// The columns of a run, by name: `*` is other columns while a newer version of this program adds some.
+const RUN: &str = "run_id, task, identity, slot_ms, status, fence, attempt, step, input, checkpoint, checkpoint_input, report, started_ms, finished_ms";
+
 /// What `begin` tries, in its errors.
 const CLAIM: &str = "claim a run";
 
@@ -250,7 +253,7 @@ impl<D: Driver> State for Sql<D> {
         let found = self
             .fetch(
                 CLAIM,
-                "SELECT * FROM runs WHERE task = $1 AND identity = $2",
+                AssertSqlSafe(format!("SELECT {RUN} FROM runs WHERE task = $1 AND identity = $2")),
                 args![task, &key],
                 FoundRun::read,
             )
@@ -288,7 +291,12 @@ impl<D: Driver> State for Sql<D> {
     ) -> Result<Claim> {
         const WHAT: &str = "claim a continuation";
         let found = self
-            .fetch(WHAT, "SELECT * FROM runs WHERE run_id = $1", args![run_id], FoundRun::read)
+            .fetch(
+                WHAT,
+                AssertSqlSafe(format!("SELECT {RUN} FROM runs WHERE run_id = $1")),
+                args![run_id],
+                FoundRun::read,
+            )
             .await?;
         let Some(found) = found.into_iter().next() else {
             return Ok(Claim::Skip(format!("run {run_id} is unknown here")));
@@ -349,15 +357,18 @@ impl<D: Driver> State for Sql<D> {
 
     async fn runs(&self, task: Option<&str>, limit: u32) -> Result<Vec<RunRow>> {
         let sql = format!(
-            "SELECT * FROM runs WHERE $1 IS NULL OR task = $1 ORDER BY started_ms DESC, {} DESC LIMIT $2",
+            "SELECT {RUN} FROM runs WHERE $1 IS NULL OR task = $1 ORDER BY started_ms DESC, {} DESC LIMIT $2",
             D::INSERTED
         );
         self.fetch("read the runs", AssertSqlSafe(sql), args![task, limit], RunRow::read).await
     }
 
     async fn run_of(&self, request_id: &str) -> Result<Option<RunRow>> {
-        let sql = "SELECT * FROM runs WHERE request_id = $1 ORDER BY started_ms DESC LIMIT 1";
-        Ok(self.fetch("read a run", sql, args![request_id], RunRow::read).await?.pop())
+        let sql = format!(
+            "SELECT {RUN} FROM runs WHERE request_id = $1 ORDER BY started_ms DESC LIMIT 1"
+        );
+        let args = args![request_id];
+        Ok(self.fetch("read a run", AssertSqlSafe(sql), args, RunRow::read).await?.pop())
     }
 
     async fn lease(&self, source: &str) -> Result<Option<Lease>> {
