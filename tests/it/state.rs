@@ -4,20 +4,21 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::pin::Pin;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::address::Address;
 use base::report::{Report, Status};
+use base::validators::Validators;
 use jiff::{SignedDuration, Timestamp};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, PgConnection};
 use stores::documents::Document;
 use stores::state::{
-    Claim, Due, Hold, Identity, Override, Postgres, QueueState, Retry, SourceState, Sqlite, State,
-    Table, Timing,
+    BUDGETS_KEPT, BudgetKey, BudgetRow, Claim, Due, Hold, Identity, LEDGER_MAX, LedgerItem,
+    LedgerKind, Override, Postgres, QueueState, Retry, SourceState, Sqlite, State, Table, Timing,
 };
 use tests::services;
 use tokio::runtime::Runtime;
@@ -52,6 +53,12 @@ const SUITE: &[(&str, Test)] = by_name![
     a_retry_waits_for_its_time
     many_takers_take_each_invocation_once
     the_retry_ledger_holds_what_still_fails
+    a_ledger_is_bounded_and_keeps_what_is_tried_again
+    a_source_is_reset_unless_it_is_held
+    a_run_keeps_what_it_was_asked_for
+    a_state_of_the_version_before_is_opened
+    a_budget_is_spent_evenly_and_never_beyond
+    a_budget_holds_over_processes_and_no_key_is_idle
     what_a_source_sends_can_be_kept
     slots_are_claimed_exactly_once
     rows_move_as_they_are_in_the_order_of_bytes
@@ -147,6 +154,14 @@ impl World {
         }
     }
 
+    /// Where it is, for another process.
+    fn place(&self) -> String {
+        match self {
+            Self::Sqlite(folder) => folder.path().display().to_string(),
+            Self::Postgres { .. } => self.url(),
+        }
+    }
+
     /// Carries out a statement beside the store.
     pub(crate) async fn execute(&self, statement: &str) {
         let mut connection = PgConnection::connect(&self.url()).await.expect("the server answers");
@@ -193,7 +208,10 @@ pub(crate) fn noon() -> Timestamp {
 }
 
 pub(crate) async fn begin(state: &dyn State, slot: Timestamp) -> Claim {
-    state.begin("collect", &Identity::Slot(slot), "r", noon()).await.expect("an answer")
+    state
+        .begin("collect", &Identity::Slot(slot), &Value::Null, "r", noon())
+        .await
+        .expect("an answer")
 }
 
 #[track_caller]
@@ -335,15 +353,15 @@ async fn a_source_has_one_holder_and_its_state_is_fenced(world: Arc<World>) {
     assert!(other.lease("rss/a").await.expect("an answer").is_none());
     world.lose_holds().await;
     let later = other.lease("rss/a").await.expect("an answer").expect("it is free again");
-    let news = SourceState { etag: Some("\"1\"".to_owned()), ..SourceState::default() };
+    let news = SourceState { failures: 1, ..SourceState::default() };
     assert!(one.save_source(&former, &news).await.is_err());
-    assert!(one.note_failed(&former, &[("1".to_owned(), "late".to_owned())], true).await.is_err());
+    assert!(one.note_items(&former, &[failed("1", "late")], true, noon()).await.is_err());
     other.save_source(&later, &news).await.expect("it is stored");
     assert_eq!(one.source("rss/a").await.expect("a state"), news);
     assert_eq!(one.source("rss/b").await.expect("a state"), SourceState::default());
-    assert_eq!(one.retries("rss/a").await.expect("a ledger"), []);
+    assert_eq!(one.ledger("rss/a", LedgerKind::Failed, 9).await.expect("a ledger"), []);
     drop(later);
-    eventually("it is let go of", async || one.lease("rss/a").await.expect("an answer")).await;
+    eventually("it is released", async || one.lease("rss/a").await.expect("an answer")).await;
 }
 
 async fn sources_come_in_order_and_by_family(world: Arc<World>) {
@@ -500,19 +518,266 @@ async fn many_takers_take_each_invocation_once(world: Arc<World>) {
     assert!(done.iter().all(|entry| entry.attempts == 1));
 }
 
+pub(crate) fn failed(id: &str, reason: &str) -> LedgerItem {
+    LedgerItem { id: id.to_owned(), reason: reason.to_owned(), kind: LedgerKind::Failed }
+}
+
+fn rejected(id: &str, reason: &str) -> LedgerItem {
+    LedgerItem { kind: LedgerKind::Rejected, ..failed(id, reason) }
+}
+
 async fn the_retry_ledger_holds_what_still_fails(world: Arc<World>) {
     let state = world.open().await;
     let lease = state.lease("rss/a").await.expect("an answer").expect("it is free");
-    let item = |id: &str| (id.to_owned(), "mapping".to_owned());
-    state.note_failed(&lease, &[item("1"), item("2")], true).await.expect("it is noted");
-    state.note_failed(&lease, &[item("2")], true).await.expect("it is noted");
-    let expected = [Retry { id: "2".to_owned(), reason: "mapping".to_owned(), attempts: 2 }];
-    assert_eq!(state.retries("rss/a").await.expect("a ledger"), expected);
+    let later = at("2026-03-01T14:00:00Z");
+    let note = async |items: &[LedgerItem], is_whole| {
+        state.note_items(&lease, items, is_whole, later).await.expect("it is noted");
+    };
+    let ledger =
+        async |kind| state.ledger("rss/a", kind, LEDGER_MAX as u32).await.expect("a ledger");
+    let both = [failed("1", "mapping"), failed("2", "mapping")];
+    state.note_items(&lease, &both, true, noon()).await.expect("it is noted");
+    // Twice in one visit it is one item.
+    note(&[failed("2", "first"), failed("2", "mapping")], true).await;
+    let retry = Retry {
+        id: "2".to_owned(),
+        reason: "mapping".to_owned(),
+        attempts: 2,
+        kind: LedgerKind::Failed,
+        at: Some(later),
+    };
+    let expected = [retry.clone()];
+    assert_eq!(ledger(LedgerKind::Failed).await, expected);
+    assert_eq!(ledger(LedgerKind::Rejected).await, []);
     // A visit that came to nothing says nothing of them.
-    state.note_failed(&lease, &[], false).await.expect("it is noted");
-    assert_eq!(state.retries("rss/a").await.expect("a ledger"), expected);
-    state.note_failed(&lease, &[], true).await.expect("it is noted");
-    assert_eq!(state.retries("rss/a").await.expect("a ledger"), []);
+    note(&[], false).await;
+    assert_eq!(ledger(LedgerKind::Failed).await, expected);
+    note(&[], true).await;
+    assert_eq!(ledger(LedgerKind::Failed).await, []);
+
+    // What is refused for good is told apart, and goes by the same rule.
+    note(&[failed("1", "busy"), rejected("2", "too long"), rejected("3", "too long")], true).await;
+    let ids = async |kind| ledger(kind).await.into_iter().map(|row| row.id).collect::<Vec<_>>();
+    assert_eq!(ids(LedgerKind::Failed).await, ["1"]);
+    assert_eq!(ids(LedgerKind::Rejected).await, ["2", "3"]);
+    note(&[rejected("1", "too long"), rejected("3", "too long")], true).await;
+    assert_eq!(ids(LedgerKind::Failed).await, [""; 0]);
+    assert_eq!(ids(LedgerKind::Rejected).await, ["1", "3"]);
+    let of = async |family| state.ledgers(family, LedgerKind::Rejected).await.expect("ledgers");
+    let other = state.lease("misp/b").await.expect("an answer").expect("it is free");
+    state.note_items(&other, &[rejected("9", "x")], true, noon()).await.expect("it is noted");
+    assert_eq!(of(Some("rss")).await, [("rss/a".to_owned(), 2)]);
+    assert_eq!(of(None).await, [("misp/b".to_owned(), 1), ("rss/a".to_owned(), 2)]);
+    assert_eq!(state.forget("rss/a", LedgerKind::Failed).await.expect("an answer"), 0);
+    assert_eq!(state.forget("rss/a", LedgerKind::Rejected).await.expect("an answer"), 2);
+    assert_eq!(of(None).await, [("misp/b".to_owned(), 1)]);
+}
+
+async fn a_ledger_is_bounded_and_keeps_what_is_tried_again(world: Arc<World>) {
+    let state = world.open().await;
+    let lease = state.lease("rss/a").await.expect("an answer").expect("it is free");
+    let mut items: Vec<LedgerItem> =
+        (0..LEDGER_MAX + 700).map(|number| rejected(&format!("{number:06}"), "x")).collect();
+    items.push(failed("zzz", "busy"));
+    let counts = async || {
+        let count = async |kind| {
+            let ledgers = state.ledgers(None, kind).await.expect("ledgers");
+            ledgers.first().map_or(0, |(_, count)| *count)
+        };
+        [count(LedgerKind::Failed).await, count(LedgerKind::Rejected).await]
+    };
+    state.note_items(&lease, &items, true, noon()).await.expect("it is noted");
+    assert_eq!(counts().await, [1, LEDGER_MAX as u32 - 1]);
+    // Again, and what has no room yet still has none; a row that is there is counted once more.
+    state.note_items(&lease, &items, false, noon()).await.expect("it is noted");
+    assert_eq!(counts().await, [1, LEDGER_MAX as u32 - 1]);
+    let first = state.ledger("rss/a", LedgerKind::Rejected, 1).await.expect("a ledger");
+    assert_eq!((first.len(), first[0].id.as_str(), first[0].attempts), (1, "000000", 2));
+    state.note_items(&lease, &items[..1], true, noon()).await.expect("it is noted");
+    assert_eq!(counts().await, [0, 1]);
+}
+
+async fn a_source_is_reset_unless_it_is_held(world: Arc<World>) {
+    let state = world.open().await;
+    let lease = state.lease("rss/a").await.expect("an answer").expect("it is free");
+    let mut known = SourceState { failures: 2, ..SourceState::default() };
+    let validators = Validators { etag: Some("\"1\"".to_owned()), last_modified: None };
+    assert!(known.remember("https://a.example/".to_owned(), validators));
+    known.cursor = Some(json!(7));
+    known.next_allowed = Some(noon());
+    state.save_source(&lease, &known).await.expect("it is stored");
+    assert_eq!(state.source("rss/a").await.expect("a state"), known);
+    let refused = state.reset_source("rss/a").await.expect_err("it is held");
+    assert!(refused.to_string().contains("a run is at it"), "{}", refused.chain());
+    drop(lease);
+    eventually("it is free", async || state.reset_source("rss/a").await.ok()).await;
+    let expected = SourceState { failures: 2, ..SourceState::default() };
+    assert_eq!(state.source("rss/a").await.expect("a state"), expected);
+    assert!(state.lease("rss/a").await.expect("an answer").is_some(), "it is free at once");
+    state.reset_source("rss/b").await.expect("there is nothing to reset");
+    assert_eq!(state.sources("rss").await.expect("states").len(), 1);
+}
+
+async fn a_run_keeps_what_it_was_asked_for(world: Arc<World>) {
+    let state = world.open().await;
+    let request = |id: &str| Identity::Request(id.to_owned());
+    let begin = async |id: &str, input: &Value| {
+        held(state.begin("collect", &request(id), input, "r", noon()).await.expect("an answer"))
+    };
+    let asked = json!({"categories": ["malware"], "nul": "\u{0}"});
+    let hold = begin("one", &asked).await;
+    assert_eq!((&hold.input, &hold.checkpoint_input), (&asked, &None));
+    let run_id = hold.run_id.clone();
+    let suspended = state.suspend(hold, &json!(1), &report(Status::Partial), noon()).await;
+    let resumed = state.resume(&run_id, suspended.expect("a step"), "r", noon()).await;
+    let resumed = held(resumed.expect("an answer"));
+    assert_eq!((&resumed.input, &resumed.checkpoint_input), (&asked, &None));
+    // Its process dies. The next run goes on from its checkpoint, and knows whose it was.
+    drop(resumed);
+    let other = json!({"categories": ["news"]});
+    let next = eventually("it is adopted", async || {
+        match state.begin("collect", &request("two"), &other, "r", noon()).await.expect("an answer")
+        {
+            Claim::Run(hold) => Some(hold),
+            Claim::Skip(_) => None,
+        }
+    })
+    .await;
+    let parts = (&next.input, &next.checkpoint, &next.checkpoint_input);
+    assert_eq!(parts, (&other, &Some(json!(1)), &Some(asked.clone())));
+    // Also in its next attempt, and when it is an orphan itself.
+    state.finish(*next, &report(Status::Failed), noon()).await.expect("it is finished");
+    let again = begin("two", &other).await;
+    assert_eq!((&again.input, &again.checkpoint_input), (&other, &Some(asked.clone())));
+    drop(again);
+    let third = begin("three", &Value::Null).await;
+    assert_eq!((&third.input, &third.checkpoint_input), (&Value::Null, &Some(asked.clone())));
+    // A checkpoint of its own belongs to its own input.
+    let run_id = third.run_id.clone();
+    let step = state.suspend(third, &json!(2), &report(Status::Partial), noon()).await;
+    let third = state.resume(&run_id, step.expect("a step"), "r", noon()).await;
+    let third = held(third.expect("an answer"));
+    assert_eq!((&third.checkpoint, &third.checkpoint_input), (&Some(json!(2)), &None));
+    drop(third);
+    let last = begin("four", &other).await;
+    assert_eq!((&last.checkpoint, &last.checkpoint_input), (&Some(json!(2)), &Some(Value::Null)));
+    let runs = state.runs(None, 9).await.expect("runs");
+    let inputs: std::collections::BTreeSet<String> =
+        runs.iter().map(|run| run.input.to_string()).collect();
+    assert_eq!(inputs.len(), 3, "{inputs:?}");
+}
+
+/// What the version before wrote: its tables, and a row in each that has changed since.
+const BEFORE: &str = r#"
+INSERT INTO runs (run_id, task, identity, request_id, status, fence, attempt, step, checkpoint, started_ms)
+    VALUES ('r1', 'collect', 'request one', 'r', 'continuing', 1, 1, 1, '["left"]', 0);
+INSERT INTO retries (source, id, reason, attempts) VALUES ('rss/a', '1', 'mapping', 3);
+INSERT INTO sources (name, state) VALUES
+    ('rss/a', '{"etag":"\"1\"","last_modified":"then","url":"https://a.example/","moved_to":null,"cursor":{"at":1},"last_attempt":null,"last_success":null,"last_new":null,"usual_gap_s":60,"failures":2,"next_allowed":null,"gone":false,"last_outcome":"stored","last_error":null}'),
+    ('rss/b', '{"etag":null,"last_modified":null,"url":"https://b.example/","failures":0,"gone":false}');
+"#;
+
+async fn a_state_of_the_version_before_is_opened(world: Arc<World>) {
+    match &*world {
+        World::Sqlite(folder) => {
+            let first = include_str!("../../shared/stores/src/state/migrations/sqlite/0001.sql");
+            let options = sqlx::sqlite::SqliteConnectOptions::new()
+                .filename(folder.path().join(Sqlite::FILE))
+                .create_if_missing(true);
+            let mut file = options.connect().await.expect("a file");
+            let sql = format!("{first}; {BEFORE}; PRAGMA user_version = 1");
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut file).await.expect("it is written");
+            file.close().await.expect("it closes");
+        }
+        World::Postgres { .. } => {
+            let first = include_str!("../../shared/stores/src/state/migrations/postgres/0001.sql");
+            world.execute(first).await;
+            world.execute("CREATE TABLE minerva_schema (version BIGINT NOT NULL)").await;
+            world.execute("INSERT INTO minerva_schema VALUES (1)").await;
+            world.execute(BEFORE).await;
+        }
+    }
+    for _ in 0..2 {
+        let state = world.open().await;
+        let ledger = state.ledger("rss/a", LedgerKind::Failed, 9).await.expect("a ledger");
+        let kept = Retry {
+            id: "1".to_owned(),
+            reason: "mapping".to_owned(),
+            attempts: 3,
+            kind: LedgerKind::Failed,
+            at: None,
+        };
+        assert_eq!(ledger, [kept]);
+        let known = state.source("rss/a").await.expect("a state");
+        let validators =
+            Validators { etag: Some("\"1\"".to_owned()), last_modified: Some("then".to_owned()) };
+        assert_eq!(known.validators, [("https://a.example/".to_owned(), validators)].into());
+        assert_eq!((known.cursor, known.usual_gap_s), (Some(json!({"at": 1})), Some(60)));
+        let b = state.source("rss/b").await.expect("a state");
+        assert_eq!(b, SourceState::default());
+        let runs = state.runs(None, 9).await.expect("runs");
+        assert_eq!((runs.len(), &runs[0].input), (1, &Value::Null));
+    }
+    // Its run goes on, with what its next attempt is asked for, as it kept nothing itself.
+    let state = world.open().await;
+    let resumed = held(state.resume("r1", 1, "r", noon()).await.expect("an answer"));
+    assert_eq!((resumed.checkpoint, resumed.input), (Some(json!(["left"])), Value::Null));
+}
+
+fn key(id: &str, limit: u32) -> BudgetKey {
+    BudgetKey { id: id.to_owned(), limit }
+}
+
+async fn a_budget_is_spent_evenly_and_never_beyond(world: Arc<World>) {
+    let state = world.open().await;
+    let keys = [key("b", 2), key("a", 2)];
+    let spend =
+        async |window: &str, now| state.spend("otx", window, &keys, now).await.expect("an answer");
+    let day = "2026-03-01";
+    for expected in [Some(0), Some(1), Some(0), Some(1), None, None] {
+        assert_eq!(spend(day, noon()).await, expected);
+    }
+    let budgets = async || {
+        let rows = state.budgets("otx").await.expect("budgets");
+        let told = |row: BudgetRow| {
+            let blocked = row.reason.zip(row.blocked_until).is_some();
+            (row.id, row.window.unwrap_or_default(), row.spent, blocked)
+        };
+        rows.into_iter().map(told).collect::<Vec<_>>()
+    };
+    let row =
+        |id: &str, window: &str, spent, blocked| (id.to_owned(), window.to_owned(), spent, blocked);
+    assert_eq!(budgets().await, [row("a", day, 2, false), row("b", day, 2, false)]);
+    assert_eq!(state.spend("misp", day, &keys[..1], noon()).await.expect("an answer"), Some(0));
+    // The next window starts at zero, and one that is counted by another clock is not forgotten.
+    let next = "2026-03-02";
+    assert_eq!(spend(next, noon()).await, Some(0));
+    assert_eq!(spend(day, noon()).await, None);
+    // A blocked key leaves its uses to the other, for as long as it is blocked.
+    let later = noon() + SignedDuration::from_hours(1);
+    state.block("otx", "a", later, "status `429`").await.expect("it is blocked");
+    assert_eq!(spend(next, noon()).await, Some(0));
+    assert_eq!(spend(next, noon()).await, None);
+    assert_eq!(spend(next, later).await, Some(1));
+    let expected = [
+        row("a", day, 2, true),
+        row("a", next, 1, true),
+        row("b", day, 2, false),
+        row("b", next, 2, false),
+    ];
+    assert_eq!(budgets().await, expected);
+    assert_eq!(state.reset_budgets("otx", next).await.expect("an answer"), 2);
+    assert_eq!(spend(next, later).await, Some(0));
+    // Windows of long ago are forgotten.
+    let far = noon() + BUDGETS_KEPT + SignedDuration::from_hours(2);
+    assert_eq!(spend("2026-03-09", far).await, Some(0));
+    assert_eq!(
+        budgets().await,
+        [row("a", "2026-03-09", 0, true), row("b", "2026-03-09", 1, false)]
+    );
+    state.block("otx", "c", far, "never used").await.expect("it is blocked");
+    assert!(budgets().await.contains(&row("c", "", 0, true)));
+    assert_eq!(state.spend("otx", "x", &[], far).await.expect("an answer"), None);
 }
 
 async fn what_a_source_sends_can_be_kept(world: Arc<World>) {
@@ -527,11 +792,13 @@ async fn what_a_source_sends_can_be_kept(world: Arc<World>) {
     };
     state.save_source(&lease, &news).await.expect("it is stored");
     assert_eq!(state.source("rss/a").await.expect("a state"), news);
+    state.note_items(&lease, &[failed(nasty, nasty)], true, noon()).await.expect("it is noted");
     state
-        .note_failed(&lease, &[(nasty.to_owned(), nasty.to_owned())], true)
+        .note_items(&lease, &[failed(nasty, nasty)], true, noon())
         .await
-        .expect("it is noted");
-    assert_eq!(state.retries("rss/a").await.expect("a ledger").len(), 1);
+        .expect("it is noted again");
+    let ledger = state.ledger("rss/a", LedgerKind::Failed, 9).await.expect("a ledger");
+    assert_eq!((ledger.len(), ledger[0].attempts), (1, 2));
     state.enqueue(&Due { event: json!(nasty), ..due("r") }).await.expect("it is queued");
     let taken = state.take(noon()).await.expect("an answer").expect("it is due");
     assert_eq!(taken.entry.event, json!(nasty));
@@ -541,24 +808,9 @@ async fn what_a_source_sends_can_be_kept(world: Arc<World>) {
 /// Two processes with two claimants each.
 async fn slots_are_claimed_exactly_once(world: Arc<World>) {
     let count = world.many(10_000);
-    let place = match &*world {
-        World::Sqlite(folder) => folder.path().display().to_string(),
-        World::Postgres { .. } => world.url(),
-    };
-    let spawn = || {
-        Command::new(std::env::current_exe().expect("this file"))
-            .args([CLAIMER, &count.to_string(), &place])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it starts")
-    };
-    let mut won = Vec::new();
-    for process in [spawn(), spawn()] {
-        let ended = process.wait_with_output().expect("it ends");
-        assert!(ended.status.success(), "a claimant failed; it says why above");
-        let said = String::from_utf8(ended.stdout).expect("two numbers");
-        won.extend(said.split_whitespace().map(|one| one.parse::<u32>().expect("a number")));
-    }
+    let arguments = [CLAIMER, &count.to_string(), &world.place()];
+    let processes = [spawn(&arguments), spawn(&arguments)];
+    let won: Vec<u32> = processes.into_iter().flat_map(numbers).collect();
     assert_eq!((won.len(), won.iter().sum::<u32>()), (4, count), "won: {won:?}");
     let runs = world.open().await.runs(None, count + 1).await.expect("runs");
     assert_eq!(runs.len(), count as usize);
@@ -566,19 +818,74 @@ async fn slots_are_claimed_exactly_once(world: Arc<World>) {
     assert!(runs.iter().all(|run| run.attempt == 1 && run.status == "complete"));
 }
 
-/// The word by which this binary becomes one of those processes.
-const CLAIMER: &str = "claim-slots";
+/// Four processes on two keys, of which one is blocked for some of the time by one that says so.
+async fn a_budget_holds_over_processes_and_no_key_is_idle(world: Arc<World>) {
+    const LIMIT: u32 = 100;
+    let state = world.open().await;
+    // All of the first window's uses are of the second key while the first is blocked.
+    state.block("otx", "one", noon() + SignedDuration::from_hours(1), "429").await.expect("done");
+    for (window, expected) in [("first", [0, LIMIT]), ("second", [LIMIT, LIMIT])] {
+        if window == "second" {
+            state.block("otx", "one", noon(), "it works again").await.expect("it is unblocked");
+        }
+        let arguments = [SPENDER, &LIMIT.to_string(), &world.place(), window];
+        let processes =
+            [spawn(&arguments), spawn(&arguments), spawn(&arguments), spawn(&arguments)];
+        let mut got = [0, 0];
+        for process in processes {
+            let won = numbers(process);
+            got = [got[0] + won[0], got[1] + won[1]];
+        }
+        assert_eq!(got, expected, "{window}");
+        let rows = state.budgets("otx").await.expect("budgets");
+        let spent: Vec<u32> = rows
+            .iter()
+            .filter(|row| row.window.as_deref() == Some(window))
+            .map(|row| row.spent)
+            .collect();
+        assert_eq!(spent, expected, "{window}");
+    }
+}
 
-/// The end of this process, where it was started to claim slots: it says how many each of its claimants got.
+/// This binary as a process with these arguments.
+fn spawn(arguments: &[&str]) -> Child {
+    Command::new(std::env::current_exe().expect("this file"))
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts")
+}
+
+/// What such a process says.
+#[track_caller]
+fn numbers(process: Child) -> Vec<u32> {
+    let ended = process.wait_with_output().expect("it ends");
+    assert!(ended.status.success(), "a process failed; it says why above");
+    let said = String::from_utf8(ended.stdout).expect("numbers");
+    said.split_whitespace().map(|one| one.parse().expect("a number")).collect()
+}
+
+/// The words by which this binary becomes one of those processes.
+const CLAIMER: &str = "claim-slots";
+const SPENDER: &str = "spend-budget";
+
+/// The end of this process, where it was started to claim slots or to spend a budget: it says how many each of its claimants
+/// got, or how often it got each key.
 #[expect(clippy::print_stdout, reason = "its parent reads it")]
 pub(crate) fn claimer() -> Option<ExitCode> {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, word, count, place] = arguments.as_slice() else { return None };
-    if word != CLAIMER {
+    let [_, word, count, place, rest @ ..] = arguments.as_slice() else { return None };
+    let (is_claimer, is_spender) = (word == CLAIMER, word == SPENDER);
+    if !is_claimer && !is_spender {
         return None;
     }
     let count: u32 = count.parse().expect("a number");
     runtime().block_on(async {
+        if is_spender {
+            let [one, two] = spend_all(&*open_at(place).await, count, &rest[0]).await;
+            println!("{one} {two}");
+            return;
+        }
         // From both ends, so that they meet and also race for each slot.
         let claimants = [false, true].map(|is_backwards| {
             let place = place.clone();
@@ -591,6 +898,16 @@ pub(crate) fn claimer() -> Option<ExitCode> {
         }
     });
     Some(ExitCode::SUCCESS)
+}
+
+/// Spends until nothing is left; gives how often it got each key.
+async fn spend_all(state: &dyn State, limit: u32, window: &str) -> [u32; 2] {
+    let keys = [key("one", limit), key("two", limit)];
+    let mut got = [0, 0];
+    while let Some(place) = state.spend("otx", window, &keys, noon()).await.expect("an answer") {
+        got[place] += 1;
+    }
+    got
 }
 
 /// Takes every slot that is to be had, and finishes it; gives how many it got.
@@ -624,8 +941,8 @@ async fn rows_move_as_they_are_in_the_order_of_bytes(world: Arc<World>) {
         let cursor = Some(json!({"at": 0.1, "text": "nul \u{0}"}));
         let known = SourceState { cursor, ..SourceState::default() };
         state.save_source(&lease, &known).await.expect("it is stored");
-        let failed = [("2".to_owned(), "nul \u{0}".to_owned()), ("1".to_owned(), "x".to_owned())];
-        state.note_failed(&lease, &failed, true).await.expect("it is stored");
+        let items = [failed("2", "nul \u{0}"), rejected("1", "x")];
+        state.note_items(&lease, &items, true, noon()).await.expect("it is stored");
     }
     let hold = held(begin(&*state, noon()).await);
     state.finish(hold, &report(Status::Complete), noon()).await.expect("it is finished");
@@ -634,6 +951,11 @@ async fn rows_move_as_they_are_in_the_order_of_bytes(world: Arc<World>) {
         .await
         .expect("it is set");
     state.fire("collect", None, noon(), &[due("1"), due("2")]).await.expect("it is queued");
+    for window in ["2026-03-01", "2026-03-02"] {
+        let keys = [key("a", 1), key("b", 1)];
+        state.spend("otx", window, &keys, noon()).await.expect("it is counted");
+    }
+    state.block("otx", "b", noon(), "status `429`").await.expect("it is blocked");
 
     let mut all = Vec::new();
     for table in Table::ALL {
@@ -654,7 +976,7 @@ async fn rows_move_as_they_are_in_the_order_of_bytes(world: Arc<World>) {
         all.push((table, rows));
     }
     let counts: Vec<usize> = all.iter().map(|(_, rows)| rows.len()).collect();
-    assert_eq!(counts, [1, 10, 1, 5, 2, 1]);
+    assert_eq!(counts, [1, 10, 1, 5, 4, 1, 2, 1]);
     let ids: Vec<&str> = all[3].1.iter().map(|row| row.id.as_str()).collect();
     assert_eq!(ids, names);
     assert_eq!(all[1].1[1].body["reason"], "nul \u{fffd}");

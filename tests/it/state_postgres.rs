@@ -12,7 +12,7 @@ use base::report::Status;
 use local_runner::families::all_tasks;
 use rustix::process::Signal;
 use serde_json::Value;
-use stores::state::{Claim, Postgres, Queue, QueueState, SourceState, State, Timing};
+use stores::state::{Claim, Ledger as _, Postgres, Queue, QueueState, SourceState, State, Timing};
 use tests::services::postgres::{PASSWORD, Server};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::interval;
 
 use crate::contract::Subject;
-use crate::state::{Test, World, begin, by_name, due, eventually, held, noon, report};
+use crate::state::{Test, World, begin, by_name, due, eventually, failed, held, noon, report};
 
 /// Tests that any server will do for.
 pub(crate) const ANY_SERVER: &[(&str, Test)] = by_name![
@@ -54,7 +54,7 @@ async fn twenty_seven_start_at_once_and_migrate_once(world: Arc<World>) {
         start.await.expect("no panic").unwrap_or_else(|error| panic!("{}", error.chain()));
     }
     assert_eq!(world.number("SELECT count(*) FROM minerva_schema").await, 1);
-    assert_eq!(world.number("SELECT version FROM minerva_schema").await, 1);
+    assert_eq!(world.number("SELECT version FROM minerva_schema").await, 2);
 }
 
 async fn a_newer_schema_is_refused(world: Arc<World>) {
@@ -154,7 +154,7 @@ async fn a_holder_that_is_cut_off_loses_its_holds(world: Arc<World>) {
         assert!(error.to_string().contains("taken it over"), "{}", error.chain());
     };
     refused(former.save_source(&lease, &stale).await);
-    refused(former.note_failed(&lease, &[("1".to_owned(), "late".to_owned())], true).await);
+    refused(former.note_items(&lease, &[failed("1", "late")], true, noon()).await);
     refused(former.finish(run, &report(Status::Failed), noon()).await);
     refused(former.settle(taken, QueueState::Dead, None, None).await);
 
@@ -220,7 +220,7 @@ async fn the_doctor_knows_the_server(world: Arc<World>) {
     let said = diagnosis(&output);
     let says = said["says"].as_str().unwrap_or_default();
     assert_eq!(said["ok"], true, "{said}");
-    assert!(says.starts_with("PostgreSQL 1") && says.contains("` version 1;"), "{says}");
+    assert!(says.starts_with("PostgreSQL 1") && says.contains("` version 2;"), "{says}");
     let about = world.postgres(SOON).await.about().await.expect("an answer");
     assert!(about.ahead.abs() < jiff::SignedDuration::from_secs(1), "{:?}", about.ahead);
 }
@@ -239,7 +239,7 @@ async fn every_task_works_with_nothing_but_the_setting_changed(world: Arc<World>
             world.number("SELECT count(*) FROM runs WHERE status = 'complete'").await,
             number * 2
         );
-        eventually("every hold is let go of", async || {
+        eventually("every hold is released", async || {
             (world.number("SELECT count(*) FROM holds").await == 0).then_some(())
         })
         .await;

@@ -9,5 +9,6 @@ pub mod error;
 pub mod keep_days;
 pub mod nets;
 pub mod report;
+pub mod validators;
 
 pub use error::{Class, Error, Result};

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use base::validators::Validators;
 use tokio::sync::OwnedSemaphorePermit;
 use url::Url;
 
-use super::conditional::Validators;
 use super::failure::{Failure, Reason, shown};
 
 /// What one call may take.

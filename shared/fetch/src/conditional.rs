@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base::validators::Validators;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::fmt::rfc2822::DateTimeParser;
@@ -14,26 +15,9 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest validator that is kept; they are stored for each source.
 const VALIDATOR_MAX: usize = 1024;
 
-/// What names the version of a body that was seen, sent back verbatim with the next request.
-///
-/// Keep them only after the body was parsed and stored: a crash in between would lose the update for ever.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Validators {
-    /// `ETag`, sent back as `If-None-Match`.
-    pub etag: Option<String>,
-    /// `Last-Modified`, sent back as `If-Modified-Since`.
-    pub last_modified: Option<String>,
-}
-
-impl Validators {
-    /// Whether there is nothing to send.
-    pub fn is_empty(&self) -> bool {
-        self.etag.is_none() && self.last_modified.is_none()
-    }
-
-    pub(super) fn of(headers: &HeaderMap) -> Self {
-        Self { etag: text(headers, ETAG), last_modified: text(headers, LAST_MODIFIED) }
-    }
+/// What the server says to tell this version of the body from the next.
+pub(super) fn validators(headers: &HeaderMap) -> Validators {
+    Validators { etag: text(headers, ETAG), last_modified: text(headers, LAST_MODIFIED) }
 }
 
 /// The header's value as it came, if it is UTF-8 and of a sensible length.
@@ -176,11 +160,11 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(ETAG, HeaderValue::from_bytes("W/\"é\"".as_bytes()).unwrap());
         headers.insert(LAST_MODIFIED, HeaderValue::from_static("yesterday-ish"));
-        let validators = Validators::of(&headers);
+        let validators = validators(&headers);
         assert_eq!(validators.etag.as_deref(), Some("W/\"é\""));
         assert_eq!(validators.last_modified.as_deref(), Some("yesterday-ish"));
         headers.insert(ETAG, HeaderValue::from_str(&"x".repeat(VALIDATOR_MAX + 1)).unwrap());
         headers.insert(LAST_MODIFIED, HeaderValue::from_bytes(b"\xff").unwrap());
-        assert!(Validators::of(&headers).is_empty());
+        assert!(super::validators(&headers).is_empty());
     }
 }

@@ -41,9 +41,11 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use url::Url;
 
+pub use base::validators::Validators;
+
 pub use self::body::{LARGE_BODIES, SMALL_BODY};
 pub use self::call::{Fetched, Get, Limits, NotModified, Response, WaitInBody};
-pub use self::conditional::{RETRY_AFTER_MAX, Validators, retry_after};
+pub use self::conditional::{RETRY_AFTER_MAX, retry_after};
 pub use self::failure::{Failure, Limit, Phase, Reason, shown};
 pub use self::route::MAX_REDIRECTS;
 
@@ -270,7 +272,7 @@ impl Inner {
         let status = response.status().as_u16();
         let moved_to = route.moved_to();
         let final_url = route.here.clone();
-        let validators = Validators::of(response.headers());
+        let validators = conditional::validators(response.headers());
         let fresh_for = conditional::fresh_for(response.headers());
         let requests = progress.requests;
         match status {

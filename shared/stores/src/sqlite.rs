@@ -116,7 +116,7 @@ fn is_full(error: &sqlx::Error) -> bool {
 }
 
 /// A store's error from SQLite's, saying what was tried.
-pub(crate) fn failed(what: &'static str) -> impl Fn(sqlx::Error) -> Error {
+pub(crate) fn failed(what: &'static str) -> impl Fn(sqlx::Error) -> Error + Send + Sync {
     move |cause| {
         let full = is_full(&cause);
         let error = Error::store(what).because(cause);

@@ -196,7 +196,13 @@ async fn claim_and_run(
         Invocation::Scheduled(slot) => {
             let claim = home
                 .state
-                .begin(task.name, &Identity::Slot(slot), request_id, clock.now(Some(slot)))
+                .begin(
+                    task.name,
+                    &Identity::Slot(slot),
+                    &Value::Null,
+                    request_id,
+                    clock.now(Some(slot)),
+                )
                 .await?;
             (claim, Value::Null, Some(slot))
         }
@@ -204,7 +210,7 @@ async fn claim_and_run(
             task.check_input(&input)?;
             let identity = Identity::Request(request_id.to_owned());
             (
-                home.state.begin(task.name, &identity, request_id, clock.now(None)).await?,
+                home.state.begin(task.name, &identity, &input, request_id, clock.now(None)).await?,
                 input,
                 None,
             )

@@ -13,7 +13,7 @@ use stores::documents::{DocumentReader as _, Documents, Elastic, Embedded, Write
 use tests::services::search::{Kind, Server, call, service};
 use url::Url;
 
-use super::answers::{numbered_sources, state_of};
+use super::answers::{etag_of, numbered_sources};
 use super::{complete, home, home_on, runtime, sequence, sequence_of};
 use crate::documents::{Place, all_of_them, article, articles, cache};
 use crate::home::{ALL, Home, Upstream};
@@ -119,7 +119,7 @@ fn check_cursors(home: &Home, items: usize) {
     for number in 0..8 {
         let id = format!("source-{number}");
         let count = stored.iter().filter(|article| article["source_id"] == id.as_str()).count();
-        let has_passed = !state_of(home, &id)["etag"].is_null();
+        let has_passed = !etag_of(home, &id).is_null();
         assert!(!has_passed || count == items, "{id}: {count} of {items} are stored");
     }
 }

@@ -102,8 +102,8 @@ impl Scene {
         let again = home.run(&run_of(ALL, &["--input", &slot(SLOT)])).ends_with(0).json();
         assert_eq!(again["status"], "skipped", "the slot ran twice: {again}");
         assert_eq!(schema.number("SELECT count(*) FROM sources"), 6);
-        let sources =
-            schema.number("SELECT count(*) FROM sources WHERE state::jsonb ->> 'etag' IS NOT NULL");
+        let sources = schema
+            .number("SELECT count(*) FROM sources WHERE state::jsonb -> 'validators' <> '{}'");
         assert_eq!(sources, 6);
         let nothing_is_held =
             || schema.number("SELECT count(*) FROM holds WHERE expires > clock_timestamp()") == 0;

@@ -1,4 +1,4 @@
-//! A hold on a name among all processes that share a data folder. The kernel lets go when the holder dies.
+//! A hold on a name among all processes that share a data folder. The kernel releases it when the holder dies.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-/// A held name; dropping it lets go.
+
+
+/// A held name; dropping it releases it.
 pub(super) struct FileLock {
     path: PathBuf,
     _file: File,

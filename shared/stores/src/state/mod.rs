@@ -3,26 +3,34 @@
 //! A run is claimed before it starts and finished once; every write of its holder names a fencing number, so a holder that
 //! was taken for dead cannot write over its successor.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use base::Result;
 use base::config::Config;
 use base::report::{Report, Status};
+use base::validators::Validators;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+mod budgets;
+mod db;
 mod file_lock;
+mod ledger;
 mod moving;
 mod postgres;
 mod queue;
-mod rows;
+mod sql;
 mod sqlite;
 
+pub use budgets::{BUDGETS_KEPT, BudgetKey, BudgetRow, Budgets};
+pub use ledger::{LEDGER_MAX, Ledger, LedgerItem, LedgerKind, Retry};
 pub use moving::{Moving, Table};
 pub use postgres::{About, Postgres, Timing};
 pub use queue::{Due, Queue, QueueEntry, QueueState, Taken};
+pub use sql::Sql;
 pub use sqlite::Sqlite;
 
 /// Opens the state that the settings name: PostgreSQL where `DATABASE_URL` is set, else a file of the data folder.
@@ -88,37 +96,18 @@ pub struct Hold {
     pub step: u32,
     /// The fencing number.
     pub fence: i64,
+    /// What the run's first attempt was asked for; null for nothing. An older row has none, and takes that of the attempt.
+    pub input: Value,
     /// Where to go on: of this run's earlier step, or of an orphan of the same task.
     pub checkpoint: Option<Value>,
+    /// The input of the run that left the checkpoint, where that is another one: an orphan.
+    pub checkpoint_input: Option<Value>,
     /// What the earlier steps of this run did.
     pub earlier: Option<Report>,
     _lock: Held,
 }
 
-impl Hold {
-    /// The hold of a run's first attempt.
-    fn first(
-        run_id: String,
-        task: &str,
-        identity: &Identity,
-        checkpoint: Option<Value>,
-        lock: Held,
-    ) -> Self {
-        Self {
-            run_id,
-            task: task.to_owned(),
-            slot: identity.slot(),
-            attempt: 1,
-            step: 0,
-            fence: 1,
-            checkpoint,
-            earlier: None,
-            _lock: lock,
-        }
-    }
-}
-
-/// What keeps others away from a name; dropping it lets go.
+/// What keeps others away from a name; dropping it releases it.
 #[expect(dead_code, reason = "a file lock is held for its drop alone")]
 enum Held {
     /// By a file that the kernel unlocks when the process dies.
@@ -143,13 +132,14 @@ impl Lease {
 
 /// How far a source has been stored, and how it fares.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct SourceState {
-    /// Value of the `ETag` header of the last answer that was stored whole.
-    pub etag: Option<String>,
-    /// Value of its `Last-Modified` header.
-    pub last_modified: Option<String>,
-    /// The address the validators belong to; another one makes them void.
-    pub url: Option<String>,
+    /// What tells the next version from the one that was stored whole, by address; [`VALIDATORS_MAX`] at the most.
+    #[serde(default)]
+    pub validators: BTreeMap<String, Validators>,
+    /// Which document store the validators and the cursor belong to, by index.
+    #[serde(default)]
+    pub stores: BTreeMap<String, Value>,
     /// Where the source says it has moved for good.
     pub moved_to: Option<String>,
     /// How far a source with a cursor of its own has been stored.
@@ -172,6 +162,34 @@ pub struct SourceState {
     pub last_outcome: Option<String>,
     /// What went wrong last, kept until it works again.
     pub last_error: Option<String>,
+}
+
+/// The most addresses of one source whose validators are kept: 4,096 of 200 bytes are 0.8 MB of state.
+pub const VALIDATORS_MAX: usize = 4_096;
+
+impl Serialize for SourceState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SourceState {
+    /// Reads also the form of before, which had the validators of one address in three fields.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let mut fields = serde_json::Map::deserialize(deserializer)?;
+        let mut text = |name: &str| match fields.remove(name) {
+            Some(Value::String(text)) => Some(text),
+            _ => None,
+        };
+        let before = Validators { etag: text("etag"), last_modified: text("last_modified") };
+        let url = text("url");
+        let mut state =
+            Self::deserialize(Value::Object(fields)).map_err(serde::de::Error::custom)?;
+        if let Some(url) = url {
+            state.remember(url, before);
+        }
+        Ok(state)
+    }
 }
 
 /// How a source fares, in a word.
@@ -208,6 +226,17 @@ impl SourceState {
     pub const QUIET_GAPS: i64 = 4;
     /// … and for this long at least.
     pub const QUIET_MIN_S: i64 = 48 * 3600;
+
+    /// Notes the validators of what was stored from an address; empty ones are forgotten. `false` where there is no room
+    /// for another address, which is then read whole each time.
+    pub fn remember(&mut self, url: String, validators: Validators) -> bool {
+        self.validators.remove(&url);
+        let has_room = self.validators.len() < VALIDATORS_MAX;
+        if has_room && !validators.is_empty() {
+            self.validators.insert(url, validators);
+        }
+        has_room
+    }
 
     /// How the source fares at `now`.
     pub fn health(&self, now: Timestamp) -> Health {
@@ -256,29 +285,21 @@ pub struct RunRow {
     pub started: Timestamp,
     /// When it ended.
     pub finished: Option<Timestamp>,
+    /// What it was asked for; null for nothing.
+    pub input: Value,
     /// What it did.
     pub report: Option<Report>,
 }
 
-/// An item that could not be stored, and how often that was tried.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Retry {
-    /// The item's document id.
-    pub id: String,
-    /// Why the store refused it.
-    pub reason: String,
-    /// How often.
-    pub attempts: u32,
-}
-
 /// The state that tasks and the runner keep. Every call is safe beside other processes.
 #[async_trait]
-pub trait State: Queue + Moving + Send + Sync {
-    /// Claims a run: a first attempt, or a new one after a failure or a death.
+pub trait State: Queue + Moving + Ledger + Budgets + Send + Sync {
+    /// Claims a run: a first attempt, which keeps `input` with the run, or a new one after a failure or a death.
     async fn begin(
         &self,
         task: &str,
         identity: &Identity,
+        input: &Value,
         request_id: &str,
         now: Timestamp,
     ) -> Result<Claim>;
@@ -292,7 +313,7 @@ pub trait State: Queue + Moving + Send + Sync {
         now: Timestamp,
     ) -> Result<Claim>;
 
-    /// Stores where to go on, and lets go of the run so that its continuation can claim it. Gives the next step.
+    /// Stores where to go on, and releases the run so that its continuation can claim it. Gives the next step.
     async fn suspend(
         &self,
         hold: Hold,
@@ -301,7 +322,7 @@ pub trait State: Queue + Moving + Send + Sync {
         now: Timestamp,
     ) -> Result<u32>;
 
-    /// Stores how a run ended, and lets go of it.
+    /// Stores how a run ended, and releases it.
     async fn finish(&self, hold: Hold, report: &Report, now: Timestamp) -> Result<()>;
 
     /// The runs of a task, or of all, newest first.
@@ -322,27 +343,19 @@ pub trait State: Queue + Moving + Send + Sync {
     /// Stores what is known of the source that the lease holds.
     async fn save_source(&self, lease: &Lease, state: &SourceState) -> Result<()>;
 
+    /// Forgets what was stored of a source, so that it is read again from its beginning and at once: its validators, its
+    /// cursor, and until when it asked to be left alone. Refused while another holds it.
+    async fn reset_source(&self, source: &str) -> Result<()>;
+
     /// A family's overrides, by source id.
     async fn overrides(&self, family: &str) -> Result<Vec<(String, Override)>>;
 
     /// Sets or, with the default, forgets an override.
     async fn set_override(&self, family: &str, id: &str, word: &Override) -> Result<()>;
-
-    /// Notes in the retry ledger of a source the items that failed now. When `is_whole`, all its items were tried, and what
-    /// did not fail again is forgotten.
-    async fn note_failed(
-        &self,
-        lease: &Lease,
-        failed: &[(String, String)],
-        is_whole: bool,
-    ) -> Result<()>;
-
-    /// The retry ledger of a source.
-    async fn retries(&self, source: &str) -> Result<Vec<Retry>>;
 }
 
 /// The status of a finished run in the ledger.
-pub(crate) fn ended(report: &Report) -> &'static str {
+fn ended(report: &Report) -> &'static str {
     match report.status {
         Status::Complete | Status::Skipped => "complete",
         Status::Partial => "partial",

@@ -7,8 +7,10 @@ use std::fmt::Write as _;
 use async_trait::async_trait;
 use base::Result;
 use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
 
-use super::rows::{self, Columns};
+use super::db::{Arg, Row, args};
+use super::sql::{Driver, Sql};
 use crate::documents::{Body, Document};
 
 /// A table that goes along.
@@ -26,11 +28,15 @@ pub enum Table {
     Invocations,
     /// How far the timetable has been queued.
     Marks,
+    /// What the keys of a pool have spent.
+    Budgets,
+    /// Keys that may not be used for now.
+    Blocks,
 }
 
 /// What a column holds; all JSON is text.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+enum Kind {
     Text,
     Number,
 }
@@ -40,8 +46,16 @@ use Kind::{Number, Text};
 impl Table {
     /// Every table, in the order in which they are copied: a cursor comes after what it stands for, a mark after what it
     /// has queued.
-    pub const ALL: [Self; 6] =
-        [Self::Runs, Self::Retries, Self::Overrides, Self::Sources, Self::Invocations, Self::Marks];
+    pub const ALL: [Self; 8] = [
+        Self::Runs,
+        Self::Retries,
+        Self::Overrides,
+        Self::Sources,
+        Self::Budgets,
+        Self::Blocks,
+        Self::Invocations,
+        Self::Marks,
+    ];
 
     /// Its name in the database.
     pub fn name(self) -> &'static str {
@@ -52,11 +66,13 @@ impl Table {
             Self::Sources => "sources",
             Self::Invocations => "invocations",
             Self::Marks => "marks",
+            Self::Budgets => "budgets",
+            Self::Blocks => "blocks",
         }
     }
 
     /// Its columns, those of its key first, and how many these are.
-    pub(super) fn columns(self) -> (usize, &'static [(&'static str, Kind)]) {
+    fn columns(self) -> (usize, &'static [(&'static str, Kind)]) {
         match self {
             Self::Runs => (
                 1,
@@ -66,19 +82,29 @@ impl Table {
                     ("identity", Text),
                     ("slot_ms", Number),
                     ("request_id", Text),
+                    ("input", Text),
                     ("status", Text),
                     ("fence", Number),
                     ("attempt", Number),
                     ("step", Number),
                     ("checkpoint", Text),
+                    ("checkpoint_input", Text),
                     ("report", Text),
                     ("started_ms", Number),
                     ("finished_ms", Number),
                 ],
             ),
-            Self::Retries => {
-                (2, &[("source", Text), ("id", Text), ("reason", Text), ("attempts", Number)])
-            }
+            Self::Retries => (
+                2,
+                &[
+                    ("source", Text),
+                    ("id", Text),
+                    ("reason", Text),
+                    ("attempts", Number),
+                    ("kind", Text),
+                    ("at_ms", Number),
+                ],
+            ),
             Self::Overrides => (2, &[("family", Text), ("id", Text), ("word", Text)]),
             Self::Sources => (1, &[("name", Text), ("state", Text)]),
             Self::Invocations => (
@@ -94,6 +120,19 @@ impl Table {
                 ],
             ),
             Self::Marks => (1, &[("row_name", Text), ("until_ms", Number)]),
+            Self::Budgets => (
+                3,
+                &[
+                    ("pool", Text),
+                    ("id", Text),
+                    ("span", Text),
+                    ("spent", Number),
+                    ("used_ms", Number),
+                ],
+            ),
+            Self::Blocks => {
+                (2, &[("pool", Text), ("id", Text), ("until_ms", Number), ("reason", Text)])
+            }
         }
     }
 
@@ -105,7 +144,7 @@ impl Table {
     }
 
     /// Reads `$2` rows after the key `$1`.
-    pub(super) fn select(self, collation: &str) -> String {
+    fn select(self, collation: &str) -> String {
         let key = self.key(collation);
         let names: Vec<&str> = self.columns().1.iter().map(|(name, _)| *name).collect();
         format!(
@@ -116,12 +155,12 @@ impl Table {
     }
 
     /// Deletes the row of the key `$1`.
-    pub(super) fn delete(self, collation: &str) -> String {
+    fn delete(self, collation: &str) -> String {
         format!("DELETE FROM {} WHERE {} = $1", self.name(), self.key(collation))
     }
 
     /// Writes a row, its columns in order, in the place of one that has its key.
-    pub(super) fn insert(self) -> String {
+    fn insert(self) -> String {
         let (keys, columns) = self.columns();
         let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
         let places: Vec<String> = (1..=names.len()).map(|place| format!("${place}")).collect();
@@ -140,19 +179,19 @@ impl Table {
     }
 
     /// A row as a document: its key, its columns.
-    pub(super) fn read(self, row: &impl Columns) -> sqlx::Result<Document> {
+    fn read(self, row: &Row) -> sqlx::Result<Document> {
         let mut body = Body::new();
         for (name, kind) in self.columns().1 {
             let value = match kind {
                 // PostgreSQL has no place for NUL, so that nobody keeps one.
                 Text => row
-                    .text(name)?
+                    .text_or_null(name)?
                     .map_or(Value::Null, |text| json!(text.replace('\0', "\u{fffd}"))),
-                Number => json!(row.number(name)?),
+                Number => json!(row.number_or_null(name)?),
             };
             body.insert((*name).to_owned(), value);
         }
-        Ok(Document { id: rows::text(row, "row_key")?, body })
+        Ok(Document { id: row.text("row_key")?, body })
     }
 }
 
@@ -169,6 +208,42 @@ pub trait Moving: Send + Sync {
     async fn under_way(&self) -> Result<Vec<String>>;
 }
 
+#[async_trait]
+impl<D: Driver> Moving for Sql<D> {
+    async fn rows(&self, table: Table, after: Option<&str>, limit: u32) -> Result<Vec<Document>> {
+        let failed = D::failed("read rows of the state");
+        let select = AssertSqlSafe(table.select(D::BY_BYTES));
+        let found = self.pool.fetch(select, args![after.unwrap_or_default(), limit]).await;
+        let found = found.map_err(&failed)?;
+        found.iter().map(|row| table.read(row)).collect::<sqlx::Result<_>>().map_err(&failed)
+    }
+
+    async fn put_rows(&self, table: Table, gone: &[String], rows: &[Document]) -> Result<()> {
+        let failed = D::failed("write rows of the state");
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        for key in gone {
+            let delete = AssertSqlSafe(table.delete(D::BY_BYTES));
+            transaction.execute(delete, args![key]).await.map_err(&failed)?;
+        }
+        for row in rows {
+            let values = table.columns().1.iter().map(|(name, kind)| {
+                let value = row.body.get(*name);
+                match kind {
+                    Text => Arg::from(value.and_then(Value::as_str)),
+                    Number => Arg::from(value.and_then(Value::as_i64)),
+                }
+            });
+            let insert = AssertSqlSafe(table.insert());
+            transaction.execute(insert, values.collect()).await.map_err(&failed)?;
+        }
+        transaction.commit().await.map_err(&failed)
+    }
+
+    async fn under_way(&self) -> Result<Vec<String>> {
+        self.driver.under_way(&self.pool).await
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,9 +256,9 @@ mod tests {
              WHERE (family || '\u{1f}' || id) > $1 ORDER BY (family || '\u{1f}' || id) LIMIT $2"
         );
         assert_eq!(
-            Table::Retries.insert(),
-            "INSERT INTO retries (source, id, reason, attempts) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (source, id) DO UPDATE SET reason = excluded.reason, attempts = excluded.attempts"
+            Table::Blocks.insert(),
+            "INSERT INTO blocks (pool, id, until_ms, reason) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (pool, id) DO UPDATE SET until_ms = excluded.until_ms, reason = excluded.reason"
         );
         assert_eq!(
             Table::Marks.delete(" COLLATE \"C\""),

@@ -5,8 +5,11 @@ use base::Result;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
+use sqlx::AssertSqlSafe;
 
 use super::Held;
+use super::db::{Arg, Row, args, to_json};
+use super::sql::{Driver, Sql, fenced};
 
 /// Where a queued invocation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -122,4 +125,117 @@ pub trait Queue: Send + Sync {
 
     /// The queue by state, newest first.
     async fn queue(&self, state: QueueState, limit: u32) -> Result<Vec<QueueEntry>>;
+}
+
+#[async_trait]
+impl<D: Driver> Queue for Sql<D> {
+    async fn fire(
+        &self,
+        row: &str,
+        seen: Option<Timestamp>,
+        until: Timestamp,
+        firings: &[Due],
+    ) -> Result<bool> {
+        let failed = D::failed("advance the timetable");
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        // On a server the condition is on the row as it is when it is locked, so of several schedulers one moves it.
+        let moved = transaction
+            .execute(
+                "INSERT INTO marks (row_name, until_ms)
+                 SELECT $1, $3 WHERE $2 IS NULL OR EXISTS (SELECT 1 FROM marks WHERE row_name = $1)
+                 ON CONFLICT (row_name) DO UPDATE SET until_ms = excluded.until_ms
+                     WHERE marks.until_ms = $2 AND excluded.until_ms > marks.until_ms",
+                args![row, seen, until],
+            )
+            .await
+            .map_err(&failed)?;
+        if moved == 0 {
+            return Ok(false);
+        }
+        for due in firings {
+            transaction.execute(ENQUEUE, due.args()).await.map_err(&failed)?;
+        }
+        transaction.commit().await.map_err(&failed)?;
+        Ok(true)
+    }
+
+    async fn mark(&self, row: &str) -> Result<Option<Timestamp>> {
+        let sql = "SELECT until_ms FROM marks WHERE row_name = $1";
+        let found = self
+            .fetch("read the timetable's mark", sql, args![row], |row| row.instant("until_ms"))
+            .await?;
+        Ok(found.into_iter().next().flatten())
+    }
+
+    async fn enqueue(&self, due: &Due) -> Result<()> {
+        self.execute("queue an invocation", ENQUEUE, due.args()).await.map(drop)
+    }
+
+    async fn take(&self, now: Timestamp) -> Result<Option<Taken>> {
+        self.driver.take(&self.pool, now).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>> {
+        let sql = "SELECT MIN(due_ms) AS due_ms FROM invocations WHERE state = 'queued'";
+        let found = self.fetch("read the queue", sql, args![], |row| row.instant("due_ms")).await?;
+        Ok(found.into_iter().next().flatten())
+    }
+
+    async fn settle(
+        &self,
+        taken: Taken,
+        state: QueueState,
+        due: Option<Timestamp>,
+        error: Option<&str>,
+    ) -> Result<()> {
+        let Taken { entry, hold } = taken;
+        let settled = self
+            .execute(
+                "settle an invocation",
+                "UPDATE invocations SET state = $3, due_ms = COALESCE($4, due_ms), error = $5 WHERE request_id = $1 AND attempts = $2",
+                args![&entry.request_id, entry.attempts, state.name(), due, error],
+            )
+            .await?;
+        drop(hold);
+        self.driver.release().await;
+        fenced(&format!("invocation `{}`", entry.request_id), settled)
+    }
+
+    async fn recover(&self, now: Timestamp) -> Result<u64> {
+        self.driver.release().await;
+        self.driver.recover(&self.pool, now).await
+    }
+
+    async fn queue(&self, state: QueueState, limit: u32) -> Result<Vec<QueueEntry>> {
+        let sql = format!(
+            "SELECT * FROM invocations WHERE state = $1 ORDER BY due_ms DESC, {} DESC LIMIT $2",
+            D::INSERTED
+        );
+        let args = args![state.name(), limit];
+        self.fetch("read the queue", AssertSqlSafe(sql), args, QueueEntry::read).await
+    }
+}
+
+/// Queues an invocation that is not known yet.
+const ENQUEUE: &str = "INSERT INTO invocations (request_id, task, event, due_ms, attempts, state) VALUES ($1, $2, $3, $4, 0, 'queued')
+     ON CONFLICT DO NOTHING";
+
+impl Due {
+    fn args(&self) -> Vec<Arg> {
+        args![&self.request_id, &self.task, to_json(&self.event), self.due]
+    }
+}
+
+impl QueueEntry {
+    pub(super) fn read(row: &Row) -> sqlx::Result<Self> {
+        Ok(Self {
+            request_id: row.text("request_id")?,
+            task: row.text("task")?,
+            event: row.json("event")?.unwrap_or_default(),
+            due: row.instant("due_ms")?.unwrap_or_default(),
+            attempts: row.count("attempts")?,
+            state: QueueState::named(&row.text("state")?),
+            error: row.text_or_null("error")?,
+        })
+    }
 }

@@ -1,6 +1,6 @@
 //! Holds as rows: a name, a number that is given once, and an instant by the server's clock after which others may take it.
 //!
-//! One background task a process prolongs all its holds and lets go of the dropped ones; a process that dies leaves rows
+//! One background task a process prolongs all its holds and releases the dropped ones; a process that dies leaves rows
 //! that expire. Expiry gives others the right to take a name; until one does, its holder may still write and prolong it,
 //! so that a server that was away for longer than that costs nobody a run.
 
@@ -35,7 +35,7 @@ impl Timing {
     }
 }
 
-/// A held name; dropping it lets go, soon.
+/// A held name; dropping it releases it, soon.
 pub(crate) struct RowHold {
     holds: Arc<Holds>,
     name: String,
@@ -108,7 +108,7 @@ impl Holds {
     /// Takes hold of a name; `None` when another has it.
     pub(super) async fn take(self: &Arc<Self>, name: String) -> sqlx::Result<Option<RowHold>> {
         // What this process dropped a moment ago is free for itself at once.
-        self.let_go().await?;
+        self.release().await?;
         let taken: Option<(i64,)> = sqlx::query_as(
             "INSERT INTO holds (name, fence, holder, expires) VALUES ($1, nextval('fences'), $2, clock_timestamp() + $3 * interval '1 millisecond')
              ON CONFLICT (name) DO UPDATE SET fence = excluded.fence, holder = excluded.holder, expires = excluded.expires
@@ -129,7 +129,7 @@ impl Holds {
     }
 
     /// Deletes the rows of dropped holds.
-    pub(super) async fn let_go(&self) -> sqlx::Result<()> {
+    pub(super) async fn release(&self) -> sqlx::Result<()> {
         let _one_at_a_time = self.at_work.lock().await;
         let dropped = std::mem::take(&mut self.names().dropped);
         if dropped.is_empty() {
@@ -174,7 +174,7 @@ impl Holds {
                 continue;
             }
             let mut all = self.names();
-            // Let go of in the meantime is not lost.
+            // What was released in the meantime is not lost.
             if all.held.get(name) == Some(&fence) {
                 all.held.remove(name);
                 tracing::warn!(hold = name, "a hold was lost: its row expired and another took it");
@@ -184,7 +184,7 @@ impl Holds {
     }
 }
 
-/// Prolongs and lets go until nobody needs it any more.
+/// Prolongs and releases until nobody needs it any more.
 async fn keep(holds: Weak<Holds>, heartbeat: Duration) {
     let mut beats = interval(heartbeat);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -195,14 +195,14 @@ async fn keep(holds: Weak<Holds>, heartbeat: Duration) {
             _ = beats.tick() => true,
             () = something_dropped => false,
         };
-        let work = async { if is_beat { live.prolong().await } else { live.let_go().await } };
+        let work = async { if is_beat { live.prolong().await } else { live.release().await } };
         let done = timeout(heartbeat, work).await;
         if is_beat && !matches!(done, Ok(Ok(()))) {
             // The server may be starting again; the holds last for two more beats.
             beats.reset_after(heartbeat / 10);
         }
         if let Ok(Err(cause)) = done {
-            tracing::warn!(error = %cause, "prolong or let go of holds");
+            tracing::warn!(error = %cause, "prolong or release holds");
         }
     }
 }

@@ -8,30 +8,24 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base::address::Address;
 use base::clock::Clock;
-use base::report::Report;
 use base::{Error, Result};
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
 use tokio::time::timeout;
-use uuid::Uuid;
 
 use self::holds::Holds;
-use super::moving::Kind;
-use super::rows::{self, Found, fenced, instant, json, to_json};
-use super::{
-    Claim, Due, Held, Hold, Identity, Lease, Moving, Override, Queue, QueueEntry, QueueState,
-    Retry, RunRow, SourceState, State, Table, Taken, ended,
-};
-use crate::documents::Document;
+use super::db::{Pool, args, keepable};
+use super::sql::{Driver, Sql};
+use super::{Held, Lease, QueueEntry, Taken};
 
 mod holds;
 
 pub(crate) use holds::RowHold;
 pub use holds::Timing;
 
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/postgres/0001.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("../migrations/postgres/0001.sql"), include_str!("../migrations/0002.sql")];
 
 /// Connections a process holds at the most: 27 functions stay below a server's usual hundred.
 const CONNECTIONS_MAX: u32 = 3;
@@ -49,11 +43,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const EXPIRED_KEPT: &str = "1 day";
 
 /// State in one schema of a PostgreSQL database.
-pub struct Postgres {
-    pool: PgPool,
-    holds: Arc<Holds>,
-    timing: Timing,
-}
+pub type Postgres = Sql<Server>;
 
 /// What `local-runner doctor` tells of the server.
 #[derive(Clone, Debug)]
@@ -118,7 +108,7 @@ impl Postgres {
             })
             .connect_lazy_with(options);
         let holds = Holds::new(pool.clone(), timing);
-        Ok(Self { pool, holds, timing })
+        Ok(Self { pool: Pool::Postgres(pool.clone()), driver: Server { pool, holds, timing } })
     }
 
     /// What the server is.
@@ -132,13 +122,13 @@ impl Postgres {
             "SELECT current_setting('server_version'), current_schema()::text, (SELECT version FROM minerva_schema),
                  (SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid())",
         )
-        .fetch_one(&self.pool)
+        .fetch_one(&self.driver.pool)
         .await
         .map_err(&failed)?;
         let before = Clock::Machine.now(None);
         let (theirs,): (i64,) =
             sqlx::query_as("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
-                .fetch_one(&self.pool)
+                .fetch_one(&self.driver.pool)
                 .await
                 .map_err(&failed)?;
         let after = Clock::Machine.now(None);
@@ -146,84 +136,13 @@ impl Postgres {
         let ahead = SignedDuration::from_millis(theirs - ours);
         Ok(About { server, schema, version, is_encrypted, ahead })
     }
+}
 
-    async fn hold_run(&self, task: &str, identity: &str) -> sqlx::Result<Option<RowHold>> {
-        self.holds.take(format!("run/{task}/{identity}")).await
-    }
-
-    /// Lets go of what was dropped before an answer is given; what cannot be let go of now is tried again, and expires.
-    async fn let_go(&self) {
-        if let Err(cause) = self.holds.let_go().await {
-            tracing::warn!(error = %cause, "let go of holds");
-        }
-    }
-
-    /// Takes over a run that was found and is held: one more attempt under a higher fencing number.
-    async fn take_over(
-        &self,
-        found: Found,
-        hold: RowHold,
-        request_id: &str,
-        now: Timestamp,
-    ) -> sqlx::Result<Option<Hold>> {
-        let claimed = sqlx::query(rows::TAKE_OVER)
-            .bind(&found.run_id)
-            .bind(found.fence)
-            .bind(now.as_millisecond())
-            .bind(request_id)
-            .bind(found.step)
-            .execute(&self.pool)
-            .await?;
-        Ok((claimed.rows_affected() == 1).then(|| found.taken_over(Held::Row(hold))))
-    }
-
-    /// Makes the first attempt's row and, in the same transaction, ends the runs of the task that lost their process or
-    /// their continuation; gives the newest checkpoint of theirs. `None` when another was first.
-    async fn first(
-        &self,
-        run_id: &str,
-        task: &str,
-        identity: &Identity,
-        request_id: &str,
-        now: Timestamp,
-    ) -> sqlx::Result<Option<Option<Value>>> {
-        let found = sqlx::query(rows::ORPHANS).bind(task).fetch_all(&self.pool).await?;
-        // Held before the transaction begins, whose connection would else be one of three that all wait for a fourth.
-        let mut orphans = Vec::new();
-        for orphan in &found {
-            if let Some(hold) = self.hold_run(task, &rows::text(orphan, "identity")?).await? {
-                orphans.push((orphan, hold));
-            }
-        }
-        let mut transaction = self.pool.begin().await?;
-        let mut checkpoint = None;
-        for (orphan, _hold) in &orphans {
-            let ended = sqlx::query(rows::ADOPT)
-                .bind(rows::text(*orphan, "run_id")?)
-                .bind(rows::number(*orphan, "fence")?)
-                .bind(now.as_millisecond())
-                .execute(&mut *transaction)
-                .await?;
-            if ended.rows_affected() == 1 {
-                checkpoint = json::<Value>(*orphan, "checkpoint")?.or(checkpoint);
-            }
-        }
-        let inserted = sqlx::query(rows::FIRST)
-            .bind(run_id)
-            .bind(task)
-            .bind(identity.key())
-            .bind(identity.slot().map(Timestamp::as_millisecond))
-            .bind(checkpoint.as_ref().map(to_json))
-            .bind(now.as_millisecond())
-            .bind(request_id)
-            .execute(&mut *transaction)
-            .await?;
-        if inserted.rows_affected() == 0 {
-            return Ok(None);
-        }
-        transaction.commit().await?;
-        Ok(Some(checkpoint))
-    }
+/// Holds as rows of the server.
+pub struct Server {
+    pool: PgPool,
+    holds: Arc<Holds>,
+    timing: Timing,
 }
 
 /// Brings the schema to the newest version, once however many start at the same time.
@@ -342,7 +261,7 @@ fn refused(address: &Address, cause: sqlx::Error) -> Error {
 }
 
 /// A store's error from PostgreSQL's, saying what was tried.
-fn failed(what: &'static str) -> impl Fn(sqlx::Error) -> Error {
+fn failed(what: &'static str) -> impl Fn(sqlx::Error) -> Error + Send + Sync {
     move |cause| {
         let hint = match &cause {
             sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) => Some(
@@ -368,156 +287,33 @@ fn failed(what: &'static str) -> impl Fn(sqlx::Error) -> Error {
     }
 }
 
-/// Compares text by bytes, as SQLite does, whatever the database was made with.
-const BY_BYTES: &str = r#" COLLATE "C""#;
-
-/// Text that PostgreSQL can keep: it has no place for NUL.
-fn keepable(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
-}
-
 #[async_trait]
-impl State for Postgres {
-    async fn begin(
-        &self,
-        task: &str,
-        identity: &Identity,
-        request_id: &str,
-        now: Timestamp,
-    ) -> Result<Claim> {
-        let failed = failed("claim a run");
-        let key = identity.key();
-        let row = sqlx::query(sqlx::AssertSqlSafe(format!(
-            "{} WHERE task = $1 AND identity = $2",
-            rows::FOUND
-        )))
-        .bind(task)
-        .bind(&key)
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(&failed)?;
-        let found = row.as_ref().map(Found::read).transpose().map_err(&failed)?;
-        if let Some(done) = found.as_ref().filter(|found| found.is_done()) {
-            return Ok(Claim::Skip(format!(
-                "{key} is {} already (run {})",
-                done.status, done.run_id
-            )));
+impl Driver for Server {
+    const BY_BYTES: &'static str = r#" COLLATE "C""#;
+    const INSERTED: &'static str = "number";
+    const HELD: &'static str =
+        "SELECT 1 AS held FROM holds WHERE name = 'source/' || $1 AND fence = $2 FOR SHARE";
+
+    fn keepable(text: &str) -> String {
+        keepable(text)
+    }
+
+    fn failed(what: &'static str) -> impl Fn(sqlx::Error) -> Error + Send + Sync {
+        failed(what)
+    }
+
+    async fn hold(&self, what: &'static str, name: String) -> Result<Option<Held>> {
+        Ok(self.holds.take(name).await.map_err(failed(what))?.map(Held::Row))
+    }
+
+    /// What cannot be released now is tried again, and expires.
+    async fn release(&self) {
+        if let Err(cause) = self.holds.release().await {
+            tracing::warn!(error = %cause, "release holds");
         }
-        // What was read may have changed before it is held: the statements below compare before they set.
-        let hold = self.hold_run(task, &key).await.map_err(&failed)?;
-        let Some(hold) = hold else {
-            return Ok(Claim::Skip(format!("another attempt at {key} is running")));
-        };
-        let claimed = if let Some(found) = found {
-            self.take_over(found, hold, request_id, now).await.map_err(&failed)?
-        } else {
-            let run_id = Uuid::new_v4().to_string();
-            let first = self.first(&run_id, task, identity, request_id, now).await;
-            first
-                .map_err(&failed)?
-                .map(|checkpoint| Hold::first(run_id, task, identity, checkpoint, Held::Row(hold)))
-        };
-        Ok(match claimed {
-            Some(hold) => Claim::Run(Box::new(hold)),
-            None => Claim::Skip(format!("another attempt at {key} was first")),
-        })
     }
 
-    async fn resume(
-        &self,
-        run_id: &str,
-        step: u32,
-        request_id: &str,
-        now: Timestamp,
-    ) -> Result<Claim> {
-        let failed = failed("claim a continuation");
-        let row = sqlx::query(sqlx::AssertSqlSafe(format!("{} WHERE run_id = $1", rows::FOUND)))
-            .bind(run_id)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(&failed)?;
-        let Some(found) = row.as_ref().map(Found::read).transpose().map_err(&failed)? else {
-            return Ok(Claim::Skip(format!("run {run_id} is unknown here")));
-        };
-        if found.is_done() || found.step != i64::from(step) {
-            return Ok(Claim::Skip(format!("step {step} of run {run_id} is done already")));
-        }
-        let hold = self.hold_run(&found.task, &found.identity).await.map_err(&failed)?;
-        let Some(hold) = hold else {
-            return Ok(Claim::Skip(format!("step {step} of run {run_id} is running")));
-        };
-        Ok(match self.take_over(found, hold, request_id, now).await.map_err(&failed)? {
-            Some(hold) => Claim::Run(Box::new(hold)),
-            None => Claim::Skip(format!("step {step} of run {run_id} was claimed by another")),
-        })
-    }
-
-    async fn suspend(
-        &self,
-        hold: Hold,
-        checkpoint: &Value,
-        report: &Report,
-        now: Timestamp,
-    ) -> Result<u32> {
-        let next = hold.step + 1;
-        let updated = sqlx::query(
-            "UPDATE runs SET status = 'continuing', step = $3, checkpoint = $4, report = $5, finished_ms = $6
-             WHERE run_id = $1 AND fence = $2",
-        )
-        .bind(&hold.run_id)
-        .bind(hold.fence)
-        .bind(i64::from(next))
-        .bind(to_json(checkpoint))
-        .bind(to_json(report))
-        .bind(now.as_millisecond())
-        .execute(&self.pool)
-        .await
-        .map_err(failed("store a checkpoint"))?;
-        fenced(&format!("run {}", hold.run_id), updated.rows_affected())?;
-        drop(hold);
-        self.let_go().await;
-        Ok(next)
-    }
-
-    async fn finish(&self, hold: Hold, report: &Report, now: Timestamp) -> Result<()> {
-        // A failed run keeps its checkpoint: the next attempt goes on from there.
-        let updated = sqlx::query(
-            "UPDATE runs SET status = $3, report = $4, finished_ms = $5,
-                 checkpoint = CASE WHEN $3 = 'failed' THEN checkpoint ELSE NULL END
-             WHERE run_id = $1 AND fence = $2",
-        )
-        .bind(&hold.run_id)
-        .bind(hold.fence)
-        .bind(ended(report))
-        .bind(to_json(report))
-        .bind(now.as_millisecond())
-        .execute(&self.pool)
-        .await
-        .map_err(failed("store how a run ended"))?;
-        let run_id = hold.run_id.clone();
-        drop(hold);
-        self.let_go().await;
-        fenced(&format!("run {run_id}"), updated.rows_affected())
-    }
-
-    async fn runs(&self, task: Option<&str>, limit: u32) -> Result<Vec<RunRow>> {
-        let failed = failed("read the runs");
-        let found = sqlx::query("SELECT * FROM runs WHERE $1 IS NULL OR task = $1 ORDER BY started_ms DESC, number DESC LIMIT $2")
-            .bind(task)
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(&failed)?;
-        found.iter().map(rows::run).collect::<sqlx::Result<_>>().map_err(&failed)
-    }
-
-    async fn run_of(&self, request_id: &str) -> Result<Option<RunRow>> {
-        let failed = failed("read a run");
-        let row = sqlx::query(rows::RUN_OF).bind(request_id).fetch_optional(&self.pool).await;
-        row.map_err(&failed)?.as_ref().map(rows::run).transpose().map_err(&failed)
-    }
-
-    async fn lease(&self, source: &str) -> Result<Option<Lease>> {
+    async fn lease(&self, _: &Pool, source: &str) -> Result<Option<Lease>> {
         let hold = self.holds.take(format!("source/{source}")).await;
         let hold = hold.map_err(failed("take hold of a source"))?;
         Ok(hold.map(|hold| Lease {
@@ -527,290 +323,50 @@ impl State for Postgres {
         }))
     }
 
-    async fn source(&self, source: &str) -> Result<SourceState> {
-        let failed = failed("read the state of a source");
-        let row = sqlx::query(rows::SOURCE).bind(source).fetch_optional(&self.pool).await;
-        let state =
-            row.map_err(&failed)?.map(|row| json(&row, "state")).transpose().map_err(&failed)?;
-        Ok(state.flatten().unwrap_or_default())
-    }
-
-    async fn sources(&self, family: &str) -> Result<Vec<(String, SourceState)>> {
-        let failed = failed("read the states of sources");
-        let found = sqlx::query(rows::SOURCES).bind(family).fetch_all(&self.pool).await;
-        let found = found.map_err(&failed)?;
-        found
-            .iter()
-            .map(|row| rows::by_id(row, "state"))
-            .collect::<sqlx::Result<_>>()
-            .map_err(&failed)
-    }
-
-    async fn save_source(&self, lease: &Lease, state: &SourceState) -> Result<()> {
-        // The hold's row is locked until the state is written: a successor's own write comes after it.
-        let saved = sqlx::query(
-            "WITH held AS (SELECT 1 FROM holds WHERE name = 'source/' || $1 AND fence = $3 FOR SHARE)
-             INSERT INTO sources (name, state) SELECT $1, $2 FROM held
-             ON CONFLICT (name) DO UPDATE SET state = excluded.state",
-        )
-        .bind(&lease.name)
-        .bind(to_json(state))
-        .bind(lease.fence)
-        .execute(&self.pool)
-        .await
-        .map_err(failed("store the state of a source"))?;
-        fenced(&lease.name, saved.rows_affected())
-    }
-
-    async fn overrides(&self, family: &str) -> Result<Vec<(String, Override)>> {
-        let failed = failed("read the overrides of sources");
-        let found = sqlx::query(rows::OVERRIDES).bind(family).fetch_all(&self.pool).await;
-        let found = found.map_err(&failed)?;
-        found
-            .iter()
-            .map(|row| rows::by_id(row, "word"))
-            .collect::<sqlx::Result<_>>()
-            .map_err(&failed)
-    }
-
-    async fn set_override(&self, family: &str, id: &str, word: &Override) -> Result<()> {
-        let forget = *word == Override::default();
-        let statement =
-            sqlx::query(if forget { rows::FORGET_OVERRIDE } else { rows::SET_OVERRIDE })
-                .bind(family)
-                .bind(id);
-        let statement = if forget { statement } else { statement.bind(to_json(word)) };
-        statement.execute(&self.pool).await.map_err(failed("store an override"))?;
-        Ok(())
-    }
-
-    async fn note_failed(
-        &self,
-        lease: &Lease,
-        items: &[(String, String)],
-        is_whole: bool,
-    ) -> Result<()> {
-        let failed = failed("write the retry ledger");
-        let mut transaction = self.pool.begin().await.map_err(&failed)?;
-        let held = sqlx::query(
-            "SELECT 1 FROM holds WHERE name = 'source/' || $1 AND fence = $2 FOR SHARE",
-        )
-        .bind(&lease.name)
-        .bind(lease.fence)
-        .fetch_all(&mut *transaction)
-        .await
-        .map_err(&failed)?;
-        fenced(&lease.name, held.len() as u64)?;
-        let ids: Vec<String> = items.iter().map(|(id, _)| keepable(id)).collect();
-        sqlx::query("DELETE FROM retries WHERE $3 AND source = $1 AND NOT id = ANY($2)")
-            .bind(&lease.name)
-            .bind(&ids)
-            .bind(is_whole)
-            .execute(&mut *transaction)
-            .await
-            .map_err(&failed)?;
-        for (id, (_, reason)) in ids.iter().zip(items) {
-            sqlx::query(rows::NOTE_FAILED)
-                .bind(&lease.name)
-                .bind(id)
-                .bind(keepable(reason))
-                .execute(&mut *transaction)
-                .await
-                .map_err(&failed)?;
-        }
-        transaction.commit().await.map_err(&failed)
-    }
-
-    async fn retries(&self, source: &str) -> Result<Vec<Retry>> {
-        let failed = failed("read the retry ledger");
-        let found = sqlx::query(rows::RETRIES).bind(source).fetch_all(&self.pool).await;
-        found
-            .map_err(&failed)?
-            .iter()
-            .map(rows::retry)
-            .collect::<sqlx::Result<_>>()
-            .map_err(&failed)
-    }
-}
-
-#[async_trait]
-impl Moving for Postgres {
-    async fn rows(&self, table: Table, after: Option<&str>, limit: u32) -> Result<Vec<Document>> {
-        let failed = failed("read rows of the state");
-        let found = sqlx::query(sqlx::AssertSqlSafe(table.select(BY_BYTES)))
-            .bind(after.unwrap_or_default())
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(&failed)?;
-        found.iter().map(|row| table.read(row)).collect::<sqlx::Result<_>>().map_err(&failed)
-    }
-
-    async fn put_rows(&self, table: Table, gone: &[String], rows: &[Document]) -> Result<()> {
-        let failed = failed("write rows of the state");
-        let mut transaction = self.pool.begin().await.map_err(&failed)?;
-        for key in gone {
-            let delete = sqlx::query(sqlx::AssertSqlSafe(table.delete(BY_BYTES))).bind(key);
-            delete.execute(&mut *transaction).await.map_err(&failed)?;
-        }
-        for row in rows {
-            let mut insert = sqlx::query(sqlx::AssertSqlSafe(table.insert()));
-            for (name, kind) in table.columns().1 {
-                let value = row.body.get(*name);
-                insert = match kind {
-                    Kind::Text => insert.bind(value.and_then(Value::as_str)),
-                    Kind::Number => insert.bind(value.and_then(Value::as_i64)),
-                };
-            }
-            insert.execute(&mut *transaction).await.map_err(&failed)?;
-        }
-        transaction.commit().await.map_err(&failed)
-    }
-
-    async fn under_way(&self) -> Result<Vec<String>> {
-        let failed = failed("look for what is under way");
-        let held = sqlx::query(
-            "SELECT name || ', ' || holder AS held FROM holds WHERE expires > clock_timestamp() ORDER BY name",
-        );
-        let held = held.fetch_all(&self.pool).await.map_err(&failed)?;
-        held.iter().map(|row| rows::text(row, "held")).collect::<sqlx::Result<_>>().map_err(&failed)
-    }
-}
-
-#[async_trait]
-impl Queue for Postgres {
-    async fn fire(
-        &self,
-        row: &str,
-        seen: Option<Timestamp>,
-        until: Timestamp,
-        firings: &[Due],
-    ) -> Result<bool> {
-        let failed = failed("advance the timetable");
-        let mut transaction = self.pool.begin().await.map_err(&failed)?;
-        let moved = sqlx::query(rows::FIRE)
-            .bind(row)
-            .bind(seen.map(Timestamp::as_millisecond))
-            .bind(until.as_millisecond())
-            .execute(&mut *transaction)
-            .await
-            .map_err(&failed)?;
-        if moved.rows_affected() == 0 {
-            return Ok(false);
-        }
-        for due in firings {
-            enqueue(&mut transaction, due).await.map_err(&failed)?;
-        }
-        transaction.commit().await.map_err(&failed)?;
-        Ok(true)
-    }
-
-    async fn mark(&self, row: &str) -> Result<Option<Timestamp>> {
-        let failed = failed("read the timetable's mark");
-        let found = sqlx::query(rows::MARK).bind(row).fetch_optional(&self.pool).await;
-        Ok(found
-            .map_err(&failed)?
-            .map(|row| instant(&row, "until_ms"))
-            .transpose()
-            .map_err(&failed)?
-            .flatten())
-    }
-
-    async fn enqueue(&self, due: &Due) -> Result<()> {
-        let failed = failed("queue an invocation");
-        let mut connection = self.pool.acquire().await.map_err(&failed)?;
-        enqueue(&mut connection, due).await.map_err(&failed)
-    }
-
-    async fn take(&self, now: Timestamp) -> Result<Option<Taken>> {
+    async fn take(&self, pool: &Pool, now: Timestamp) -> Result<Option<Taken>> {
         let failed = failed("take an invocation from the queue");
         // One statement: nobody sees the row as running and not held. A hold of an earlier attempt ends here.
-        let row = sqlx::query(
-            "WITH next AS (SELECT request_id FROM invocations WHERE state = 'queued' AND due_ms <= $1
-                 ORDER BY due_ms, number LIMIT 1 FOR UPDATE SKIP LOCKED),
-             taken AS (UPDATE invocations SET state = 'running', attempts = attempts + 1 FROM next
-                 WHERE invocations.request_id = next.request_id RETURNING invocations.*),
-             held AS (INSERT INTO holds (name, fence, holder, expires)
-                 SELECT 'invocation/' || request_id, nextval('fences'), $2, clock_timestamp() + $3 * interval '1 millisecond' FROM taken
-                 ON CONFLICT (name) DO UPDATE SET fence = excluded.fence, holder = excluded.holder, expires = excluded.expires
-                 RETURNING fence)
-             SELECT taken.*, held.fence FROM taken, held",
-        )
-        .bind(now.as_millisecond())
-        .bind(&self.holds.holder)
-        .bind(self.timing.expiry_ms())
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(&failed)?;
-        let Some(row) = row else { return Ok(None) };
-        let entry = rows::entry(&row).map_err(&failed)?;
-        let fence = rows::number(&row, "fence").map_err(&failed)?;
+        let rows = pool
+            .fetch(
+                "WITH next AS (SELECT request_id FROM invocations WHERE state = 'queued' AND due_ms <= $1
+                     ORDER BY due_ms, number LIMIT 1 FOR UPDATE SKIP LOCKED),
+                 taken AS (UPDATE invocations SET state = 'running', attempts = attempts + 1 FROM next
+                     WHERE invocations.request_id = next.request_id RETURNING invocations.*),
+                 held AS (INSERT INTO holds (name, fence, holder, expires)
+                     SELECT 'invocation/' || request_id, nextval('fences'), $2, clock_timestamp() + $3 * interval '1 millisecond' FROM taken
+                     ON CONFLICT (name) DO UPDATE SET fence = excluded.fence, holder = excluded.holder, expires = excluded.expires
+                     RETURNING fence)
+                 SELECT taken.*, held.fence FROM taken, held",
+                args![now, &self.holds.holder, self.timing.expiry_ms()],
+            )
+            .await
+            .map_err(&failed)?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let entry = QueueEntry::read(row).map_err(&failed)?;
+        let fence = row.number("fence").map_err(&failed)?;
         let hold = self.holds.taken(format!("invocation/{}", entry.request_id), fence);
         Ok(Some(Taken { entry, hold: Held::Row(hold) }))
     }
 
-    async fn next_due(&self) -> Result<Option<Timestamp>> {
-        let failed = failed("read the queue");
-        let row = sqlx::query(rows::NEXT_DUE).fetch_one(&self.pool).await;
-        instant(&row.map_err(&failed)?, "due_ms").map_err(&failed)
-    }
-
-    async fn settle(
-        &self,
-        taken: Taken,
-        state: QueueState,
-        due: Option<Timestamp>,
-        error: Option<&str>,
-    ) -> Result<()> {
-        let Taken { entry, hold } = taken;
-        let settled = sqlx::query(rows::SETTLE)
-            .bind(&entry.request_id)
-            .bind(i64::from(entry.attempts))
-            .bind(state.name())
-            .bind(due.map(Timestamp::as_millisecond))
-            .bind(error.map(keepable))
-            .execute(&self.pool)
-            .await
-            .map_err(failed("settle an invocation"))?;
-        drop(hold);
-        self.let_go().await;
-        fenced(&format!("invocation `{}`", entry.request_id), settled.rows_affected())
-    }
-
-    async fn recover(&self, now: Timestamp) -> Result<u64> {
-        self.let_go().await;
-        let put_back = sqlx::query(
+    async fn recover(&self, pool: &Pool, now: Timestamp) -> Result<u64> {
+        pool.execute(
             "UPDATE invocations SET state = 'queued', due_ms = $1 WHERE state = 'running' AND NOT EXISTS
                  (SELECT 1 FROM holds WHERE name = 'invocation/' || request_id AND expires > clock_timestamp())",
+            args![now],
         )
-        .bind(now.as_millisecond())
-        .execute(&self.pool)
         .await
-        .map_err(failed("recover the queue"))?;
-        Ok(put_back.rows_affected())
+        .map_err(failed("recover the queue"))
     }
 
-    async fn queue(&self, state: QueueState, limit: u32) -> Result<Vec<QueueEntry>> {
-        let failed = failed("read the queue");
-        let found = sqlx::query(
-            "SELECT * FROM invocations WHERE state = $1 ORDER BY due_ms DESC, number DESC LIMIT $2",
-        )
-        .bind(state.name())
-        .bind(i64::from(limit))
-        .fetch_all(&self.pool)
-        .await
-        .map_err(&failed)?;
-        found.iter().map(rows::entry).collect::<sqlx::Result<_>>().map_err(&failed)
+    async fn under_way(&self, pool: &Pool) -> Result<Vec<String>> {
+        let failed = failed("look for what is under way");
+        let held = pool
+            .fetch(
+                "SELECT name || ', ' || holder AS held FROM holds WHERE expires > clock_timestamp() ORDER BY name",
+                args![],
+            )
+            .await
+            .map_err(&failed)?;
+        held.iter().map(|row| row.text("held")).collect::<sqlx::Result<_>>().map_err(&failed)
     }
-}
-
-async fn enqueue(connection: &mut PgConnection, due: &Due) -> sqlx::Result<()> {
-    sqlx::query(rows::ENQUEUE)
-        .bind(&due.request_id)
-        .bind(&due.task)
-        .bind(to_json(&due.event))
-        .bind(due.due.as_millisecond())
-        .execute(connection)
-        .await?;
-    Ok(())
 }
