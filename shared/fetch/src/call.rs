@@ -132,8 +132,6 @@ pub struct NotModified {
     pub moved_to: Option<Url>,
     /// The validators as they are now; those that were not repeated are absent.
     pub validators: Validators,
-    /// How long there is no point in asking again.
-    pub fresh_for: Option<Duration>,
     /// Requests that were sent, redirects and second tries included.
     pub requests: u32,
 }
@@ -158,8 +156,6 @@ pub struct Response {
     pub bytes_on_wire: u64,
     /// Requests that were sent, redirects and second tries included.
     pub requests: u32,
-    /// How long the answer stays fresh by its own word.
-    pub fresh_for: Option<Duration>,
     pub(super) share: Option<OwnedSemaphorePermit>,
 }
 

@@ -271,13 +271,11 @@ impl Inner {
         let moved_to = route.moved_to();
         let final_url = route.here.clone();
         let validators = Validators::of(response.headers());
-        let fresh_for = conditional::fresh_for(response.headers());
         let requests = progress.requests;
         match status {
             200..=299 => {}
             304 if get.validators.is_some_and(|validators| !validators.is_empty()) => {
-                let not_modified =
-                    NotModified { final_url, moved_to, validators, fresh_for, requests };
+                let not_modified = NotModified { final_url, moved_to, validators, requests };
                 return Ok(ControlFlow::Break(Fetched::NotModified(not_modified)));
             }
             301 | 302 | 303 | 307 | 308 => {
@@ -311,7 +309,6 @@ impl Inner {
             truncated: body.truncated,
             bytes_on_wire: body.on_wire,
             requests,
-            fresh_for,
             share: body.share,
         })))
     }
