@@ -11,6 +11,7 @@ use url::Url;
 
 use super::conditional::Validators;
 use super::failure::{Failure, Reason, shown};
+use super::pace::Pace;
 
 /// What one call may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,7 @@ pub struct Request<'a> {
     pub(super) is_trusted: bool,
     pub(super) is_once: bool,
     pub(super) is_idempotent: bool,
+    pub(super) pace: Option<Pace>,
 }
 
 /// What a request carries.
@@ -102,6 +104,7 @@ impl<'a> Request<'a> {
             hands_back_refusals: false,
             is_trusted: false,
             is_once: false,
+            pace: None,
         }
     }
 
@@ -179,6 +182,13 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn idempotent(mut self) -> Self {
         self.is_idempotent = true;
+        self
+    }
+
+    /// Asks each host more seldom than the usual; the strictest of what concurrent callers ask for holds for a host.
+    #[must_use]
+    pub fn pace(mut self, pace: Pace) -> Self {
+        self.pace = Some(pace);
         self
     }
 

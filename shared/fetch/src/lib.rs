@@ -5,7 +5,7 @@
 //! - only public addresses are reached, also after redirects and DNS ([`AllowNets`] and [`Request::trusted`] except);
 //! - at most [`MAX_REDIRECTS`] hops, none from https to http, followed by hand so that each is judged;
 //! - time, body and memory have limits ([`Limits`], [`LARGE_BODIES`]), before and after decompression;
-//! - a host sees two requests at once and two starts a second at most;
+//! - a host sees two requests at once and two starts a second at most, or fewer ([`Request::pace`]);
 //! - one second try, for what passes in a moment and may arrive twice; everything else is for the next tick;
 //! - no cookies, no `Referer`, no environment variable; certificates are verified against the roots compiled in.
 //!
@@ -46,11 +46,12 @@ pub use self::body::{LARGE_BODIES, SMALL_BODY};
 pub use self::call::{Fetched, Headers, Limits, NotModified, Request, Response, WaitInBody};
 pub use self::conditional::{RETRY_AFTER_MAX, Validators, retry_after};
 pub use self::failure::{Failure, Limit, Phase, Reason, shown};
+pub use self::pace::{GAP_MAX, Pace};
 pub use self::route::MAX_REDIRECTS;
 
 use self::body::{Body, Memory};
 use self::guard::{GuardedResolver, Lookup, Names};
-use self::pace::{Pace, Turn};
+use self::pace::{Hosts, Turn};
 use self::route::Route;
 
 /// A wait that is asked for is waited within the call up to its whole time divided by this: 20 s for a feed, 80 s for a
@@ -88,6 +89,7 @@ struct Inner {
     /// For endpoints that the operator set.
     trusted: Client,
     pace: Pace,
+    hosts: Hosts,
     memory: Memory,
     retry_pause: Duration,
     now: Box<dyn Fn() -> Timestamp + Send + Sync>,
@@ -179,7 +181,8 @@ impl Http {
             configured,
             redirected,
             trusted,
-            pace: Pace::new(gap),
+            pace: Pace { gap, ..Pace::USUAL },
+            hosts: Hosts::default(),
             memory: Memory::new(slow_for),
             retry_pause,
             now: Box::new(now),
@@ -252,7 +255,7 @@ impl Inner {
             may_try_again = false;
             progress.phase = Phase::Pause;
             if matches!(reason, Reason::RateLimited { .. }) {
-                self.pace.quiet(&route.here, wait).await;
+                self.hosts.quiet(&route.here, wait);
             }
             sleep_until(start).await;
         }
@@ -264,7 +267,9 @@ impl Inner {
     }
 
     async fn turn(&self, request: &Request<'_>, url: &Url) -> Turn {
-        self.pace.turn(url, !request.is_trusted && !self.allow.has_host(url)).await
+        let is_operators_own = request.is_trusted || self.allow.has_host(url);
+        let gap = if is_operators_own { Duration::ZERO } else { self.pace.gap };
+        self.hosts.turn(url, Pace { gap, ..self.pace }, request.pace).await
     }
 
     /// One request and its answer, within the host's turn.

@@ -827,7 +827,15 @@ async fn what_is_not_http_or_not_tls_is_named() {
 }
 
 #[tokio::test]
-async fn one_host_never_sees_more_than_two_requests_at_once() {
+async fn one_host_sees_two_requests_at_once_or_as_few_as_one_caller_asks_for() {
+    assert_eq!(most_at_once([None; 8]).await, 2);
+    let alone = Some(Pace { gap: PAUSE, at_once: 1 });
+    assert_eq!(most_at_once([alone; 4]).await, 1);
+    assert_eq!(most_at_once([alone, None, None, None]).await, 1);
+}
+
+/// The most requests that a host saw at the same time.
+async fn most_at_once<const N: usize>(paces: [Option<Pace>; N]) -> u32 {
     let (now, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
     let kept = Arc::clone(&most);
     let server = Server::start(move |mut stream, _| {
@@ -845,12 +853,17 @@ async fn one_host_never_sees_more_than_two_requests_at_once() {
     .await;
     let http = loopback();
     let mut calls = JoinSet::new();
-    for _ in 0..8 {
+    for pace in paces {
         let (http, url) = (http.clone(), server.url.clone());
-        calls.spawn(async move { body_of(&http, &url).await.body.len() });
+        calls.spawn(async move {
+            let request = Request::get(&url).limits(SHORT);
+            let request = pace.into_iter().fold(request, Request::pace);
+            http.send(request).await.unwrap().body().unwrap().unwrap().body.len()
+        });
     }
-    assert_eq!(calls.join_all().await, [4; 8]);
-    assert_eq!((most.load(Ordering::SeqCst), server.requests()), (2, 8));
+    assert_eq!(calls.join_all().await, [4; N]);
+    assert_eq!(server.requests(), N);
+    most.load(Ordering::SeqCst)
 }
 
 #[tokio::test]
