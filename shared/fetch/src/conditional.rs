@@ -31,6 +31,12 @@ impl Validators {
         self.etag.is_none() && self.last_modified.is_none()
     }
 
+    /// What a [`Request::range`](super::Request::range) of this version is asked for with; empty when nothing is strong enough.
+    pub fn for_range(&self) -> &str {
+        let strong = self.etag.as_deref().filter(|etag| !etag.starts_with("W/"));
+        strong.or(self.last_modified.as_deref()).unwrap_or_default()
+    }
+
     pub(super) fn of(headers: &HeaderMap) -> Self {
         Self { etag: text(headers, ETAG), last_modified: text(headers, LAST_MODIFIED) }
     }
