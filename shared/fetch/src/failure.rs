@@ -30,7 +30,7 @@ pub struct Failure {
 pub enum Reason {
     /// The address may not be reached.
     Blocked { why: &'static str },
-    /// The request itself makes no sense, for example a header with a line break.
+    /// The request itself is malformed, for example a header with a line break.
     InvalidRequest(String),
     /// DNS gave no address.
     Unresolved(String),
@@ -162,9 +162,9 @@ impl Failure {
             Reason::Unresolved(_) => {
                 Some("check the spelling of the host name, and whether DNS works here")
             }
-            Reason::Tls(_) => Some(
-                "the source's certificate has to be mended; verification is never switched off",
-            ),
+            Reason::Tls(_) => {
+                Some("the source's certificate has to be repaired; verification is never disabled")
+            }
             Reason::Downgraded => Some("configure the http URL if the source has no other"),
             Reason::Redirected { .. } => {
                 Some("set the address that it redirects to, if that is the right one")
@@ -199,14 +199,14 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Blocked { why } => write!(f, "blocked, it is {why}"),
-            Self::InvalidRequest(cause) => write!(f, "the request makes no sense: {cause}"),
+            Self::InvalidRequest(cause) => write!(f, "the request is malformed: {cause}"),
             Self::Unresolved(cause) => write!(f, "the host name has no address: {cause}"),
             Self::Refused => f.write_str("the connection was refused"),
             Self::Unreachable(cause) => write!(f, "no connection: {cause}"),
             Self::Reset => f.write_str("the connection broke"),
             Self::Truncated => f.write_str("the body ended early"),
             Self::Tls(cause) => write!(f, "no secure connection: {cause}"),
-            Self::Malformed(cause) => write!(f, "the answer makes no sense: {cause}"),
+            Self::Malformed(cause) => write!(f, "the answer is malformed: {cause}"),
             Self::TimedOut { limit, after } => {
                 let limit = match limit {
                     Limit::Connect => "without a connection",

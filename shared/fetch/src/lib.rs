@@ -102,8 +102,8 @@ struct Inner {
     now: Box<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
-/// What tests replace.
-struct Workings {
+/// The parts that tests replace.
+struct Parts {
     lookup: Lookup,
     roots: RootCertStore,
     gap: Duration,
@@ -111,7 +111,7 @@ struct Workings {
     slow_for: Duration,
 }
 
-impl Default for Workings {
+impl Default for Parts {
     /// The roots are those compiled in: to look for a certificate store would cost a cold start its time.
     fn default() -> Self {
         let mut roots = RootCertStore::empty();
@@ -233,15 +233,15 @@ impl Http {
         network: &Network,
         now: impl Fn() -> Timestamp + Send + Sync + 'static,
     ) -> Result<Self> {
-        Self::build(network, now, Workings::default())
+        Self::build(network, now, Parts::default())
     }
 
     fn build(
         network: &Network,
         now: impl Fn() -> Timestamp + Send + Sync + 'static,
-        workings: Workings,
+        parts: Parts,
     ) -> Result<Self> {
-        let Workings { lookup, roots, gap, retry_pause, slow_for } = workings;
+        let Parts { lookup, roots, gap, retry_pause, slow_for } = parts;
         let tls = tls_config(roots);
         let mut resolver = GuardedResolver {
             allow: network.allow_nets.clone(),
@@ -535,7 +535,7 @@ fn redirect(status: u16, headers: &HeaderMap) -> Result<Redirect, Reason> {
 
 /// Whether the request goes where it is sent on to.
 ///
-/// With a body or another method than GET it goes only where both are kept (307, 308), and only within its origin: nobody
+/// With a body or another method than GET it goes only where both stay (307, 308), and only within its origin: nobody
 /// else is given what was meant for that one.
 fn follows(request: &Request<'_>, route: &Route<'_>, status: u16, redirect: &Redirect) -> bool {
     let is_within_origin = || {

@@ -63,7 +63,7 @@ impl Part {
     }
 }
 
-/// Reads `bytes 5-9/10` and `bytes 5-9/*`: first and last byte, and the length of the whole where it is told.
+/// Reads `bytes 5-9/10` and `bytes 5-9/*`: first and last byte, and the length of the whole where it is known.
 fn content_range(value: &str) -> Option<(u64, u64, Option<u64>)> {
     let number = |digits: &str| -> Option<u64> {
         digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?

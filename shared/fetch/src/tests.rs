@@ -161,8 +161,8 @@ fn http_with(allow: &str, names: impl Fn(&str) -> Vec<IpAddr> + Send + Sync + 's
 }
 
 fn build(network: &Network, lookup: Lookup) -> Http {
-    let workings = Workings { lookup, gap: PAUSE, retry_pause: PAUSE, ..Workings::default() };
-    Http::build(network, || NOW.parse().unwrap(), workings).unwrap()
+    let parts = Parts { lookup, gap: PAUSE, retry_pause: PAUSE, ..Parts::default() };
+    Http::build(network, || NOW.parse().unwrap(), parts).unwrap()
 }
 
 fn loopback() -> Http {
@@ -649,14 +649,14 @@ async fn a_refusal_is_handed_back_with_its_headers_and_the_beginning_of_its_body
 async fn a_trusted_endpoint_may_be_anywhere_and_is_never_left() {
     let target = Server::canned([ok("", b"secret")]).await;
     let server = Server::canned([ok("", b"here")]).await;
-    let nobody = Workings {
+    let parts = Parts {
         lookup: Lookup::Table(Arc::new(|_| vec![[127, 0, 0, 1].into()])),
         // A start that waited for this would be seen.
         gap: SHORT.total_timeout * 100,
         retry_pause: PAUSE,
-        ..Workings::default()
+        ..Parts::default()
     };
-    let http = Http::build(&Network::default(), || NOW.parse().unwrap(), nobody).unwrap();
+    let http = Http::build(&Network::default(), || NOW.parse().unwrap(), parts).unwrap();
     for url in [server.url.clone(), server.named("misp.internal"), server.url.clone()] {
         check(&failure_of(&http, &url).await, "blocked");
         let trusted = Request::get(&url).limits(SHORT).trusted();
@@ -668,9 +668,9 @@ async fn a_trusted_endpoint_may_be_anywhere_and_is_never_left() {
         for request in [Request::get(&server.url), Request::post(&server.url, "{}", JSON)] {
             let failure = http.send(request.trusted().refusals()).await.unwrap_err();
             check(&failure, "redirected");
-            let told = failure.to_string();
-            assert!(told.contains(&format!("{}?key=***", target.url)), "{told}");
-            assert!(!told.contains("s3cret") && failure.hint().is_some(), "{told}");
+            let message = failure.to_string();
+            assert!(message.contains(&format!("{}?key=***", target.url)), "{message}");
+            assert!(!message.contains("s3cret") && failure.hint().is_some(), "{message}");
         }
     }
     let server = Server::canned([redirect(302, "http://[::bad/")]).await;
@@ -993,7 +993,7 @@ async fn behind_a_proxy_names_are_its_business_and_literals_are_ours() {
 }
 
 #[test]
-fn settings_that_make_no_sense_are_refused() {
+fn malformed_settings_are_refused() {
     let proxy = Some(Secret::new(Url::parse("socks5://ana:s3cret@127.0.0.1/").unwrap()));
     for network in [
         Network { contact: Some("a\nb".into()), ..Network::default() },
@@ -1083,12 +1083,12 @@ fn serve_secure(mut stream: impl io::Read + io::Write, is_http2: bool) -> io::Re
 
 #[tokio::test]
 async fn certificates_are_verified_and_both_protocols_spoken() {
-    let mut workings = Workings::default();
-    workings.roots.add(bytes_of(CERTIFICATE).into()).unwrap();
-    workings.lookup = Lookup::Table(Arc::new(|_| vec![[127, 0, 0, 1].into()]));
+    let mut parts = Parts::default();
+    parts.roots.add(bytes_of(CERTIFICATE).into()).unwrap();
+    parts.lookup = Lookup::Table(Arc::new(|_| vec![[127, 0, 0, 1].into()]));
     let network =
         Network { allow_nets: AllowNets::parse("127.0.0.1").unwrap(), ..Network::default() };
-    let trusting = Http::build(&network, || NOW.parse().unwrap(), workings).unwrap();
+    let trusting = Http::build(&network, || NOW.parse().unwrap(), parts).unwrap();
     for alpn in [&b"h2"[..], b"http/1.1"] {
         let url = secure_server(alpn);
         assert_eq!(body_of(&trusting, &url).await.body, b"<rss>");
@@ -1122,8 +1122,8 @@ async fn a_slow_large_body_gives_way_only_when_others_wait() {
     };
     let network =
         Network { allow_nets: AllowNets::parse("127.0.0.1").unwrap(), ..Network::default() };
-    let workings = Workings { slow_for: PAUSE, ..Workings::default() };
-    let http = Http::build(&network, || NOW.parse().unwrap(), workings).unwrap();
+    let parts = Parts { slow_for: PAUSE, ..Parts::default() };
+    let http = Http::build(&network, || NOW.parse().unwrap(), parts).unwrap();
     let server = slow(5).await;
     assert_eq!(body_of(&http, &server.url).await.body.len(), 38 * (16 << 10), "nobody waited");
 
