@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base::config::Config;
 use base::{Class, Error, Result};
-use fetch::{Get, Limits};
+use fetch::{Limits, Request};
 use serde_json::Value;
 use task::source::Stop;
 use url::Url;
@@ -49,7 +49,7 @@ impl Api {
     }
 
     /// A request with everything that Malpedia wants.
-    pub(crate) fn get<'a>(&'a self, url: &'a Url) -> Get<'a> {
+    pub(crate) fn get<'a>(&'a self, url: &'a Url) -> Request<'a> {
         let get = self.get_openly(url);
         match &self.authorization {
             Some(authorization) => get.header("authorization", authorization),
@@ -58,8 +58,8 @@ impl Api {
     }
 
     /// A request without the token.
-    pub(crate) fn get_openly<'a>(&'a self, url: &'a Url) -> Get<'a> {
-        Get::new(url).limits(LIMITS).wait_in_body(available_in)
+    pub(crate) fn get_openly<'a>(&'a self, url: &'a Url) -> Request<'a> {
+        Request::get(url).limits(LIMITS).wait_in_body(available_in)
     }
 
     /// Says of a refusal what a person can do: where a token was sent, it is the token.

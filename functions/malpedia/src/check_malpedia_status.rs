@@ -7,7 +7,7 @@
 
 use base::report::Report;
 use base::{Class, Error, Result};
-use fetch::Fetched;
+use fetch::Request;
 use serde_json::{Value, json};
 use stores::state::SourceState;
 use task::{Ctx, Kind, NoInput, Task};
@@ -85,12 +85,12 @@ async fn token(ctx: &Ctx, api: &Api) -> Result<Value> {
     })
 }
 
-async fn read(ctx: &Ctx, get: fetch::Get<'_>) -> Result<Value> {
-    let url = shown(get.url());
-    match ctx.http.get(get).await? {
-        Fetched::Body(response) => serde_json::from_slice(&response.body)
+async fn read(ctx: &Ctx, request: Request<'_>) -> Result<Value> {
+    let url = shown(request.url());
+    match ctx.http.send(request).await?.body()? {
+        Some(response) => serde_json::from_slice(&response.body)
             .map_err(|cause| Error::format(format!("read `{url}`: it is no JSON")).because(cause)),
-        Fetched::NotModified(_) => Ok(Value::Null),
+        None => Ok(Value::Null),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use base::report::{Problem, Reject, Report, SourceReport};
 use base::{Class, Error, Result};
-use fetch::Fetched;
+use fetch::{Fetched, Response};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -183,10 +183,8 @@ async fn references(ctx: &Ctx, api: &Api) -> Result<(Option<Links>, Option<Sourc
 
 async fn read_references(ctx: &Ctx, api: &Api, report: &mut SourceReport) -> Result<Links> {
     let url = api.url("api/get/references")?;
-    let fetched = ctx.http.get(api.get(&url)).await.and_then(|fetched| match fetched {
-        Fetched::Body(response) => response.whole().map(Some),
-        Fetched::NotModified(_) => Ok(None),
-    });
+    let fetched = ctx.http.send(api.get(&url)).await.and_then(Fetched::body);
+    let fetched = fetched.and_then(|response| response.map(Response::whole).transpose());
     let response = match fetched {
         Ok(response) => response,
         Err(failure) => {

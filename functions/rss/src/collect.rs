@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use base::report::{Reject, Report, SourceReport};
 use base::{Error, Result};
-use fetch::{Fetched, Get, Http, Limits};
+use fetch::{Fetched, Http, Limits, Request};
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -156,7 +156,7 @@ async fn read(
     rejects: &mut Vec<Reject>,
 ) -> Result<(), Stop> {
     while let Some(answer) =
-        visit.next(Get::new(&source.url).accept(ACCEPT).limits(Limits::FEED)).await?
+        visit.next(Request::get(&source.url).accept(ACCEPT).limits(Limits::FEED)).await?
     {
         if answer.is_truncated() {
             visit.report().notes.push(
@@ -353,7 +353,7 @@ pub struct Preview {
 /// Why there is nothing to show.
 pub async fn preview(http: &Http, source: &Source, now: Timestamp) -> Result<Preview, Stop> {
     let fetched = http
-        .get(Get::new(&source.url).accept(ACCEPT).limits(Limits::FEED))
+        .send(Request::get(&source.url).accept(ACCEPT).limits(Limits::FEED))
         .await
         .map_err(Error::from)?;
     let Fetched::Body(response) = fetched else {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use base::report::{Reject, Report, SourceReport};
 use base::{Error, Result};
-use fetch::{Get, Limits};
+use fetch::{Limits, Request};
 use serde_json::{Value, json};
 use stores::documents::{Filter, Index, Pages, Scan};
 use task::Ctx;
@@ -156,7 +156,7 @@ struct Done {
 
 /// One request, whoever it is for.
 async fn ask(rules: &mut Door<'_>, iocs: &mut Door<'_>, url: &Url) -> Result<Option<Answer>, Stop> {
-    let get = Get::new(url).accept(ACCEPT).limits(Limits::ARCHIVE);
+    let get = Request::get(url).accept(ACCEPT).limits(Limits::ARCHIVE);
     match (rules, iocs) {
         (Ok(rules), Ok(iocs)) => rules.next_with(iocs, get).await,
         (Ok(rules), Err(_)) => rules.next(get).await,

@@ -122,8 +122,7 @@ pub(super) async fn read(
     if announced.is_some_and(|length| length > cap) {
         return Err(Reason::TooLarge { cap });
     }
-    let encoding = response.headers().get(CONTENT_ENCODING).and_then(|value| value.to_str().ok());
-    let encoding = encoding.unwrap_or_default().trim().to_ascii_lowercase();
+    let encoding = encoding(&response);
     let on_wire = Arc::new(AtomicU64::new(0));
     let wire =
         wire(response, limits.idle_timeout, cap.saturating_add(WIRE_SLACK), Arc::clone(&on_wire));
@@ -170,6 +169,28 @@ pub(super) async fn read(
         tokio::task::coop::consume_budget().await;
     }
     Ok(Body { bytes, truncated, on_wire: on_wire.load(Ordering::Relaxed), share })
+}
+
+/// Reads what a refusal says, up to its caps on size and time; what is missing is nobody's failure.
+pub(super) async fn read_refusal(response: reqwest::Response) -> Body {
+    let (cap, timeout) = (super::REFUSAL_MAX, super::REFUSAL_TIMEOUT);
+    let encoding = encoding(&response);
+    let on_wire = Arc::new(AtomicU64::new(0));
+    let wire = wire(response, timeout, cap.saturating_add(WIRE_SLACK), Arc::clone(&on_wire));
+    let mut bytes = Vec::new();
+    let reading = async {
+        let (decoder, _) = decoder(wire, &encoding).await?;
+        decoder.take(cap + 1).read_to_end(&mut bytes).await
+    };
+    let is_read = tokio::time::timeout(timeout, reading).await.is_ok_and(|read| read.is_ok());
+    let truncated = !is_read || bytes.len() as u64 > cap;
+    bytes.truncate(cap as usize);
+    Body { bytes, truncated, on_wire: on_wire.load(Ordering::Relaxed), share: None }
+}
+
+fn encoding(response: &reqwest::Response) -> String {
+    let encoding = response.headers().get(CONTENT_ENCODING).and_then(|value| value.to_str().ok());
+    encoding.unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 /// The body as it arrives, with the limits that hold there.

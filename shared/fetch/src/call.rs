@@ -4,10 +4,14 @@ use std::fmt;
 use std::time::Duration;
 
 use base::validators::Validators;
+use bytes::Bytes;
+use reqwest::Method;
+use reqwest::header::HeaderMap;
 use tokio::sync::OwnedSemaphorePermit;
 use url::Url;
 
 use super::failure::{Failure, Reason, shown};
+use super::pace::Pace;
 
 /// What one call may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,36 +50,74 @@ impl Default for Limits {
     }
 }
 
-/// A request to be made: [`Get::new`] and what differs from the usual.
+/// A request to be made: [`Request::get`], [`Request::post`] or [`Request::method`], and what differs from the usual.
 #[derive(Clone)]
-pub struct Get<'a> {
+pub struct Request<'a> {
     pub(super) url: &'a Url,
+    pub(super) method: Method,
+    pub(super) body: Option<RequestBody<'a>>,
     pub(super) accept: &'a str,
     pub(super) limits: Limits,
     pub(super) validators: Option<&'a Validators>,
     pub(super) headers: Vec<(&'a str, &'a str)>,
     pub(super) wait_in_body: Option<WaitInBody>,
+    pub(super) hands_back_refusals: bool,
+    pub(super) is_trusted: bool,
+    pub(super) is_once: bool,
+    pub(super) is_idempotent: bool,
+    pub(super) pace: Option<Pace>,
+}
+
+/// What a request carries.
+#[derive(Clone)]
+pub(super) struct RequestBody<'a> {
+    pub(super) bytes: Bytes,
+    pub(super) content_type: &'a str,
 }
 
 /// Reads from the body of a refusal for how long it asks to be left alone.
 pub type WaitInBody = fn(&[u8]) -> Option<Duration>;
 
-impl<'a> Get<'a> {
+impl<'a> Request<'a> {
     /// Asks for anything at the URL, within [`Limits::FEED`].
-    pub fn new(url: &'a Url) -> Self {
+    pub fn get(url: &'a Url) -> Self {
+        Self::method(Method::GET, url)
+    }
+
+    /// Sends a body to the URL; at most once, unless it is [`Request::idempotent`].
+    pub fn post(url: &'a Url, body: impl Into<Bytes>, content_type: &'a str) -> Self {
+        Self::method(Method::POST, url).body(body, content_type)
+    }
+
+    /// A request with any method, without a body.
+    pub fn method(method: Method, url: &'a Url) -> Self {
         Self {
             url,
+            is_idempotent: method.is_idempotent(),
+            method,
+            body: None,
             accept: "*/*",
             limits: Limits::FEED,
             validators: None,
             headers: Vec::new(),
             wait_in_body: None,
+            hands_back_refusals: false,
+            is_trusted: false,
+            is_once: false,
+            pace: None,
         }
     }
 
     /// What is asked for.
     pub fn url(&self) -> &'a Url {
         self.url
+    }
+
+    /// The body to send and its media type; a redirect takes it along only within its origin.
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Bytes>, content_type: &'a str) -> Self {
+        self.body = Some(RequestBody { bytes: body.into(), content_type });
+        self
     }
 
     /// The media types that are wanted.
@@ -92,7 +134,7 @@ impl<'a> Get<'a> {
         self
     }
 
-    /// What was kept of the last body: if the server still has that one, the answer is [`Fetched::NotModified`].
+    /// The validators of the last body: if the server still has that one, the answer is [`Fetched::NotModified`].
     #[must_use]
     pub fn validators(mut self, validators: &'a Validators) -> Self {
         self.validators = Some(validators);
@@ -112,6 +154,90 @@ impl<'a> Get<'a> {
         self.wait_in_body = Some(read);
         self
     }
+
+    /// Hands a status outside 2xx and 304 back as [`Fetched::Refused`] instead of a [`Failure`].
+    ///
+    /// Redirects are followed and passing failures tried again as without it. A stream's refusal stays a failure.
+    #[must_use]
+    pub fn refusals(mut self) -> Self {
+        self.hands_back_refusals = true;
+        self
+    }
+
+    /// An endpoint that the operator set: it may have any address, no redirect is followed, and starts are not spaced.
+    #[must_use]
+    pub fn trusted(mut self) -> Self {
+        self.is_trusted = true;
+        self
+    }
+
+    /// Sends one request at most, without a second try or a redirect: for requests that are counted against a budget.
+    #[must_use]
+    pub fn once(mut self) -> Self {
+        self.is_once = true;
+        self
+    }
+
+    /// The request does no harm when it arrives twice, whatever its method: it gets a second try as a GET does.
+    #[must_use]
+    pub fn idempotent(mut self) -> Self {
+        self.is_idempotent = true;
+        self
+    }
+
+    /// Asks each host more seldom than the usual; the strictest of what concurrent callers ask for holds for a host.
+    #[must_use]
+    pub fn pace(mut self, pace: Pace) -> Self {
+        self.pace = Some(pace);
+        self
+    }
+
+    /// Whether a redirect by 301, 302 or 303, after which the method and the body are lost, still means the same.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD) && self.body.is_none()
+    }
+
+    pub(super) fn follows_redirects(&self) -> bool {
+        !self.is_trusted && !self.is_once
+    }
+
+    pub(super) fn has_second_try(&self) -> bool {
+        self.is_idempotent && !self.is_once
+    }
+}
+
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("url", &shown(self.url))
+            .field("headers", &names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The header fields of an answer, as many as hyper takes. `Debug` shows their names only.
+#[derive(Clone, Default)]
+pub struct Headers(pub(super) HeaderMap);
+
+impl Headers {
+    /// The first value under a name of any case, if it is UTF-8.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        std::str::from_utf8(self.0.get(name)?.as_bytes()).ok()
+    }
+
+    /// Every value under a name of any case that is UTF-8, in order.
+    pub fn all<'h>(&'h self, name: &str) -> impl Iterator<Item = &'h str> {
+        let values = self.0.get_all(name).into_iter();
+        values.filter_map(|value| std::str::from_utf8(value.as_bytes()).ok())
+    }
+}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.keys()).finish()
+    }
 }
 
 /// An answer.
@@ -119,8 +245,27 @@ impl<'a> Get<'a> {
 pub enum Fetched {
     /// The server still has what the validators name.
     NotModified(NotModified),
-    /// A body came.
+    /// A status of the 2xx range, and its body.
     Body(Response),
+    /// Another status, which only [`Request::refusals`] asks to see; the body is cut at [`REFUSAL_MAX`](super::REFUSAL_MAX).
+    Refused(Response),
+}
+
+impl Fetched {
+    /// The body, `None` when nothing changed.
+    ///
+    /// # Errors
+    /// A refusal, as it is without [`Request::refusals`].
+    pub fn body(self) -> Result<Option<Response>, Failure> {
+        match self {
+            Self::Body(response) => Ok(Some(response)),
+            Self::NotModified(_) => Ok(None),
+            Self::Refused(response) => {
+                let reason = response.refusal.unwrap_or(Reason::Status(response.status));
+                Err(Failure::new(reason, response.requests, &response.final_url, None))
+            }
+        }
+    }
 }
 
 /// Status 304: a success with nothing new.
@@ -132,15 +277,13 @@ pub struct NotModified {
     pub moved_to: Option<Url>,
     /// The validators as they are now; those that were not repeated are absent.
     pub validators: Validators,
-    /// How long there is no point in asking again.
-    pub fresh_for: Option<Duration>,
     /// Requests that were sent, redirects and second tries included.
     pub requests: u32,
 }
 
 /// A body and what came with it. Drop it, or call [`Response::into_body`], before the next call that may bring a large one.
 pub struct Response {
-    /// A status of the 2xx range.
+    /// A status of the 2xx range; any other but a redirect's in [`Fetched::Refused`].
     pub status: u16,
     /// The URL that answered, against which relative links are resolved.
     pub final_url: Url,
@@ -150,16 +293,18 @@ pub struct Response {
     pub validators: Validators,
     /// `Content-Type` as it came.
     pub content_type: Option<String>,
+    /// Every header field.
+    pub headers: Headers,
     /// The body, decompressed.
     pub body: Vec<u8>,
-    /// The body ended early or its encoding broke: this is its beginning. See [`Response::whole`].
+    /// The body ended early, was cut or its encoding broke: this is its beginning. See [`Response::whole`].
     pub truncated: bool,
     /// Bytes of the body before decompression.
     pub bytes_on_wire: u64,
     /// Requests that were sent, redirects and second tries included.
     pub requests: u32,
-    /// How long the answer stays fresh by its own word.
-    pub fresh_for: Option<Duration>,
+    /// What the status means, in [`Fetched::Refused`].
+    pub(super) refusal: Option<Reason>,
     pub(super) share: Option<OwnedSemaphorePermit>,
 }
 

@@ -1,4 +1,4 @@
-//! What a server says about time and sameness: validators, freshness, `Retry-After`.
+//! What a server says about time and sameness: validators, `Retry-After`.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use jiff::civil::DateTime;
 use jiff::fmt::rfc2822::DateTimeParser;
 use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
-use reqwest::header::{AGE, CACHE_CONTROL, ETAG, HeaderMap, HeaderName, LAST_MODIFIED};
+use reqwest::header::{ETAG, HeaderMap, HeaderName, LAST_MODIFIED};
 
 /// The longest `Retry-After` that is believed; a source must not be able to silence itself for years.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -24,25 +24,6 @@ pub(super) fn validators(headers: &HeaderMap) -> Validators {
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
     let value = std::str::from_utf8(headers.get(name)?.as_bytes()).ok()?;
     (!value.is_empty() && value.len() <= VALIDATOR_MAX).then(|| value.to_owned())
-}
-
-/// How long an answer stays fresh: `Cache-Control: max-age` less the `Age` it already has.
-pub(super) fn fresh_for(headers: &HeaderMap) -> Option<Duration> {
-    let mut max_age = None;
-    for value in headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok()) {
-        for directive in value.split(',').map(str::trim) {
-            let (name, argument) = directive.split_once('=').unwrap_or((directive, ""));
-            if name.eq_ignore_ascii_case("no-store") || name.eq_ignore_ascii_case("no-cache") {
-                return None;
-            }
-            if name.eq_ignore_ascii_case("max-age") {
-                max_age = max_age.or(seconds(argument.trim_matches('"')));
-            }
-        }
-    }
-    let age =
-        headers.get(AGE).and_then(|age| age.to_str().ok()).and_then(seconds).unwrap_or_default();
-    Some(max_age?.saturating_sub(age))
 }
 
 /// Reads `Retry-After` in both its forms, seconds and HTTP-date, capped at [`RETRY_AFTER_MAX`]; a date gone by is zero.
@@ -132,27 +113,6 @@ mod tests {
                 prop_assert_eq!(retry_after(&value, now), Some(Duration::from_secs(ahead as u64)), "{}", value);
             }
         }
-    }
-
-    #[test]
-    fn freshness_is_max_age_less_age() {
-        let fresh = |pairs: &[(HeaderName, &'static str)]| {
-            let mut headers = HeaderMap::new();
-            for (name, value) in pairs {
-                headers.append(name, HeaderValue::from_static(value));
-            }
-            fresh_for(&headers).map(|fresh| fresh.as_secs())
-        };
-        assert_eq!(fresh(&[]), None);
-        assert_eq!(fresh(&[(CACHE_CONTROL, "public, Max-Age=600, s-maxage=9")]), Some(600));
-        assert_eq!(
-            fresh(&[(CACHE_CONTROL, "public"), (CACHE_CONTROL, "max-age=\"60\"")]),
-            Some(60)
-        );
-        assert_eq!(fresh(&[(CACHE_CONTROL, "max-age=600"), (AGE, "590")]), Some(10));
-        assert_eq!(fresh(&[(CACHE_CONTROL, "max-age=600"), (AGE, "700")]), Some(0));
-        assert_eq!(fresh(&[(CACHE_CONTROL, "max-age=600, no-cache")]), None);
-        assert_eq!(fresh(&[(CACHE_CONTROL, "max-age=x")]), None);
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct Failure {
     url: String,
     /// The URL that failed, where redirects led elsewhere.
     last_url: Option<String>,
+    /// What was tried: `read`, or `send to`.
+    action: &'static str,
 }
 
 /// Why a request failed.
@@ -56,6 +58,8 @@ pub enum Reason {
     RedirectLoop,
     /// A redirect from https to http.
     Downgraded,
+    /// A redirect that this request does not follow, and where it leads, fit to be shown.
+    Redirected { to: String },
     /// Status 401 or 403.
     Unauthorized(u16),
     /// Status 404.
@@ -102,7 +106,13 @@ pub enum Phase {
 impl Failure {
     pub(super) fn new(reason: Reason, requests: u32, url: &Url, last_url: Option<&Url>) -> Self {
         let last_url = last_url.filter(|last| *last != url).map(shown);
-        Self { reason, requests, url: shown(url), last_url }
+        Self { reason, requests, url: shown(url), last_url, action: "read" }
+    }
+
+    /// The failure of a request that brings something rather than asks for it.
+    pub(super) fn of_sending(mut self) -> Self {
+        self.action = "send to";
+        self
     }
 
     /// The name of this failure in reports.
@@ -123,6 +133,7 @@ impl Failure {
             Reason::TooManyRedirects => "too_many_redirects",
             Reason::RedirectLoop => "redirect_loop",
             Reason::Downgraded => "downgraded",
+            Reason::Redirected { .. } => "redirected",
             Reason::Unauthorized(_) => "unauthorized",
             Reason::NotFound => "not_found",
             Reason::Gone => "gone",
@@ -155,6 +166,9 @@ impl Failure {
                 "the source has to renew or repair its certificate; verification is never disabled",
             ),
             Reason::Downgraded => Some("configure the http URL if the source has no other"),
+            Reason::Redirected { .. } => {
+                Some("set the address that it redirects to, if that is the right one")
+            }
             Reason::Unauthorized(401) => Some("check the key or the credentials of this source"),
             Reason::Unauthorized(_) => Some(
                 "check the key of this source; some also refuse unknown clients: set MINERVA_CONTACT",
@@ -169,7 +183,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "read `{}`: ", self.url)?;
+        write!(f, "{} `{}`: ", self.action, self.url)?;
         if let Some(last_url) = &self.last_url {
             write!(f, "redirected to `{last_url}`: ")?;
         }
@@ -212,6 +226,7 @@ impl fmt::Display for Reason {
             Self::TooManyRedirects => write!(f, "more than `{}` redirects", super::MAX_REDIRECTS),
             Self::RedirectLoop => f.write_str("the redirects go in a circle"),
             Self::Downgraded => f.write_str("a redirect from https to http"),
+            Self::Redirected { to } => write!(f, "a redirect to `{to}`, which is not followed"),
             Self::Unauthorized(status) | Self::Status(status) => write!(f, "status `{status}`"),
             Self::NotFound => f.write_str("status `404`"),
             Self::Gone => f.write_str("status `410`"),

@@ -104,18 +104,26 @@ fn carried_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
 
 /// Judges what can be judged without DNS: the scheme and a literal address, however it was spelled.
 pub(super) fn check(url: &Url, allow: &AllowNets) -> Result<(), Reason> {
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(Reason::Blocked { why: "a scheme other than http and https" });
-    }
+    check_form(url)?;
     let address: IpAddr = match url.host() {
         Some(Host::Ipv4(address)) => address.into(),
         Some(Host::Ipv6(address)) => address.into(),
-        Some(Host::Domain(_)) => return Ok(()),
-        None => return Err(Reason::Blocked { why: "a URL without a host" }),
+        Some(Host::Domain(_)) | None => return Ok(()),
     };
     match why_not_public(address) {
         Some(why) if !allow.has_address(address) => Err(Reason::Blocked { why }),
         _ => Ok(()),
+    }
+}
+
+/// Refuses a URL that no HTTP request can be made of.
+pub(super) fn check_form(url: &Url) -> Result<(), Reason> {
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(Reason::Blocked { why: "a scheme other than http and https" });
+    }
+    match url.host() {
+        Some(_) => Ok(()),
+        None => Err(Reason::Blocked { why: "a URL without a host" }),
     }
 }
 
@@ -144,12 +152,22 @@ impl Lookup {
     }
 }
 
+/// Where the names come from that a resolver is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Names {
+    /// From a configured URL: it may resolve into the listed networks.
+    Configured,
+    /// From a redirect: it must be listed itself to resolve to an address that is not public.
+    Redirected,
+    /// From an endpoint that the operator set: any address will do.
+    Trusted,
+}
+
 /// The resolver inside a connector: only addresses that may be reached come out of it.
 #[derive(Clone)]
 pub(super) struct GuardedResolver {
     pub(super) allow: AllowNets,
-    /// Whether a name may resolve into the listed networks, which holds for configured URLs and not for redirects.
-    pub(super) nets_count: bool,
+    pub(super) names: Names,
     /// The proxy's own name: the operator wrote it, and it is usually private.
     pub(super) proxy: Option<String>,
     pub(super) lookup: Lookup,
@@ -163,13 +181,15 @@ impl GuardedResolver {
             .addresses(&name)
             .await
             .map_err(|error| Refusal::Unresolved(error.to_string()))?;
-        let trusted = self.allow.has_name(&name) || self.proxy.as_ref() == Some(&name);
+        let is_excepted = self.names == Names::Trusted
+            || self.allow.has_name(&name)
+            || self.proxy.as_ref() == Some(&name);
         let mut why = None;
         let mut permitted = Vec::with_capacity(found.len());
         for address in found {
-            let excepted = trusted || (self.nets_count && self.allow.has_address(address));
+            let in_listed_net = self.names == Names::Configured && self.allow.has_address(address);
             match why_not_public(address) {
-                Some(reason) if !excepted => why = Some(reason),
+                Some(reason) if !is_excepted && !in_listed_net => why = Some(reason),
                 _ => permitted.push(address),
             }
         }

@@ -1,12 +1,12 @@
 //! The only HTTP client that tasks use (`ctx.http`): what it fetches is hostile, and it takes nobody's time for granted.
 //!
-//! A call is `http.get(Get::new(&url))`. What holds for every call, whatever the caller asks for:
+//! A call is `http.send(Request::get(&url))`. What holds for every call, whatever the caller asks for:
 //!
-//! - only public addresses are reached, also after redirects and DNS ([`AllowNets`] excepts);
+//! - only public addresses are reached, also after redirects and DNS ([`AllowNets`] and [`Request::trusted`] except);
 //! - at most [`MAX_REDIRECTS`] hops, none from https to http, followed by hand so that each is judged;
 //! - time, body and memory have limits ([`Limits`], [`LARGE_BODIES`]), before and after decompression;
-//! - a host sees two requests at once and two starts a second at most;
-//! - one second try, for what passes in a moment; everything else is for the next tick;
+//! - a host sees two requests at once and two starts a second at most, or fewer ([`Request::pace`]);
+//! - one second try, for what passes in a moment and may arrive twice; everything else is for the next tick;
 //! - no cookies, no `Referer`, no environment variable; certificates are verified against the roots compiled in.
 //!
 //! Header limits are hyper's: HTTP/1.1 takes 100 fields in 408 KiB, HTTP/2 takes 16 KiB. A process builds one [`Http`] and
@@ -32,6 +32,7 @@ use base::nets::AllowNets;
 use base::{Error, Result};
 use jiff::Timestamp;
 use reqwest::Client;
+pub use reqwest::Method;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
     IF_NONE_MATCH, LOCATION, RETRY_AFTER,
@@ -44,14 +45,15 @@ use url::Url;
 pub use base::validators::Validators;
 
 pub use self::body::{LARGE_BODIES, SMALL_BODY};
-pub use self::call::{Fetched, Get, Limits, NotModified, Response, WaitInBody};
+pub use self::call::{Fetched, Headers, Limits, NotModified, Request, Response, WaitInBody};
 pub use self::conditional::{RETRY_AFTER_MAX, retry_after};
 pub use self::failure::{Failure, Limit, Phase, Reason, shown};
+pub use self::pace::{GAP_MAX, Pace};
 pub use self::route::MAX_REDIRECTS;
 
-use self::body::Memory;
-use self::guard::{GuardedResolver, Lookup};
-use self::pace::{Pace, Turn};
+use self::body::{Body, Memory};
+use self::guard::{GuardedResolver, Lookup, Names};
+use self::pace::{Hosts, Turn};
 use self::route::Route;
 
 /// A wait that is asked for is waited within the call up to its whole time divided by this: 20 s for a feed, 80 s for a
@@ -64,8 +66,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Idle connections older than this are closed: a frozen function must not wake up to dead ones.
 const IDLE_CONNECTION: Duration = Duration::from_secs(20);
-/// The longest body of a refusal that is read for the wait it asks for.
-const REFUSAL_MAX: u64 = 4 << 10;
+/// What is read of the body of a refusal, in bytes: for the wait it asks for, and for [`Fetched::Refused`].
+pub const REFUSAL_MAX: u64 = 4 << 10;
+/// How long the body of a refusal is read.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest target of a redirect.
 const LOCATION_MAX: usize = 8 << 10;
 /// What HTTP/2 may send ahead of the reader, a stream and a connection; hyper's 2 and 5 MiB times 60 sources are too much.
@@ -84,7 +88,10 @@ struct Inner {
     configured: Client,
     /// For names that only redirects brought. A client of its own, so that it shares no connection with the other.
     redirected: Client,
+    /// For endpoints that the operator set.
+    trusted: Client,
     pace: Pace,
+    hosts: Hosts,
     memory: Memory,
     retry_pause: Duration,
     now: Box<dyn Fn() -> Timestamp + Send + Sync>,
@@ -128,6 +135,19 @@ struct Redirect {
     is_permanent: bool,
 }
 
+/// A request that brought no answer.
+struct NoAnswer {
+    reason: Reason,
+    /// The refusal itself, where the caller wants to see it.
+    refused: Option<Box<Response>>,
+}
+
+impl From<Reason> for NoAnswer {
+    fn from(reason: Reason) -> Self {
+        Self { reason, refused: None }
+    }
+}
+
 impl Http {
     /// Builds the client; `now` is asked when a `Retry-After` holds a date.
     pub fn new(
@@ -146,7 +166,7 @@ impl Http {
         let tls = tls_config(roots);
         let mut resolver = GuardedResolver {
             allow: network.allow_nets.clone(),
-            nets_count: true,
+            names: Names::Configured,
             proxy: network
                 .proxy
                 .as_ref()
@@ -154,13 +174,17 @@ impl Http {
             lookup,
         };
         let configured = client(network, tls.clone(), resolver.clone())?;
-        resolver.nets_count = false;
-        let redirected = client(network, tls, resolver)?;
+        resolver.names = Names::Redirected;
+        let redirected = client(network, tls.clone(), resolver.clone())?;
+        resolver.names = Names::Trusted;
+        let trusted = client(network, tls, resolver)?;
         let inner = Inner {
             allow: network.allow_nets.clone(),
             configured,
             redirected,
-            pace: Pace::new(gap),
+            trusted,
+            pace: Pace { gap, ..Pace::USUAL },
+            hosts: Hosts::default(),
             memory: Memory::new(slow_for),
             retry_pause,
             now: Box::new(now),
@@ -168,177 +192,188 @@ impl Http {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Fetches a URL. Dropping the future ends the request.
-    pub async fn get(&self, get: Get<'_>) -> Result<Fetched, Failure> {
+    /// Sends a request and reads the answer. Dropping the future ends the request.
+    pub async fn send(&self, request: Request<'_>) -> Result<Fetched, Failure> {
         let mut progress = Progress::default();
+        let failure = |reason, progress: &Progress| {
+            let failure =
+                Failure::new(reason, progress.requests, request.url, progress.last_url.as_ref());
+            if request.is_plain() { failure } else { failure.of_sending() }
+        };
         // A host's slowness to others is not this call's: the time starts with the first turn.
-        guard::check(get.url, &self.inner.allow)
-            .map_err(|reason| Failure::new(reason, 0, get.url, None))?;
-        let turn = self.inner.turn(get.url).await;
-        let total = get.limits.total_timeout;
+        self.inner.check(&request, request.url).map_err(|reason| failure(reason, &progress))?;
+        let turn = self.inner.turn(&request, request.url).await;
+        let total = request.limits.total_timeout;
         let deadline = Instant::now() + total;
-        let call = Box::pin(self.inner.follow(&get, turn, deadline, &mut progress));
+        let call = Box::pin(self.inner.follow(&request, turn, deadline, &mut progress));
         let result = match timeout_at(deadline, call).await {
             Ok(result) => result,
             Err(_) => Err(Reason::TimedOut { limit: Limit::Total(progress.phase), after: total }),
         };
-        result.map_err(|reason| {
-            Failure::new(reason, progress.requests, get.url, progress.last_url.as_ref())
-        })
+        result.map_err(|reason| failure(reason, &progress))
     }
 }
 
 impl Inner {
     async fn follow(
         &self,
-        get: &Get<'_>,
+        request: &Request<'_>,
         first_turn: Turn,
         deadline: Instant,
         progress: &mut Progress,
     ) -> Result<Fetched, Reason> {
-        let mut route = Route::from(get.url);
-        let mut is_second_try = false;
+        let mut route = Route::from(request.url);
+        let mut may_try_again = request.has_second_try();
         let mut turn = Some(first_turn);
         loop {
             progress.last_url = Some(route.here.clone());
-            guard::check(&route.here, &self.allow)?;
-            let reason = match self.hop(get, &route, turn.take(), progress).await {
-                Ok(ControlFlow::Continue(Redirect { location, is_permanent })) => {
-                    // The place that was refused is the one to be shown.
-                    progress.last_url = route.here.join(&location).ok();
-                    route = route.follow(&location, is_permanent)?;
-                    continue;
-                }
-                Ok(ControlFlow::Break(fetched)) => return Ok(fetched),
-                Err(reason) => reason,
-            };
+            self.check(request, &route.here)?;
+            let NoAnswer { reason, refused } =
+                match self.hop(request, &route, turn.take(), progress).await {
+                    Ok(ControlFlow::Continue(Redirect { location, is_permanent })) => {
+                        // The place that was refused is the one to be shown.
+                        progress.last_url = route.here.join(&location).ok();
+                        route = route.follow(&location, is_permanent)?;
+                        continue;
+                    }
+                    Ok(ControlFlow::Break(fetched)) => return Ok(fetched),
+                    Err(no_answer) => no_answer,
+                };
             let pause = self.retry_pause + jitter(self.retry_pause / 2);
             let wait = match reason {
                 Reason::RateLimited { retry_after: Some(asked), .. }
-                    if asked <= get.limits.total_timeout / RETRY_AFTER_SHARE =>
+                    if asked <= request.limits.total_timeout / RETRY_AFTER_SHARE =>
                 {
-                    asked.max(pause)
+                    Some(asked.max(pause))
                 }
-                _ if reason.is_passing() => pause,
-                _ => return Err(reason),
+                _ => reason.is_passing().then_some(pause),
             };
-            let start = Instant::now() + wait;
-            if is_second_try || start >= deadline {
-                return Err(reason);
-            }
-            is_second_try = true;
+            let start = wait.map(|wait| Instant::now() + wait);
+            let (Some(wait), Some(start), true) =
+                (wait, start.filter(|start| *start < deadline), may_try_again)
+            else {
+                return refused.map(|response| Fetched::Refused(*response)).ok_or(reason);
+            };
+            may_try_again = false;
             progress.phase = Phase::Pause;
             if matches!(reason, Reason::RateLimited { .. }) {
-                self.pace.quiet(&route.here, wait).await;
+                self.hosts.quiet(&route.here, wait);
             }
             sleep_until(start).await;
         }
     }
 
-    async fn turn(&self, url: &Url) -> Turn {
-        self.pace.turn(url, !self.allow.has_host(url)).await
+    /// Judges what can be judged of a URL without DNS.
+    fn check(&self, request: &Request<'_>, url: &Url) -> Result<(), Reason> {
+        if request.is_trusted { guard::check_form(url) } else { guard::check(url, &self.allow) }
+    }
+
+    async fn turn(&self, request: &Request<'_>, url: &Url) -> Turn {
+        let is_operators_own = request.is_trusted || self.allow.has_host(url);
+        let gap = if is_operators_own { Duration::ZERO } else { self.pace.gap };
+        self.hosts.turn(url, Pace { gap, ..self.pace }, request.pace).await
     }
 
     /// One request and its answer, within the host's turn.
     async fn hop(
         &self,
-        get: &Get<'_>,
+        request: &Request<'_>,
         route: &Route<'_>,
         turn: Option<Turn>,
         progress: &mut Progress,
-    ) -> Result<ControlFlow<Fetched, Redirect>, Reason> {
-        let headers = headers(get, route)?;
+    ) -> Result<ControlFlow<Fetched, Redirect>, NoAnswer> {
+        let headers = headers(request, route)?;
         progress.phase = Phase::Turn;
         let _turn = match turn {
             Some(turn) => turn,
-            None => self.turn(&route.here).await,
+            None => self.turn(request, &route.here).await,
         };
 
         progress.phase = Phase::Head;
         progress.requests += 1;
-        let client = if route.is_configured_host { &self.configured } else { &self.redirected };
-        let sent = client.get(route.here.clone()).headers(headers).send();
-        let response = match timeout(get.limits.head_timeout, sent).await {
+        let client = match (request.is_trusted, route.is_configured_host) {
+            (true, _) => &self.trusted,
+            (false, true) => &self.configured,
+            (false, false) => &self.redirected,
+        };
+        let mut sent = client.request(request.method.clone(), route.here.clone()).headers(headers);
+        if let Some(body) = &request.body {
+            sent = sent.body(body.bytes.clone());
+        }
+        let head_timeout = request.limits.head_timeout;
+        let response = match timeout(head_timeout, sent.send()).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(Reason::of(&error, CONNECT_TIMEOUT)),
+            Ok(Err(error)) => return Err(Reason::of(&error, CONNECT_TIMEOUT).into()),
             Err(_) => {
-                return Err(Reason::TimedOut {
-                    limit: Limit::Head,
-                    after: get.limits.head_timeout,
-                });
+                return Err(Reason::TimedOut { limit: Limit::Head, after: head_timeout }.into());
             }
         };
 
         let status = response.status().as_u16();
-        let moved_to = route.moved_to();
-        let final_url = route.here.clone();
         let validators = conditional::validators(response.headers());
-        let fresh_for = conditional::fresh_for(response.headers());
         let requests = progress.requests;
         match status {
             200..=299 => {}
-            304 if get.validators.is_some_and(|validators| !validators.is_empty()) => {
-                let not_modified =
-                    NotModified { final_url, moved_to, validators, fresh_for, requests };
-                return Ok(ControlFlow::Break(Fetched::NotModified(not_modified)));
+            304 if request.validators.is_some_and(|validators| !validators.is_empty()) => {
+                return Ok(ControlFlow::Break(Fetched::NotModified(NotModified {
+                    final_url: route.here.clone(),
+                    moved_to: route.moved_to(),
+                    validators,
+                    requests,
+                })));
             }
             301 | 302 | 303 | 307 | 308 => {
-                let location =
-                    response.headers().get(LOCATION).map(HeaderValue::as_bytes).unwrap_or_default();
-                if location.is_empty() || location.len() > LOCATION_MAX {
-                    return Err(Reason::Malformed("a redirect without a usable `Location`".into()));
+                let redirect = redirect(status, response.headers())?;
+                if !follows(request, route, status, &redirect) {
+                    let to = route.target(&redirect.location)?;
+                    return Err(Reason::Redirected { to: shown(&to) }.into());
                 }
-                let location = String::from_utf8_lossy(location).into_owned();
-                let is_permanent = matches!(status, 301 | 308);
-                return Ok(ControlFlow::Continue(Redirect { location, is_permanent }));
+                return Ok(ControlFlow::Continue(redirect));
             }
-            _ => {
-                let refusal = self.refusal(status, response.headers());
-                return Err(self.with_wait(refusal, response, get, progress).await);
-            }
+            _ => return Err(self.refused(request, route, response, progress).await),
         }
 
         progress.phase = Phase::Body;
-        let content_type = response.headers().get(CONTENT_TYPE);
-        let content_type =
-            content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        let body = body::read(response, &get.limits, &self.memory, progress).await?;
-        Ok(ControlFlow::Break(Fetched::Body(Response {
-            status,
-            final_url,
-            moved_to,
-            validators: if body.truncated { Validators::default() } else { validators },
-            content_type,
-            body: body.bytes,
-            truncated: body.truncated,
-            bytes_on_wire: body.on_wire,
-            requests,
-            fresh_for,
-            share: body.share,
-        })))
+        let headers = response.headers().clone();
+        let body = body::read(response, &request.limits, &self.memory, progress).await?;
+        let validators = if body.truncated { Validators::default() } else { validators };
+        let response = assemble(status, route, headers, validators, body, requests);
+        Ok(ControlFlow::Break(Fetched::Body(response)))
     }
 
-    /// The refusal with the wait that its body names, where a header names none and the caller can read the body.
-    async fn with_wait(
+    /// What a refusal means, with the wait that its body names where a header names none and the caller can read the body.
+    async fn refused(
         &self,
-        refusal: Reason,
+        request: &Request<'_>,
+        route: &Route<'_>,
         response: reqwest::Response,
-        get: &Get<'_>,
         progress: &mut Progress,
-    ) -> Reason {
-        let (Reason::RateLimited { status, retry_after: None }, Some(read)) =
-            (&refusal, get.wait_in_body)
-        else {
-            return refusal;
+    ) -> NoAnswer {
+        let status = response.status().as_u16();
+        let mut reason = self.refusal(status, response.headers());
+        let wait_in_body = match reason {
+            Reason::RateLimited { retry_after: None, .. } => request.wait_in_body,
+            _ => None,
         };
-        let limits = Limits { max_body: REFUSAL_MAX, ..get.limits };
-        match body::read(response, &limits, &self.memory, progress).await {
-            Ok(body) => {
-                let wait = read(&body.bytes).map(|wait| wait.min(RETRY_AFTER_MAX));
-                Reason::RateLimited { status: *status, retry_after: wait }
-            }
-            Err(_) => refusal,
+        // An unasked 304 has nothing to show.
+        let hands_back = request.hands_back_refusals && status != 304;
+        if wait_in_body.is_none() && !hands_back {
+            return reason.into();
         }
+        progress.phase = Phase::Body;
+        let headers = response.headers().clone();
+        let body = body::read_refusal(response).await;
+        if let (Some(read), Reason::RateLimited { retry_after, .. }) = (wait_in_body, &mut reason) {
+            *retry_after = read(&body.bytes).map(|wait| wait.min(RETRY_AFTER_MAX));
+        }
+        let refused = hands_back.then(|| {
+            let validators = Validators::default();
+            let mut response =
+                assemble(status, route, headers, validators, body, progress.requests);
+            response.refusal = Some(reason.clone());
+            Box::new(response)
+        });
+        NoAnswer { reason, refused }
     }
 
     /// A status that is no answer.
@@ -357,7 +392,57 @@ impl Inner {
     }
 }
 
-fn headers(get: &Get<'_>, route: &Route<'_>) -> Result<HeaderMap, Reason> {
+/// The response of a status and a body that was read.
+fn assemble(
+    status: u16,
+    route: &Route<'_>,
+    headers: HeaderMap,
+    validators: Validators,
+    body: Body,
+    requests: u32,
+) -> Response {
+    let content_type = headers.get(CONTENT_TYPE);
+    let content_type =
+        content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    Response {
+        status,
+        final_url: route.here.clone(),
+        moved_to: route.moved_to(),
+        validators,
+        content_type,
+        headers: Headers(headers),
+        body: body.bytes,
+        truncated: body.truncated,
+        bytes_on_wire: body.on_wire,
+        requests,
+        refusal: None,
+        share: body.share,
+    }
+}
+
+fn redirect(status: u16, headers: &HeaderMap) -> Result<Redirect, Reason> {
+    let location = headers.get(LOCATION).map(HeaderValue::as_bytes).unwrap_or_default();
+    if location.is_empty() || location.len() > LOCATION_MAX {
+        return Err(Reason::Malformed("a redirect without a usable `Location`".into()));
+    }
+    let location = String::from_utf8_lossy(location).into_owned();
+    Ok(Redirect { location, is_permanent: matches!(status, 301 | 308) })
+}
+
+/// Whether the request goes where it is sent on to.
+///
+/// With a body or another method than GET it goes only where both are kept (307, 308), and only within its origin: nobody
+/// else is given what was meant for that one.
+fn follows(request: &Request<'_>, route: &Route<'_>, status: u16, redirect: &Redirect) -> bool {
+    let is_within_origin = || {
+        let target = route.target(&redirect.location);
+        target.is_ok_and(|target| target.origin() == request.url.origin())
+    };
+    request.follows_redirects()
+        && (request.is_plain() || matches!(status, 307 | 308) && is_within_origin())
+}
+
+fn headers(request: &Request<'_>, route: &Route<'_>) -> Result<HeaderMap, Reason> {
     let mut headers = HeaderMap::new();
     let mut insert = |name: HeaderName, value: &str| {
         let invalid = |_| Reason::InvalidRequest(format!("the value of header `{name}`"));
@@ -366,9 +451,12 @@ fn headers(get: &Get<'_>, route: &Route<'_>) -> Result<HeaderMap, Reason> {
         headers.insert(name, value);
         Ok(())
     };
-    insert(ACCEPT, get.accept)?;
+    insert(ACCEPT, request.accept)?;
     insert(ACCEPT_ENCODING, body::ACCEPT_ENCODING)?;
-    if let Some(validators) = get.validators {
+    if let Some(body) = &request.body {
+        insert(CONTENT_TYPE, body.content_type)?;
+    }
+    if let Some(validators) = request.validators {
         if let Some(etag) = &validators.etag {
             insert(IF_NONE_MATCH, etag)?;
         }
@@ -377,7 +465,7 @@ fn headers(get: &Get<'_>, route: &Route<'_>) -> Result<HeaderMap, Reason> {
         }
     }
     if route.here.origin() == route.configured.origin() {
-        for (name, value) in &get.headers {
+        for (name, value) in &request.headers {
             let invalid =
                 |_| Reason::InvalidRequest(format!("the header name `{}`", name.escape_debug()));
             insert(HeaderName::from_bytes(name.as_bytes()).map_err(invalid)?, value)?;

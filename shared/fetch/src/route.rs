@@ -27,9 +27,7 @@ impl<'a> Route<'a> {
 
     /// Takes a redirect, unless it leads round in a circle, too far, or out of https.
     pub(super) fn follow(mut self, location: &str, is_permanent: bool) -> Result<Self, Reason> {
-        let malformed = |error| Reason::Malformed(format!("a redirect to no URL: {error}"));
-        let mut next = self.here.join(location).map_err(malformed)?;
-        next.set_fragment(None);
+        let next = self.target(location)?;
         if self.here.scheme() == "https" && next.scheme() == "http" {
             return Err(Reason::Downgraded);
         }
@@ -44,6 +42,14 @@ impl<'a> Route<'a> {
         self.is_configured_host &= next.host() == self.configured.host();
         self.here = next;
         Ok(self)
+    }
+
+    /// Where a `Location` leads from here.
+    pub(super) fn target(&self, location: &str) -> Result<Url, Reason> {
+        let malformed = |error| Reason::Malformed(format!("a redirect to no URL: {error}"));
+        let mut target = self.here.join(location).map_err(malformed)?;
+        target.set_fragment(None);
+        Ok(target)
     }
 
     pub(super) fn moved_to(&self) -> Option<Url> {

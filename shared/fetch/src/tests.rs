@@ -40,6 +40,7 @@ const BRIEF: Limits = Limits {
 struct Server {
     url: Url,
     heads: Arc<Mutex<Vec<String>>>,
+    bodies: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl Server {
@@ -52,10 +53,13 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = Url::parse(&format!("http://{}/feed", listener.local_addr().unwrap())).unwrap();
         let heads = Arc::new(Mutex::new(Vec::new()));
-        let (answer, kept) = (Arc::new(answer), Arc::clone(&heads));
+        let bodies = Arc::new(Mutex::new(Vec::new()));
+        let answer = Arc::new(answer);
+        let (seen_heads, seen_bodies) = (Arc::clone(&heads), Arc::clone(&bodies));
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let (answer, heads) = (Arc::clone(&answer), Arc::clone(&kept));
+                let answer = Arc::clone(&answer);
+                let (heads, bodies) = (Arc::clone(&seen_heads), Arc::clone(&seen_bodies));
                 tokio::spawn(async move {
                     let mut head = Vec::new();
                     while !head.ends_with(b"\r\n\r\n") {
@@ -64,16 +68,23 @@ impl Server {
                             Err(_) => break,
                         }
                     }
+                    let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+                    let length = head.split("\r\ncontent-length: ").nth(1);
+                    let length = length
+                        .map_or(0, |rest| rest.split("\r\n").next().unwrap().parse().unwrap());
+                    let mut body = vec![0; length];
+                    let _ = stream.read_exact(&mut body).await;
+                    bodies.lock().unwrap().push(body);
                     let number = {
                         let mut heads = heads.lock().unwrap();
-                        heads.push(String::from_utf8_lossy(&head).to_ascii_lowercase());
+                        heads.push(head);
                         heads.len() - 1
                     };
                     answer(stream, number).await;
                 });
             }
         });
-        Self { url, heads }
+        Self { url, heads, bodies }
     }
 
     /// Sends these answers in turn, the last one again and again, and closes each connection.
@@ -115,6 +126,10 @@ impl Server {
     fn head(&self, number: usize) -> String {
         self.heads.lock().unwrap()[number].clone()
     }
+
+    fn body(&self, number: usize) -> Vec<u8> {
+        self.bodies.lock().unwrap()[number].clone()
+    }
 }
 
 fn ok(headers: &str, body: &[u8]) -> Vec<u8> {
@@ -155,14 +170,14 @@ fn loopback() -> Http {
 }
 
 async fn body_of(http: &Http, url: &Url) -> Response {
-    match http.get(Get::new(url).limits(SHORT)).await.unwrap() {
+    match http.send(Request::get(url).limits(SHORT)).await.unwrap() {
         Fetched::Body(response) => response,
-        Fetched::NotModified(_) => panic!("expected a body"),
+        Fetched::NotModified(_) | Fetched::Refused(_) => panic!("expected a body"),
     }
 }
 
 async fn failure_of(http: &Http, url: &Url) -> Failure {
-    http.get(Get::new(url).limits(SHORT)).await.unwrap_err()
+    http.send(Request::get(url).limits(SHORT)).await.unwrap_err()
 }
 
 #[track_caller]
@@ -184,8 +199,8 @@ async fn an_answer_brings_its_facts_and_the_request_is_honest() {
     let mut url = server.url.clone();
     url.set_username("ana").unwrap();
     url.set_password(Some("x")).unwrap();
-    let get = Get::new(&url).accept("application/rss+xml").header("X-Key", "abc");
-    let Fetched::Body(response) = http.get(get).await.unwrap() else { panic!("a body came") };
+    let get = Request::get(&url).accept("application/rss+xml").header("X-Key", "abc");
+    let Fetched::Body(response) = http.send(get).await.unwrap() else { panic!("a body came") };
     assert_eq!(
         (response.status, response.body.as_slice(), response.truncated),
         (200, &b"<rss>"[..], false)
@@ -193,9 +208,8 @@ async fn an_answer_brings_its_facts_and_the_request_is_honest() {
     assert_eq!(response.validators.etag.as_deref(), Some("W/\"a b\""));
     assert_eq!(response.validators.last_modified.as_deref(), Some("Some Day"));
     assert_eq!(response.content_type.as_deref(), Some("text/xml; charset=x"));
-    assert_eq!(response.fresh_for, Some(Duration::from_secs(60)));
     assert_eq!((response.bytes_on_wire, response.requests, response.moved_to), (5, 1, None));
-    let _ = http.get(Get::new(&url)).await.unwrap();
+    let _ = http.send(Request::get(&url)).await.unwrap();
     let head = server.head(0);
     assert!(head.contains(&format!(
         "user-agent: minerva/{} (+https://soc.example/)",
@@ -212,8 +226,8 @@ async fn validators_go_back_verbatim_and_304_is_a_success() {
     let server = Server::canned([status("304 Not Modified\r\netag: \"2\"")]).await;
     let validators =
         Validators { etag: Some("W/\"x\"".into()), last_modified: Some("not a date".into()) };
-    let get = Get::new(&server.url).validators(&validators);
-    let Fetched::NotModified(answer) = loopback().get(get).await.unwrap() else {
+    let get = Request::get(&server.url).validators(&validators);
+    let Fetched::NotModified(answer) = loopback().send(get).await.unwrap() else {
         panic!("304 is no body")
     };
     assert_eq!((answer.validators.etag.as_deref(), answer.requests), (Some("\"2\""), 1));
@@ -334,7 +348,7 @@ async fn each_limit_on_time_says_which_it_is() {
         }
     })
     .await;
-    let failure = http.get(Get::new(&drip.url).limits(BRIEF)).await.unwrap_err();
+    let failure = http.send(Request::get(&drip.url).limits(BRIEF)).await.unwrap_err();
     assert!(matches!(failure.reason, Reason::TimedOut { limit: Limit::Head, .. }), "{failure}");
     assert_eq!((failure.outcome(), drip.requests()), ("timed_out", 1));
 
@@ -344,7 +358,7 @@ async fn each_limit_on_time_says_which_it_is() {
     })
     .await;
     let limits = Limits { head_timeout: SHORT.head_timeout, ..BRIEF };
-    let failure = http.get(Get::new(&stalled.url).limits(limits)).await.unwrap_err();
+    let failure = http.send(Request::get(&stalled.url).limits(limits)).await.unwrap_err();
     assert!(matches!(failure.reason, Reason::TimedOut { limit: Limit::Idle, .. }), "{failure}");
 
     let slow = Server::start(|mut stream, _| async move {
@@ -355,7 +369,7 @@ async fn each_limit_on_time_says_which_it_is() {
     })
     .await;
     let limits = Limits { total_timeout: Duration::from_millis(300), ..SHORT };
-    let failure = http.get(Get::new(&slow.url).limits(limits)).await.unwrap_err();
+    let failure = http.send(Request::get(&slow.url).limits(limits)).await.unwrap_err();
     let Reason::TimedOut { limit: Limit::Total(Phase::Body), after } = failure.reason else {
         panic!("{failure}");
     };
@@ -516,14 +530,208 @@ async fn a_name_is_looked_up_once_and_only_what_was_checked_is_connected_to() {
 async fn a_key_stays_with_its_origin() {
     let other = Server::canned([ok("", b"")]).await;
     let server = Server::canned([redirect(302, "/same"), redirect(302, &other.url)]).await;
-    loopback().get(Get::new(&server.url).header("X-OTX-API-KEY", "s3cret")).await.unwrap();
+    loopback().send(Request::get(&server.url).header("X-OTX-API-KEY", "s3cret")).await.unwrap();
     assert!(server.head(0).contains("s3cret") && server.head(1).contains("s3cret"));
     assert!(!other.head(0).contains("x-otx-api-key"));
     for (name, value) in [("X-Key", "a\r\nb: c"), ("X Key", "a")] {
-        let failure = loopback().get(Get::new(&server.url).header(name, value)).await.unwrap_err();
+        let failure =
+            loopback().send(Request::get(&server.url).header(name, value)).await.unwrap_err();
         check(&failure, "invalid_request");
         assert_eq!((failure.class(), failure.requests), (Class::Config, 0));
     }
+}
+
+const JSON: &str = "application/json";
+
+#[tokio::test]
+async fn a_body_is_sent_once_unless_it_may_arrive_twice() {
+    for first in [Vec::new(), status("503 Busy"), status("429 Slow\r\nretry-after: 0")] {
+        let server = Server::canned([first, ok("", b"{}")]).await;
+        let post = Request::post(&server.url, "{\"a\":1}", JSON).limits(SHORT);
+        let failure = loopback().send(post.clone()).await.unwrap_err();
+        assert_eq!((failure.requests, server.requests()), (1, 1), "{failure}");
+        assert!(failure.to_string().starts_with("send to `http://127.0.0.1:"), "{failure}");
+        assert_eq!(server.body(0), b"{\"a\":1}");
+        let head = server.head(0);
+        assert!(head.starts_with("post /feed http/1.1"), "{head}");
+        assert!(head.contains("content-type: application/json\r\n"), "{head}");
+
+        server.heads.lock().unwrap().clear();
+        let response = loopback().send(post.idempotent()).await.unwrap().body().unwrap().unwrap();
+        assert_eq!((response.body.as_slice(), response.requests), (&b"{}"[..], 2));
+        assert_eq!(server.body(2), b"{\"a\":1}");
+    }
+    let server = Server::canned([status("503 Busy")]).await;
+    let put = Request::method(Method::PUT, &server.url).body("x", "text/plain").limits(SHORT);
+    assert_eq!(loopback().send(put).await.unwrap_err().requests, 2);
+    let patch = Request::method(Method::PATCH, &server.url).limits(SHORT);
+    assert_eq!(loopback().send(patch).await.unwrap_err().requests, 1);
+}
+
+#[tokio::test]
+async fn a_body_is_redirected_only_whole_and_within_its_origin() {
+    for code in [307, 308] {
+        let server = Server::canned([redirect(code, "/next"), ok("", b"{}")]).await;
+        let post = Request::post(&server.url, "{}", JSON).header("x-key", "s3cret");
+        assert!(matches!(loopback().send(post).await, Ok(Fetched::Body(_))));
+        let head = server.head(1);
+        assert!(head.starts_with("post /next ") && head.contains("x-key: s3cret\r\n"), "{head}");
+        assert!(head.contains("content-type: application/json\r\n"), "{head}");
+        assert_eq!(server.body(1), b"{}");
+    }
+    let other = Server::canned([ok("", b"")]).await;
+    for (code, target) in [
+        (307, other.url.as_str()),
+        (308, other.url.as_str()),
+        (301, "/next"),
+        (302, "/next"),
+        (303, "/next"),
+    ] {
+        let server = Server::canned([redirect(code, target), ok("", b"{}")]).await;
+        let post = Request::post(&server.url, "{}", JSON).limits(SHORT);
+        let failure = loopback().send(post).await.unwrap_err();
+        check(&failure, "redirected");
+        assert!(failure.to_string().contains(server.url.join(target).unwrap().as_str()));
+        assert_eq!((server.requests(), other.requests()), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_handed_back_with_its_headers_and_the_beginning_of_its_body() {
+    let answer = |line: &str, headers: &str, body: &[u8]| {
+        let mut answer = format!("HTTP/1.1 {line}\r\nconnection: close\r\n{headers}\r\n");
+        answer.push_str(std::str::from_utf8(body).unwrap());
+        answer.into_bytes()
+    };
+    let limits = answer("429 Slow", "X-Left: 0\r\nretry-after: 99\r\n", b"full");
+    let mut gzipped = answer("422 No", "content-encoding: gzip\r\n", b"");
+    gzipped.extend(encoded!(GzipEncoder::new(Vec::new()), b"why not"));
+    let long = vec![b'x'; 2 * REFUSAL_MAX as usize];
+    for (answer, code, body, is_whole, requests) in [
+        (limits, 429, &b"full"[..], true, 1),
+        (gzipped, 422, b"why not", true, 1),
+        (answer("404 Lost", "", &long), 404, &long[..REFUSAL_MAX as usize], false, 1),
+        (answer("404 Lost", "content-length: 9\r\n", b"part"), 404, b"part", false, 1),
+        (answer("300 Choose", "", b"one"), 300, b"one", true, 1),
+        (answer("503 Busy", "", b"later"), 503, b"later", true, 2),
+    ] {
+        let server = Server::canned([answer]).await;
+        let asked = Request::get(&server.url).limits(SHORT).refusals();
+        let Fetched::Refused(response) = loopback().send(asked.clone()).await.unwrap() else {
+            panic!("{code} is no answer")
+        };
+        assert_eq!((response.status, response.requests), (code, requests));
+        assert_eq!((response.body.as_slice(), response.truncated), (body, !is_whole));
+        if code == 429 {
+            assert_eq!(response.headers.get("x-left"), Some("0"));
+            assert_eq!(response.headers.get("X-LEFT"), Some("0"));
+            assert_eq!(response.headers.get("no such name"), None);
+            assert_eq!(response.headers.all("connection").collect::<Vec<_>>(), ["close"]);
+        }
+        let failure = Fetched::Refused(response).body().unwrap_err();
+        let without = failure_of(&loopback(), &server.url).await;
+        assert_eq!((&failure.reason, failure.requests), (&without.reason, requests));
+        assert_eq!(failure.to_string(), without.to_string());
+    }
+    let server = Server::canned([status("304 Unasked")]).await;
+    check(&loopback().send(Request::get(&server.url).refusals()).await.unwrap_err(), "status");
+    let server = Server::canned([redirect(302, "/next"), status("404 Lost")]).await;
+    let fetched = loopback().send(Request::get(&server.url).refusals()).await.unwrap();
+    let Fetched::Refused(response) = fetched else { panic!("404 is no answer") };
+    assert_eq!(response.final_url.path(), "/next");
+    let endless = Server::endless("HTTP/1.1 500 Oops\r\n\r\n", vec![b'x'; 64 << 10]).await;
+    let fetched = loopback().send(Request::get(&endless.url).refusals()).await.unwrap();
+    let Fetched::Refused(response) = fetched else { panic!("500 is no answer") };
+    assert_eq!((response.body.len() as u64, response.truncated), (REFUSAL_MAX, true));
+}
+
+#[tokio::test]
+async fn a_trusted_endpoint_may_be_anywhere_and_is_never_left() {
+    let target = Server::canned([ok("", b"secret")]).await;
+    let server = Server::canned([ok("", b"here")]).await;
+    let nobody = Workings {
+        lookup: Lookup::Table(Arc::new(|_| vec![[127, 0, 0, 1].into()])),
+        // A start that waited for this would be seen.
+        gap: SHORT.total_timeout * 100,
+        retry_pause: PAUSE,
+        ..Workings::default()
+    };
+    let http = Http::build(&Network::default(), || NOW.parse().unwrap(), nobody).unwrap();
+    for url in [server.url.clone(), server.named("misp.internal"), server.url.clone()] {
+        check(&failure_of(&http, &url).await, "blocked");
+        let trusted = Request::get(&url).limits(SHORT).trusted();
+        let response = http.send(trusted).await.unwrap().body().unwrap().unwrap();
+        assert_eq!(response.body, b"here");
+    }
+    for code in [301, 302, 303, 307, 308] {
+        let server = Server::canned([redirect(code, format!("{}?key=s3cret", target.url))]).await;
+        for request in [Request::get(&server.url), Request::post(&server.url, "{}", JSON)] {
+            let failure = http.send(request.trusted().refusals()).await.unwrap_err();
+            check(&failure, "redirected");
+            let told = failure.to_string();
+            assert!(told.contains(&format!("{}?key=***", target.url)), "{told}");
+            assert!(!told.contains("s3cret") && failure.hint().is_some(), "{told}");
+        }
+    }
+    let server = Server::canned([redirect(302, "http://[::bad/")]).await;
+    let failure = http.send(Request::get(&server.url).trusted()).await.unwrap_err();
+    check(&failure, "malformed");
+    let url = Url::parse("file:///etc/passwd").unwrap();
+    check(&http.send(Request::get(&url).trusted()).await.unwrap_err(), "blocked");
+    assert_eq!(target.requests(), 0);
+}
+
+#[tokio::test]
+async fn a_request_that_is_counted_is_sent_once() {
+    let http = loopback();
+    for (answer, outcome) in [
+        (Vec::new(), "reset"),
+        (status("503 Busy"), "status"),
+        (status("429 Slow\r\nretry-after: 0"), "rate_limited"),
+        (redirect(302, "/next"), "redirected"),
+    ] {
+        let server = Server::canned([answer, ok("", b"second")]).await;
+        let once = Request::get(&server.url).limits(SHORT).once().idempotent();
+        let failure = http.send(once).await.unwrap_err();
+        check(&failure, outcome);
+        assert_eq!((failure.requests, server.requests()), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_in_no_failure() {
+    let http = loopback();
+    let away = Server::canned([ok("content-length: 50\r\n", b"part")]).await;
+    for answer in [
+        Vec::new(),
+        status("401 Who"),
+        status("429 Slow"),
+        ok("content-encoding: br\r\n", b"<rss>"),
+        b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec(),
+        redirect(302, &away.url),
+        redirect(302, "http://10.0.0.1/"),
+    ] {
+        let server = Server::canned([answer]).await;
+        for value in ["s3cret", "s3cret\r\nb: c"] {
+            for request in [
+                Request::get(&server.url),
+                Request::get(&server.url).refusals(),
+                Request::post(&server.url, "s3cret", JSON).trusted(),
+            ] {
+                let request = request.header("x-key", value).limits(SHORT);
+                assert!(!format!("{request:?}").contains("s3cret"));
+                match http.send(request).await {
+                    Err(failure) => {
+                        let text = format!("{failure} {failure:?}");
+                        let text = format!("{text} {}", Error::from(failure).chain());
+                        assert!(!text.contains("s3cret"), "{text}");
+                    }
+                    Ok(fetched) => assert!(!format!("{fetched:?}").contains("s3cret")),
+                }
+            }
+        }
+    }
+    assert!((0..away.requests()).all(|number| !away.head(number).contains("s3cret")));
 }
 
 #[tokio::test]
@@ -619,7 +827,15 @@ async fn what_is_not_http_or_not_tls_is_named() {
 }
 
 #[tokio::test]
-async fn one_host_never_sees_more_than_two_requests_at_once() {
+async fn one_host_sees_two_requests_at_once_or_as_few_as_one_caller_asks_for() {
+    assert_eq!(most_at_once([None; 8]).await, 2);
+    let alone = Some(Pace { gap: PAUSE, at_once: 1 });
+    assert_eq!(most_at_once([alone; 4]).await, 1);
+    assert_eq!(most_at_once([alone, None, None, None]).await, 1);
+}
+
+/// The most requests that a host saw at the same time.
+async fn most_at_once<const N: usize>(paces: [Option<Pace>; N]) -> u32 {
     let (now, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
     let kept = Arc::clone(&most);
     let server = Server::start(move |mut stream, _| {
@@ -637,12 +853,17 @@ async fn one_host_never_sees_more_than_two_requests_at_once() {
     .await;
     let http = loopback();
     let mut calls = JoinSet::new();
-    for _ in 0..8 {
+    for pace in paces {
         let (http, url) = (http.clone(), server.url.clone());
-        calls.spawn(async move { body_of(&http, &url).await.body.len() });
+        calls.spawn(async move {
+            let request = Request::get(&url).limits(SHORT);
+            let request = pace.into_iter().fold(request, Request::pace);
+            http.send(request).await.unwrap().body().unwrap().unwrap().body.len()
+        });
     }
-    assert_eq!(calls.join_all().await, [4; 8]);
-    assert_eq!((most.load(Ordering::SeqCst), server.requests()), (2, 8));
+    assert_eq!(calls.join_all().await, [4; N]);
+    assert_eq!(server.requests(), N);
+    most.load(Ordering::SeqCst)
 }
 
 #[tokio::test]
@@ -654,7 +875,7 @@ async fn large_bodies_share_memory_and_waiting_for_it_is_not_idleness() {
     let limits = Limits { max_body: LARGE_BODIES, idle_timeout: BRIEF.idle_timeout, ..SHORT };
     let fetch = |limits| {
         let (http, url) = (http.clone(), server.url.clone());
-        async move { http.get(Get::new(&url).limits(limits)).await }
+        async move { http.send(Request::get(&url).limits(limits)).await }
     };
     let first = fetch(limits).await.unwrap();
     assert_eq!(
@@ -726,7 +947,7 @@ async fn sixty_sources() {
         };
         let http = http.clone();
         calls.spawn(async move {
-            let outcome = match http.get(Get::new(&server.url)).await {
+            let outcome = match http.send(Request::get(&server.url)).await {
                 Ok(_) => "a body".to_owned(),
                 Err(failure) if failure.outcome() == "too_large" => "too large".to_owned(),
                 Err(failure) => failure.to_string(),

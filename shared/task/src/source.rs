@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use base::report::{Problem, Report, SourceReport};
 use base::{Class, Error, Result};
-use fetch::{Fetched, Get, Reason, Response, Validators};
+use fetch::{Fetched, Reason, Request, Response, Validators};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use stores::documents::{Index, Write, Written};
@@ -182,7 +182,7 @@ impl<'a> Visit<'a> {
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn next(&mut self, get: Get<'_>) -> Result<Option<Answer>, Stop> {
+    pub async fn next(&mut self, get: Request<'_>) -> Result<Option<Answer>, Stop> {
         if let Some(kept) = &mut self.replay {
             let Some(path) = kept.pop_front() else { return Ok(None) };
             let kept = Archive::read(&path)?;
@@ -201,13 +201,14 @@ impl<'a> Visit<'a> {
             && !validators.is_empty()
             && !self.unconditional;
         let get = if known { get.validators(&validators) } else { get };
-        let response = match self.ctx.http.get(get).await {
-            Ok(Fetched::Body(response)) => response,
-            Ok(Fetched::NotModified(answer)) => {
-                self.report.requests += u64::from(answer.requests);
-                "not_modified".clone_into(&mut self.report.outcome);
-                return Ok(None);
-            }
+        let fetched = self.ctx.http.send(get).await;
+        if let Ok(Fetched::NotModified(answer)) = &fetched {
+            self.report.requests += u64::from(answer.requests);
+            "not_modified".clone_into(&mut self.report.outcome);
+        }
+        let response = match fetched.and_then(Fetched::body) {
+            Ok(Some(response)) => response,
+            Ok(None) => return Ok(None),
             Err(failure) => {
                 self.report.requests += u64::from(failure.requests);
                 self.state.gone = failure.reason == Reason::Gone;
@@ -250,7 +251,7 @@ impl<'a> Visit<'a> {
     pub async fn next_with(
         &mut self,
         other: &mut Visit<'_>,
-        get: Get<'_>,
+        get: Request<'_>,
     ) -> Result<Option<Answer>, Stop> {
         let version = |state: &SourceState| {
             (state.url.clone(), state.etag.clone(), state.last_modified.clone())

@@ -92,7 +92,7 @@ async fn version(ctx: &Ctx, api: &Api, visit: &mut Visit<'_>) -> Result<Option<i
         return Ok(None);
     }
     let url = api.url("api/get/version")?;
-    let fetched = match ctx.http.get(api.get(&url)).await {
+    let fetched = match ctx.http.send(api.get(&url)).await {
         Ok(fetched) => fetched,
         Err(failure) => {
             visit.report().requests += u64::from(failure.requests);
