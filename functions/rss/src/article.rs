@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use feed::text::html_to_text;
+use feed::{Entry, Head};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -9,8 +11,6 @@ use stores::documents::{Body, Owner, Write, hash};
 use url::Url;
 
 use crate::FAMILY;
-use crate::feed::text::html_to_text;
-use crate::feed::{Entry, Head};
 use crate::sources::Source;
 
 /// The index that articles go to.

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use base::report::{Reject, Report, SourceReport};
 use base::{Error, Result};
+use feed::{FeedError, Head, Hints};
 use fetch::{Fetched, Get, Http, Limits};
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
@@ -18,7 +19,6 @@ use tokio::sync::mpsc;
 use crate::FAMILY;
 use crate::adopt::Meeting;
 use crate::article::{self, INDEX, OWNER};
-use crate::feed::{self, FeedError, Head, Hints};
 use crate::sources::{Source, Sources};
 
 /// Sources in progress at once. The pace at one host is the HTTP client's matter.
