@@ -12,7 +12,6 @@ use url::Url;
 pub mod date;
 mod decode;
 mod entities;
-mod entities_table;
 mod json;
 mod names;
 mod root;
