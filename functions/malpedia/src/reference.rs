@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use feed::text::html_to_text;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::{Value, json};
@@ -16,7 +17,6 @@ use url::Url;
 use crate::FAMILY;
 use crate::bibtex::date::{self, Precision};
 use crate::bibtex::{Entry, text};
-use crate::latest::Item;
 
 /// The index that references go to.
 pub const INDEX: &str = "malpedia_library";
@@ -365,23 +365,24 @@ fn is_suspect(date: Date, now: Timestamp) -> bool {
 }
 
 /// The document of an item of the feed; none where nothing says which reference it is.
-pub fn of_item(base: &Url, item: &Item, now: Timestamp) -> Option<Write> {
-    let natural = match (item.link.as_str(), item.guid.as_str()) {
-        ("", "") => return None,
-        ("", guid) => guid.to_owned(),
+pub fn of_item(base: &Url, item: &feed::Entry, now: Timestamp) -> Option<Write> {
+    let link = item.link.as_deref().unwrap_or_default();
+    let natural = match (link, item.guid.as_deref()) {
+        ("", guid) => guid?.to_owned(),
         (link, _) => canonical(link),
     };
-    let published = item.published().map(seconds);
+    let published = item.published.map(seconds);
+    let summary = item.summary_html.as_deref().map(|html| words(&html_to_text(html)));
     let mut fields = common(base);
     let mut set = |name: &str, value: Value| {
         fields.insert(name.to_owned(), value);
     };
-    set("title", json!(text::plain(&item.title)));
-    set("link", json!(item.link));
-    set("link_canonical", json!((!item.link.is_empty()).then(|| canonical(&item.link))));
-    set("kind", json!(kind(false, None, &item.link)));
-    set("summary", json!((!item.description.is_empty()).then_some(&item.description)));
-    set("guid", json!((!item.guid.is_empty()).then_some(&item.guid)));
+    set("title", json!(text::plain(&words(item.title.as_deref().unwrap_or_default()))));
+    set("link", json!(link));
+    set("link_canonical", json!((!link.is_empty()).then(|| canonical(link))));
+    set("kind", json!(kind(false, None, link)));
+    set("summary", json!(summary.filter(|summary| !summary.is_empty())));
+    set("guid", json!(item.guid));
     set("published_from", json!(if published.is_some() { "source" } else { "collected" }));
     set("@timestamp", json!(published));
     set("published", json!(published));
@@ -389,6 +390,11 @@ pub fn of_item(base: &Url, item: &Item, now: Timestamp) -> Option<Write> {
     set("collected_at", json!(seconds(now)));
     set("first_seen", json!(seconds(now)));
     Some(finish(&LATEST, fields, id(&natural)))
+}
+
+/// A text on one line.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('\0', "")
 }
 
 fn finish(owner: &Owner, mut fields: Body, id: String) -> Write {
