@@ -10,9 +10,9 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::Instant;
 
+use feed::Hints;
 use jiff::Timestamp;
 use rss::article;
-use rss::feed::{self, Hints};
 use rss::sources::Source;
 use serde_json::Value;
 use stores::documents::Write;

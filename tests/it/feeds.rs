@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use feed::text::html_to_text;
+use feed::{Entry, Hints};
 use jiff::Timestamp;
-use rss::feed::text::html_to_text;
-use rss::feed::{self, Entry, Hints};
 use serde::Deserialize;
 
 pub(crate) const TRIALS: &[crate::Case] = &[

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
+use feed::{Entry, Head, Kind};
 use jiff::Timestamp;
 use rss::article;
-use rss::feed::{Entry, Head, Kind};
 use rss::sources::Source;
 use serde_json::json;
 use stores::documents::{

@@ -23,7 +23,7 @@ pub(crate) const TRIALS: &[crate::Case] = &[
 
 /// The crates of `shared/`, by floor, the lowest first: each may name those below its own floor.
 const FLOORS: [&[&str]; 4] =
-    [&["base"], &["fetch", "indicator", "schedule", "stores"], &["task"], &["yara"]];
+    [&["base"], &["feed", "fetch", "indicator", "schedule", "stores"], &["task"], &["yara"]];
 
 const FIXTURES_MAX: u64 = 12 << 20;
 

@@ -10,7 +10,6 @@ pub mod bibtex;
 pub mod catalogue;
 mod check_malpedia_status;
 mod get_malpedia_library_stats;
-pub mod latest;
 pub mod library;
 pub mod links;
 pub mod reference;

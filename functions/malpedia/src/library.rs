@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use base::report::{Problem, Reject, Report, SourceReport};
 use base::{Class, Error, Result};
-use fetch::{Fetched, Response};
+use feed::{FeedError, Hints};
+use fetch::Fetched;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -18,12 +19,14 @@ use url::Url;
 use crate::FAMILY;
 use crate::api::Api;
 use crate::bibtex::{Entry, Reader};
-use crate::latest;
 use crate::links::Links;
-use crate::reference::{self, INDEX, LINKS};
+use crate::reference::{self, INDEX, LATEST, LINKS, OWNER};
 
 /// References that are written together.
 const BATCH: usize = 500;
+
+/// Items of the feed that are read at most; it has a few dozen.
+const ITEMS_MAX: usize = 10_000;
 
 /// Entries that are read at most; the library has 17,600.
 const ENTRIES_MAX: usize = 500_000;
@@ -121,29 +124,26 @@ async fn read_latest(
         .next(api.get(&url).accept("application/rss+xml, application/xml;q=0.9, */*;q=0.5"))
         .await?
     {
-        let body = String::from_utf8_lossy(answer.body());
-        let Some((items, broken)) = latest::read(&body) else {
-            return Err(no_sense(&url, "it is no RSS feed", &body));
-        };
+        let hints = Hints { content_type: answer.content_type(), url: answer.url() };
+        let latest = latest(answer.body(), &hints)
+            .map_err(|error| unreadable(format!("read `{url}`: {error}")))?;
         let report = visit.report();
-        report.notes.extend(
-            broken.map(|why| format!("the feed is broken, what comes before is kept: {why}")),
-        );
-        report.counts.found += items.len() as u64;
-        let mut writes: Vec<Write> = Vec::with_capacity(items.len());
-        for (place, item) in items.iter().enumerate() {
+        report.notes.extend(latest.notes);
+        report.counts.found += (latest.items.len() + latest.rejects.len()) as u64;
+        report.counts.rejected += latest.rejects.len() as u64;
+        for item in latest.rejects {
+            let reason = format!("item {}: {}: `{}`", item.index + 1, item.reason, item.head);
+            reject(rejects, Way::Rss, &reason);
+        }
+        let mut writes: Vec<Write> = Vec::with_capacity(latest.items.len());
+        for item in &latest.items {
             match reference::of_item(&api.base, item, ctx.now()) {
                 None => {
                     report.counts.rejected += 1;
-                    reject(
-                        rejects,
-                        Way::Rss,
-                        &format!(
-                            "item {}: it has neither link nor id: `{}`",
-                            place + 1,
-                            item.title
-                        ),
-                    );
+                    let title = item.title.as_deref().unwrap_or_default();
+                    let place = item.index + 1;
+                    let reason = format!("item {place}: it has neither link nor id: `{title}`");
+                    reject(rejects, Way::Rss, &reason);
                 }
                 Some(write) if writes.iter().any(|known| known.id == write.id) => {
                     report.counts.merged += 1;
@@ -151,10 +151,37 @@ async fn read_latest(
                 Some(write) => writes.push(write),
             }
         }
-        visit.store(&writes).await?;
-        visit.learn_habit(items.iter().filter_map(latest::Item::published).collect());
+        visit.store(&LATEST, &writes).await?;
+        visit.learn_habit(latest.items.iter().filter_map(|item| item.published).collect());
     }
     Ok(())
+}
+
+/// The feed of what is new, read.
+#[derive(Debug, Default)]
+struct Latest {
+    items: Vec<feed::Entry>,
+    rejects: Vec<feed::Reject>,
+    notes: Vec<String>,
+}
+
+/// Reads the feed to its end, or up to [`ITEMS_MAX`] items.
+fn latest(body: &[u8], hints: &Hints<'_>) -> std::result::Result<Latest, FeedError> {
+    let mut reader = feed::open(body, hints)?;
+    let mut latest = Latest::default();
+    while let Some(chunk) = reader.next_chunk()? {
+        latest.items.extend(chunk.entries);
+        latest.rejects.extend(chunk.rejects);
+        if latest.items.len() + latest.rejects.len() >= ITEMS_MAX {
+            latest
+                .notes
+                .push(format!("the feed has {ITEMS_MAX} items or more: the rest is skipped"));
+            break;
+        }
+    }
+    let repairs = reader.head().repairs.iter();
+    latest.notes.extend(repairs.map(|repair| format!("repaired: {}", repair.name())));
+    Ok(latest)
 }
 
 /// Malpedia's list of what each address is about. Without it the bibliography is stored all the same, and what is stored of
@@ -183,8 +210,10 @@ async fn references(ctx: &Ctx, api: &Api) -> Result<(Option<Links>, Option<Sourc
 
 async fn read_references(ctx: &Ctx, api: &Api, report: &mut SourceReport) -> Result<Links> {
     let url = api.url("api/get/references")?;
-    let fetched = ctx.http.send(api.get(&url)).await.and_then(Fetched::body);
-    let fetched = fetched.and_then(|response| response.map(Response::whole).transpose());
+    let fetched = ctx.http.get(api.get(&url)).await.and_then(|fetched| match fetched {
+        Fetched::Body(response) => response.whole().map(Some),
+        Fetched::NotModified(_) => Ok(None),
+    });
     let response = match fetched {
         Ok(response) => response,
         Err(failure) => {
@@ -219,6 +248,8 @@ pub struct Batch {
     pub rejects: Vec<String>,
     /// Documents.
     pub writes: Vec<Write>,
+    /// What they are about, where that is known.
+    pub links: Vec<Write>,
 }
 
 async fn read_bibliography(
@@ -262,7 +293,7 @@ async fn read_bibliography(
             for reason in batch.rejects {
                 reject(rejects, Way::Bibtex, &reason);
             }
-            visit.store(&batch.writes).await?;
+            visit.store_parts([(&OWNER, batch.writes), (&LINKS, batch.links)]).await?;
         }
         let (read, known, head) = reading.await.map_err(|_| {
             Error::format("read the bibliography: the reader panicked")
@@ -349,11 +380,10 @@ pub fn parse(
         keys.extend(others.get(&place).into_iter().flatten());
         keys.sort_unstable();
         keys.dedup();
-        let mut write = reference::of_entry(base, entry, &keys, id, now);
         if let Some(links) = links {
-            write = write.and(&LINKS, links.about(entry.field("url"), &keys));
+            batch.links.push(links.write(&id, entry.field("url"), &keys));
         }
-        batch.writes.push(write);
+        batch.writes.push(reference::of_entry(base, entry, &keys, id, now));
         if batch.writes.len() >= BATCH && !take(std::mem::take(&mut batch)) {
             return Ok(());
         }
@@ -375,7 +405,75 @@ fn no_sense(url: &Url, why: &str, body: &str) -> Stop {
         .take(60)
         .map(|letter| if letter.is_control() { ' ' } else { letter })
         .collect();
-    let error = Error::format(format!("read `{url}`: {why}: `{}`", head.trim()))
-        .hint("look at the address in a browser: it may want a login, or the service moved");
-    Stop::new("unreadable", error)
+    unreadable(format!("read `{url}`: {why}: `{}`", head.trim()))
+}
+
+fn unreadable(message: String) -> Stop {
+    let hint = "look at the address in a browser: it may want a login, or the service moved";
+    Stop::new("unreadable", Error::format(message).hint(hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HINTS: Hints<'_> =
+        Hints { content_type: None, url: "https://malpedia.test/feeds/rss/latest" };
+
+    #[test]
+    fn a_feed_is_read_with_its_small_faults() {
+        let latest = latest(
+            "\u{feff}<?xml version=\"1.0\"?><rss version=\"2.0\"><channel><title>Malpedia</title>\
+             <item><title>A &amp; B & C &#8211; <![CDATA[<D>]]></title><link> https://e.org/?a=1&b=2 </link>\
+             <description>&lt;p&gt;one&lt;/p&gt; 1 &lt; 2</description><pubDate>Mon, 23 Nov 2026 00:00:00 +0000</pubDate>\
+             <guid>g:1</guid></item><item><title>cut"
+                .as_bytes(),
+            &HINTS,
+        )
+        .unwrap();
+        assert_eq!((latest.items.len(), latest.rejects.len()), (1, 1));
+        assert_eq!(latest.notes, ["repaired: bare ampersands", "repaired: truncated"]);
+        let base = Url::parse("https://malpedia.test/").unwrap();
+        let now = "2026-11-24T12:00:00Z".parse().unwrap();
+        let fields = reference::of_item(&base, &latest.items[0], now).unwrap().fields;
+        for (name, expected) in [
+            ("title", "A & B & C – <D>"),
+            ("link", "https://e.org/?a=1&b=2"),
+            ("guid", "g:1"),
+            ("summary", "one 1 < 2"),
+            ("published", "2026-11-23T00:00:00Z"),
+        ] {
+            assert_eq!(fields[name], expected, "{name}");
+        }
+        assert!(latest(b"<html><body>no</body></html>", &HINTS).is_err());
+        assert!(latest(b"", &HINTS).is_err());
+    }
+
+    /// The documents as they were stored before this feed was read by the same reader as any other.
+    #[test]
+    fn the_documents_of_the_fixture_stay_what_they_were() {
+        let fixture =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/malpedia/latest.xml");
+        let body = std::fs::read(fixture).unwrap();
+        let base = Url::parse("https://malpedia.test/").unwrap();
+        let now = "2026-11-24T12:00:00Z".parse().unwrap();
+        let latest = latest(&body, &HINTS).unwrap();
+        let documents = latest.items.iter().map(|item| {
+            let write = reference::of_item(&base, item, now).unwrap();
+            format!("{} {}\n", write.id, serde_json::to_string(&write.fields).unwrap())
+        });
+        expect_test::expect![[r#"
+            5fea53f0496ad2ae939ec93330ef836a85146ab96a5ac65ae1ab70e829ad49d6 {"@timestamp":"2024-04-08T00:00:00Z","active":true,"category":"malware_research","collected_at":"2026-11-24T12:00:00Z","content_hash":"ef3aa2a3b2c1bb205c62b6b682739d1e22b5c9cd57596e39a7d07dd41efea169","feed_description":"References on malware and its actors, collected by Malpedia","feed_link":"https://malpedia.test/library","feed_name":"Malpedia Library","feed_title":"Malpedia Library","first_seen":"2026-11-24T12:00:00Z","guid":"climentgarca:20240403:willow:a2b3c4d","kind":"blog","link":"https://harborlab.example/en/inside/willow-wren-and-its-new-anti-emulation-trick","link_canonical":"https://harborlab.example/en/inside/willow-wren-and-its-new-anti-emulation-trick","published":"2024-04-08T00:00:00Z","published_from":"source","source_family":"malpedia","source_id":"library","source_name":"Malpedia Library","source_type":"malpedia_library","source_url":"https://malpedia.test/library","summary":"HarborLab on Willow Wren & its tricks","tags":["malpedia","malware","research","academic"],"title":"Willow Wren and its new anti-emulation trick","tlp":"clear"}
+            649b3ebc7747935e2ffe956952a80b0343053029d5b82750e578169af016ffc6 {"@timestamp":"2024-04-09T10:00:00Z","active":true,"category":"malware_research","collected_at":"2026-11-24T12:00:00Z","content_hash":"85a7c513f895fbf65bbea14b8d577e70b71f17f8c72c0e74a4c8e8befee30560","feed_description":"References on malware and its actors, collected by Malpedia","feed_link":"https://malpedia.test/library","feed_name":"Malpedia Library","feed_title":"Malpedia Library","first_seen":"2026-11-24T12:00:00Z","guid":"vendor:20240409:an:0000001","kind":"blog","link":"https://vendor.example/new?a=1&b=2","link_canonical":"https://vendor.example/new?a=1&b=2","published":"2024-04-09T10:00:00Z","published_from":"source","source_family":"malpedia","source_id":"library","source_name":"Malpedia Library","source_type":"malpedia_library","source_url":"https://malpedia.test/library","summary":null,"tags":["malpedia","malware","research","academic"],"title":"An item that the bibliography does not have yet","tlp":"clear"}
+        "#]].assert_eq(&documents.collect::<String>());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_survived(text in "(<|>|/|item|title|rss|link|&|;|#|x|!\\[CDATA\\[| ){0,80}") {
+            drop(latest(text.as_bytes(), &HINTS));
+        }
+    }
 }

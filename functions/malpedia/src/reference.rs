@@ -3,18 +3,20 @@
 //! A reference is its canonical address, so that both ways meet in one document. The bibliography owns what it says. The
 //! feed owns its summary only; the rest it sets where nothing stands yet, and the bibliography lays its own over it.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use feed::text::html_to_text;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::{Value, json};
-use stores::documents::{self, Body, Owner, Write};
+use sha2::{Digest, Sha256};
+use stores::documents::{Body, Owner, Write, hash};
 use url::Url;
 
 use crate::FAMILY;
 use crate::bibtex::date::{self, Precision};
 use crate::bibtex::{Entry, text};
-use crate::latest::Item;
 
 /// The index that references go to.
 pub const INDEX: &str = "malpedia_library";
@@ -27,6 +29,7 @@ const FIRST_YEAR: i16 = 1971;
 
 /// What the bibliography says of a reference. Field names that others read are those of the predecessor.
 pub const OWNER: Owner = Owner {
+    name: "malpedia_bibtex",
     fields: &[
         "source_family",
         "source_type",
@@ -75,12 +78,13 @@ pub const OWNER: Owner = Owner {
     insert_only: &["collected_at", "first_seen"],
     fallback: &[("published", "collected_at"), ("@timestamp", "collected_at")],
     shared: &["tags", "bib_keys"],
-    ..Owner::named("malpedia_bibtex")
 };
 
 /// What the feed says of a reference.
 pub const LATEST: Owner = Owner {
+    name: "malpedia_rss",
     fields: &["summary", "guid"],
+    unhashed: &[],
     insert_only: &[
         "source_family",
         "source_type",
@@ -108,18 +112,28 @@ pub const LATEST: Owner = Owner {
     ],
     fallback: &[("published", "collected_at"), ("@timestamp", "collected_at")],
     shared: &["tags"],
-    ..Owner::named("malpedia_rss")
 };
 
 /// Which families and actors a reference is about, by Malpedia's own word.
 pub const LINKS: Owner = Owner {
+    name: "malpedia_links",
     fields: &["family_ids", "family_names", "actor_ids", "actor_names"],
-    ..Owner::named("malpedia_links")
+    unhashed: &[],
+    insert_only: &[],
+    fallback: &[],
+    shared: &[],
 };
 
 /// The document's id: of its address, or of what stands for one.
 pub fn id(natural: &str) -> String {
-    documents::id(&[FAMILY.name, natural])
+    let mut hasher = Sha256::new();
+    hasher.update(FAMILY.name);
+    hasher.update([0x1f]);
+    hasher.update(natural);
+    hasher.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// What makes an entry the same reference as another: its address in one form, else its key.
@@ -325,7 +339,7 @@ pub fn of_entry(base: &Url, entry: &Entry<'_>, keys: &[&str], id: String, now: T
     set("tags", json!(["malpedia", "malware", "research", "academic", "bibtex"]));
     set("collected_at", json!(seconds(now)));
     set("first_seen", json!(seconds(now)));
-    Write::of(id, &OWNER, fields)
+    finish(&OWNER, fields, id)
 }
 
 /// The date of an entry and its text, whether or not that makes sense.
@@ -351,36 +365,46 @@ fn is_suspect(date: Date, now: Timestamp) -> bool {
 }
 
 /// The document of an item of the feed; none where nothing says which reference it is.
-pub fn of_item(base: &Url, item: &Item, now: Timestamp) -> Option<Write> {
-    let natural = match (item.link.as_str(), item.guid.as_str()) {
-        ("", "") => return None,
-        ("", guid) => guid.to_owned(),
+pub fn of_item(base: &Url, item: &feed::Entry, now: Timestamp) -> Option<Write> {
+    let link = item.link.as_deref().unwrap_or_default();
+    let natural = match (link, item.guid.as_deref()) {
+        ("", guid) => guid?.to_owned(),
         (link, _) => canonical(link),
     };
-    let published = item.published().map(seconds);
+    let published = item.published.map(seconds);
+    let summary = item.summary_html.as_deref().map(|html| words(&html_to_text(html)));
     let mut fields = common(base);
     let mut set = |name: &str, value: Value| {
         fields.insert(name.to_owned(), value);
     };
-    set("title", json!(text::plain(&item.title)));
-    set("link", json!(item.link));
-    set("link_canonical", json!((!item.link.is_empty()).then(|| canonical(&item.link))));
-    set("kind", json!(kind(false, None, &item.link)));
-    set("summary", json!((!item.description.is_empty()).then_some(&item.description)));
-    set("guid", json!((!item.guid.is_empty()).then_some(&item.guid)));
+    set("title", json!(text::plain(&words(item.title.as_deref().unwrap_or_default()))));
+    set("link", json!(link));
+    set("link_canonical", json!((!link.is_empty()).then(|| canonical(link))));
+    set("kind", json!(kind(false, None, link)));
+    set("summary", json!(summary.filter(|summary| !summary.is_empty())));
+    set("guid", json!(item.guid));
     set("published_from", json!(if published.is_some() { "source" } else { "collected" }));
     set("@timestamp", json!(published));
     set("published", json!(published));
     set("tags", json!(["malpedia", "malware", "research", "academic"]));
     set("collected_at", json!(seconds(now)));
     set("first_seen", json!(seconds(now)));
-    Some(Write::of(id(&natural), &LATEST, fields))
+    Some(finish(&LATEST, fields, id(&natural)))
+}
+
+/// A text on one line.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('\0', "")
+}
+
+fn finish(owner: &Owner, mut fields: Body, id: String) -> Write {
+    let content_hash = hash(owner, &fields);
+    fields.insert("content_hash".to_owned(), Value::String(content_hash));
+    Write { id, contributor: None, fields }
 }
 
 #[cfg(test)]
 mod tests {
-    use stores::documents::{Plan, plan};
-
     use super::*;
     use crate::bibtex::Reader;
 
@@ -388,9 +412,7 @@ mod tests {
         let entry = Reader::new(text).next().unwrap().unwrap();
         let base = Url::parse("https://malpedia.test/").unwrap();
         let now = "2026-11-23T12:00:00Z".parse().unwrap();
-        let write = of_entry(&base, &entry, &[entry.key], id(&natural(&entry)), now);
-        let Plan::Create(body) = plan(None, &write) else { panic!("it is new") };
-        body
+        of_entry(&base, &entry, &[entry.key], id(&natural(&entry)), now).fields
     }
 
     #[test]
@@ -453,7 +475,7 @@ mod tests {
         let bad = document("@online{k, date={soon}}");
         assert_eq!(
             (&bad["date"], &bad["published"], &bad["published_from"]),
-            (&json!("soon"), &json!("2026-11-23T12:00:00Z"), &json!("collected"))
+            (&json!("soon"), &Value::Null, &json!("collected"))
         );
         assert_eq!(document("@online{k, date={1900-01-01}}")["date_suspect"], true);
         assert_eq!(document("@online{k, date={2031}}")["date_suspect"], true);

@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 
+use feed::text::html_to_text;
+use feed::{Entry, Head};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use stores::documents::{self, Body, Owner, Write};
 use url::Url;
 
 use crate::FAMILY;
-use crate::feed::text::html_to_text;
-use crate::feed::{Entry, Head};
 use crate::sources::Source;
 
 /// The index that articles go to.

@@ -4,12 +4,13 @@ use std::collections::HashSet;
 
 use base::report::{Reject, Report, SourceReport};
 use base::{Error, Result};
-use fetch::{Fetched, Http, Limits, Request};
+use feed::{FeedError, Head, Hints};
+use fetch::{Fetched, Get, Http, Limits};
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use stores::documents::{Body, Index, Plan, Write, plan};
+use stores::documents::{Index, Write};
 use stores::state::Health;
 use task::Ctx;
 use task::source::{Answer, Begun, Stop, Visit};
@@ -17,8 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::FAMILY;
 use crate::adopt::Meeting;
-use crate::article::{self, INDEX};
-use crate::feed::{self, FeedError, Head, Hints};
+use crate::article::{self, INDEX, OWNER};
 use crate::sources::{Source, Sources};
 
 /// Sources in progress at once. The pace at one host is the HTTP client's matter.
@@ -156,7 +156,7 @@ async fn read(
     rejects: &mut Vec<Reject>,
 ) -> Result<(), Stop> {
     while let Some(answer) =
-        visit.next(Request::get(&source.url).accept(ACCEPT).limits(Limits::FEED)).await?
+        visit.next(Get::new(&source.url).accept(ACCEPT).limits(Limits::FEED)).await?
     {
         if answer.is_truncated() {
             visit.report().notes.push(
@@ -216,7 +216,7 @@ async fn store(
                 rejects.extend(batch.rejects);
                 rejects.truncate(Report::REJECTS_SHOWN);
                 dates.extend(batch.dates);
-                visit.store(&batch.writes).await?;
+                visit.store(&OWNER, &batch.writes).await?;
             }
             Some(Part::End(end)) => break end,
             None => {
@@ -353,7 +353,7 @@ pub struct Preview {
 /// Why there is nothing to show.
 pub async fn preview(http: &Http, source: &Source, now: Timestamp) -> Result<Preview, Stop> {
     let fetched = http
-        .send(Request::get(&source.url).accept(ACCEPT).limits(Limits::FEED))
+        .get(Get::new(&source.url).accept(ACCEPT).limits(Limits::FEED))
         .await
         .map_err(Error::from)?;
     let Fetched::Body(response) = fetched else {
@@ -381,18 +381,7 @@ pub async fn preview(http: &Http, source: &Source, now: Timestamp) -> Result<Pre
         documents: batch
             .writes
             .into_iter()
-            .map(|write| serde_json::Value::Object(shown(&write)))
+            .map(|write| serde_json::Value::Object(write.fields))
             .collect(),
     })
-}
-
-/// A document as it would be stored, without what only the store reads.
-fn shown(write: &Write) -> Body {
-    match plan(None, write) {
-        Plan::Create(mut body) => {
-            body.retain(|name, _| !matches!(name.as_str(), "owners" | "revision"));
-            body
-        }
-        Plan::Update(_) | Plan::Unchanged | Plan::Delete => Body::new(),
-    }
 }

@@ -12,7 +12,6 @@ pub mod collect;
 mod collect_all_rss_feeds;
 mod collect_category;
 mod collect_specific_sources;
-pub mod feed;
 pub mod sources;
 
 /// The family and its tasks.

@@ -187,7 +187,7 @@ fn inline(text: &str, declared: &mut Declared) -> String {
         }
         _ => {}
     });
-    unwrapped(out.trim()).unwrap_or(out)
+    unwrapped(out.trim()).unwrap_or_else(|| trimmed(Cow::Owned(out)).into_owned())
 }
 
 fn unwrapped(html: &str) -> Option<String> {

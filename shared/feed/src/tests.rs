@@ -279,24 +279,6 @@ fn what_is_no_feed_says_so() {
     );
 }
 
-#[test]
-fn a_bad_chunk_costs_only_the_entry_that_is_bad() {
-    // Nothing a feed holds is known to break the canonical form, so it is broken by hand.
-    let mut sheet = Sheet::new("<feed><old/>".to_owned());
-    for (index, xml) in
-        ["<entry><id>1</id></entry>", "<entry><id>2</entry>", "<entry><id>3</id></entry>"]
-            .into_iter()
-            .enumerate()
-    {
-        sheet.write_for_test(index, xml);
-    }
-    let (chunk, _) = sheet.finish();
-    let ids: Vec<_> =
-        chunk.entries.iter().map(|entry| (entry.index, entry.guid.as_deref())).collect();
-    assert_eq!(ids, [(0, Some("1")), (2, Some("3"))]);
-    assert_eq!(chunk.rejects.iter().map(|reject| reject.index).collect::<Vec<_>>(), [1]);
-}
-
 /// Pieces that feeds are made of, in any order.
 fn pieces() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![

@@ -5,15 +5,15 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::canonical::{Values, When, from_values};
 use super::value::{Markup, looks_like_html, resolved};
+use super::values::{Values, When, from_values};
 use super::{FeedError, Head};
 
 /// One item's values, or why there are none and its text.
 pub(super) type Item<'t> = Result<Box<Values<'static>>, (String, &'t str)>;
 
 pub(super) struct Items {
-    at: usize,
+    pub(super) at: usize,
     base: Option<Url>,
     authors: Vec<Cow<'static, str>>,
     pub(super) cut: bool,
@@ -39,7 +39,7 @@ pub(super) fn open(text: &str, base: Option<Url>, head: &mut Head) -> Result<Ite
         link: string(&fields, "home_page_url").map(|link| resolved(Cow::Owned(link), base_of)),
         ..Values::default()
     };
-    from_values(&values, head);
+    from_values(values, head);
     Ok(Items { at: items, base, authors: authors(&fields), cut: false })
 }
 

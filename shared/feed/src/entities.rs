@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::entities_table::NAMED;
+use html_escape::NAMED_ENTITIES;
 
 /// Longest name in the HTML list (`CounterClockwiseContourIntegral` has 31 bytes), with room for a document's own.
 const NAME_MAX: usize = 40;
@@ -128,8 +128,9 @@ pub(super) fn resolve(name: &str, out: &mut String) -> bool {
         "nbsp" => "\u{a0}",
         _ => match name.strip_prefix('#') {
             Some(digits) => return number(digits).is_some_and(|c| append(c, out)),
-            None => match NAMED.binary_search_by(|(known, _)| known.cmp(&name)) {
-                Ok(at) => NAMED[at].1,
+            None => match NAMED_ENTITIES.binary_search_by(|(known, _)| known.cmp(&name.as_bytes()))
+            {
+                Ok(at) => NAMED_ENTITIES[at].1,
                 Err(_) => return false,
             },
         },
@@ -173,7 +174,7 @@ mod tests {
 
     #[test]
     fn the_table_is_sorted_by_bytes() {
-        assert!(NAMED.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        assert!(NAMED_ENTITIES.windows(2).all(|pair| pair[0].0 < pair[1].0));
     }
 
     #[test]

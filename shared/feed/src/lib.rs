@@ -1,8 +1,7 @@
 //! Feeds: bytes in, entries out. RSS 0.9x to 2.0, RSS 0.90/1.0 (RDF), Atom 0.3 and 1.0, CDF and JSON Feed.
 //!
-//! `feed-rs` reads well-formed feeds and nothing else, so it stands behind a front that mends: `decode` finds the encoding,
-//! `scan` and `walk` take the document apart however broken it is, `canonical` writes each entry anew as Atom 1.0, which
-//! `feed-rs` then reads, some at a time. One entry's damage stays with that entry; nothing is invented, no date is "now".
+//! `decode` finds the encoding, `scan` and `walk` take the document apart however broken it is, `values` gives the elements of
+//! every format one meaning. One entry's damage stays with that entry; nothing is invented, no date is "now".
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,26 +9,24 @@ use std::fmt;
 use jiff::Timestamp;
 use url::Url;
 
-mod canonical;
 pub mod date;
 mod decode;
 mod entities;
-mod entities_table;
 mod json;
 mod names;
 mod root;
 mod scan;
 pub mod text;
 mod value;
+mod values;
 mod walk;
 
-use canonical::Sheet;
 use entities::Declared;
 use walk::{Draft, Stop, Walker};
 
-/// Entries handed to `feed-rs` at once: large enough that its start costs nothing, small enough to hold.
+/// Entries of a chunk at most, rejects counted: few enough to hold, however long the feed.
 const CHUNK_ENTRIES: usize = 32;
-/// A chunk ends early when its canonical form has grown to this.
+/// A chunk ends early when it was read from this many bytes.
 const CHUNK_BYTES: usize = 1024 * 1024;
 
 /// What is known of a body besides its bytes.
@@ -166,6 +163,16 @@ pub struct Chunk {
     pub rejects: Vec<Reject>,
 }
 
+impl Chunk {
+    fn len(&self) -> usize {
+        self.entries.len() + self.rejects.len()
+    }
+
+    fn reject(&mut self, index: usize, reason: &str, raw: &str) {
+        self.rejects.push(Reject { index, reason: reason.to_owned(), head: head_of(raw.trim()) });
+    }
+}
+
 /// Why a body is no feed at all. Damage that costs single entries is a [`Reject`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FeedError {
@@ -245,7 +252,6 @@ pub fn open<'a>(body: &'a [u8], hints: &Hints<'_>) -> Result<Reader<'a>, FeedErr
             repairs,
             next_index: 0,
             over: false,
-            scratch: String::new(),
         });
     }
     let mut declared = Declared::default();
@@ -257,16 +263,8 @@ pub fn open<'a>(body: &'a [u8], hints: &Hints<'_>) -> Result<Reader<'a>, FeedErr
     head.version = root.version;
     let walker = Walker::new(base, root.position);
     let source = Source::Xml(Xml { walker, declared, in_entry: false, ids_seen: false });
-    let mut reader = Reader {
-        text: decoded.text,
-        offset: 0,
-        head,
-        source,
-        repairs,
-        next_index: 0,
-        over: false,
-        scratch: String::new(),
-    };
+    let mut reader =
+        Reader { text: decoded.text, offset: 0, head, source, repairs, next_index: 0, over: false };
     reader.read_head()?;
     Ok(reader)
 }
@@ -281,12 +279,21 @@ pub struct Reader<'a> {
     repairs: Repairs,
     next_index: usize,
     over: bool,
-    scratch: String,
 }
 
 enum Source {
     Xml(Xml),
     Json(json::Items),
+}
+
+impl Source {
+    /// How many bytes have been read.
+    fn position(&self) -> usize {
+        match self {
+            Self::Xml(xml) => xml.walker.position.offset(),
+            Self::Json(items) => items.at,
+        }
+    }
 }
 
 struct Xml {
@@ -311,11 +318,14 @@ impl Reader<'_> {
         if self.over {
             return Ok(None);
         }
-        let mut sheet = Sheet::new(std::mem::take(&mut self.scratch));
-        while !self.over && sheet.entries() < CHUNK_ENTRIES && sheet.bytes() < CHUNK_BYTES {
+        let mut chunk = Chunk::default();
+        let until = self.source.position() + CHUNK_BYTES;
+        while !self.over && chunk.len() < CHUNK_ENTRIES && self.source.position() < until {
+            let index = self.next_index;
             match &mut self.source {
                 Source::Json(items) => match items.next(&self.text[self.offset..]) {
-                    Some(item) => sheet.item(self.next_index, item),
+                    Some(Ok(values)) => chunk.entries.push(values.into_entry(index)),
+                    Some(Err((reason, raw))) => chunk.reject(index, &reason, raw),
                     None => {
                         self.over = true;
                         if items.cut {
@@ -338,14 +348,15 @@ impl Reader<'_> {
                     self.over = matches!(stop, Stop::End { .. });
                     let has_id = draft.has_id();
                     if cut && xml.ids_seen && !has_id {
-                        sheet.reject(self.next_index, "cut off before its id", raw);
+                        chunk.reject(index, "cut off before its id", raw);
                     } else if stop == Stop::EntryLeftOpen && draft.is_blank() {
                         // `</item>` that lost its slash looks like this.
-                        sheet.reject(self.next_index, "not closed and without content", raw);
+                        chunk.reject(index, "not closed and without content", raw);
                     } else if cut && !draft.is_usable() {
-                        sheet.reject(self.next_index, "cut off before a whole title or link", raw);
+                        chunk.reject(index, "cut off before a whole title or link", raw);
                     } else {
-                        sheet.entry(self.next_index, &draft, self.head.kind, xml);
+                        let values = values::values(&draft, self.head.kind, xml);
+                        chunk.entries.push(values.into_entry(index));
                     }
                     xml.ids_seen |= has_id;
                 }
@@ -353,9 +364,7 @@ impl Reader<'_> {
             self.next_index += 1;
         }
         self.note_repairs();
-        let (chunk, scratch) = sheet.finish();
-        self.scratch = scratch;
-        Ok((!chunk.entries.is_empty() || !chunk.rejects.is_empty()).then_some(chunk))
+        Ok((chunk.len() > 0).then_some(chunk))
     }
 
     /// Reads what stands outside entries, up to the next one.
@@ -365,7 +374,7 @@ impl Reader<'_> {
         let stop = xml.walker.read(&self.text, &mut draft)?;
         xml.in_entry = stop == Stop::EntryStarts;
         self.over = matches!(stop, Stop::End { .. });
-        canonical::head(&draft, &mut self.head, xml);
+        values::head(&draft, &mut self.head, xml);
         self.note_repairs();
         Ok(())
     }
