@@ -108,7 +108,16 @@ fn what_ran_and_what_comes_is_listed() {
     assert_eq!(home.run(&["runs", "--json", "collect_category"]).ends_with(0).json(), json!([]));
     home.run(&["runs", "collect_categry"]).ends_with(2).says(&["collect_category"]);
     assert!(home.run(&["runs"]).ends_with(0).out.contains("complete"));
+    let slot = json!({"source": "aws.events", "detail-type": "Scheduled Event", "time": "2026-03-01T05:00:00Z", "detail": {}});
+    home.report(&[ALL, "--input", &slot.to_string()]);
+    let shown = home.run(&["runs"]).ends_with(0).out.clone();
+    assert!(shown.contains("01 Mar 02:00 -03 (05:00Z)"), "the timetable's zone: {shown}");
+    let runs = home.run(&["runs", "--json"]).ends_with(0).json();
+    assert!(strings(&runs, "started")[0].ends_with('Z'), "UTC for scripts: {runs}");
+    assert_eq!(runs[0]["slot"], "2026-03-01T05:00:00Z");
 
+    let shown = home.run(&["tasks"]).ends_with(0).out.clone();
+    assert!(shown.contains("WHEN (America/Sao_Paulo)"), "{shown}");
     let tasks = home.run(&["tasks", "--json"]).ends_with(0).json();
     assert_eq!(tasks.as_array().unwrap().len(), 27, "the card's tasks");
     let built = |task: &&Value| task["built"] == true;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use base::report::{Report, Status};
 use base::{Error, Result};
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use schedule::Row;
 use serde::Serialize;
@@ -24,6 +25,7 @@ use crate::page;
 use crate::runner::{self, Ledger};
 use crate::scheduler::Scheduler;
 use crate::settings::Settings;
+use crate::when;
 use upstream::Upstream;
 
 mod upstream;
@@ -154,7 +156,7 @@ async fn replay(
             while let Some(taken) = scheduler.state.take(slot).await? {
                 let report = scheduler.run(taken, slot).await?;
                 count(&mut summary, &report);
-                progress(cli, &report);
+                progress(cli, timetable.zone(), &report);
                 last = Some(report);
             }
         }
@@ -180,12 +182,11 @@ fn count(summary: &mut Summary, report: &Report) {
     }
 }
 
-fn progress(cli: &Cli, report: &Report) {
+fn progress(cli: &Cli, zone: &TimeZone, report: &Report) {
     if cli.json {
         return;
     }
-    let slot =
-        report.slot.map_or_else(String::new, |slot| slot.strftime("%d %b %H:%MZ").to_string());
+    let slot = report.slot.map_or_else(String::new, |slot| when::slot(slot, zone));
     let counts = &report.counts;
     let told = format!(
         "{slot}  {}  {:<8} {:>3} new {:>2} changed {:>3} unchanged",
@@ -234,7 +235,7 @@ async fn stay(settings: &Settings, port: u16) -> Result<()> {
     let documents = commands::open_documents(settings).await?;
     let config = lambda::Config {
         addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))],
-        status: page::routes(documents),
+        status: page::routes(documents, runner::timetable(None)?.zone().clone()),
         ..lambda::Config::new([])
     };
     let lambda = runner::start(config).await?;
