@@ -360,7 +360,7 @@ fn nothing_is_left_of_a_run_that_is_interrupted() {
 // The server.
 
 /// A timetable of the RSS tasks in which nothing falls due by itself, but for what is given.
-fn timetable(home: &Home, when: &str) -> String {
+pub(crate) fn timetable(home: &Home, when: &str) -> String {
     let text = format!(
         "[defaults]\nmemory_mb = 256\ntimeout_s = 60\nzone = \"UTC\"\n\n\
          [collect_all_rss_feeds]\ndoes = \"Collect all\"\n{when}\n\
@@ -373,7 +373,10 @@ fn timetable(home: &Home, when: &str) -> String {
 }
 
 /// A server and where it listens; it says so on standard error.
-fn serve(home: &Home, timetable: &str) -> (Running, String, std::sync::mpsc::Receiver<String>) {
+pub(crate) fn serve(
+    home: &Home,
+    timetable: &str,
+) -> (Running, String, std::sync::mpsc::Receiver<String>) {
     let mut running = home.spawn(&["serve", "--port", "0", "--timetable", timetable]);
     let (sender, lines) = std::sync::mpsc::channel();
     let errors = running.errors();
@@ -393,7 +396,7 @@ fn serve(home: &Home, timetable: &str) -> (Running, String, std::sync::mpsc::Rec
 }
 
 /// One request; the status and the body of its answer.
-fn post(address: &str, path: &str, header: &str, body: &str) -> (u16, String) {
+pub(crate) fn post(address: &str, path: &str, header: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let length = body.len();
@@ -408,7 +411,8 @@ fn post(address: &str, path: &str, header: &str, body: &str) -> (u16, String) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-const INVOKE: &str = "/2015-03-31/functions/collect_all_rss_feeds/invocations";
+/// Where a task is invoked.
+pub(crate) const INVOKE: &str = "/2015-03-31/functions/collect_all_rss_feeds/invocations";
 
 fn a_server_answers_at_once_and_from_its_queue_and_ends_when_told() {
     let upstream = Upstream::start(1);

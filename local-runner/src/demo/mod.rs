@@ -56,7 +56,7 @@ struct Summary {
 
 /// `local-runner demo`.
 pub(crate) async fn demo(cli: &Cli, exit: bool, port: u16) -> Outcome {
-    let folder = cli.data_dir.clone().unwrap_or_else(|| PathBuf::from(FOLDER));
+    let folder = folder(cli);
     prepare(&folder)?;
     let upstream = Upstream::start()
         .await
@@ -88,6 +88,15 @@ pub(crate) async fn demo(cli: &Cli, exit: bool, port: u16) -> Outcome {
         stay(&settings, port).await?;
     }
     Ok(out::DONE)
+}
+
+fn folder(cli: &Cli) -> PathBuf {
+    cli.data_dir.clone().unwrap_or_else(|| PathBuf::from(FOLDER))
+}
+
+/// The folder of the demo's store, if a demo made it.
+pub(crate) fn own_folder(cli: &Cli) -> Option<PathBuf> {
+    Some(folder(cli)).filter(|folder| folder.join(MARKER).exists())
 }
 
 /// Makes the folder ready for a fresh replay; a folder that something else filled is left alone.
@@ -169,6 +178,7 @@ async fn replay(
     }
     summary.documents_stored = documents.count(index, &Query::default()).await?;
     lambda.stop(Duration::from_secs(1)).await;
+    commands::settle(&settings.data_dir).await;
     Ok((summary, last))
 }
 
