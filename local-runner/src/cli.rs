@@ -80,6 +80,14 @@ pub(crate) enum Command {
     /// Nothing is taken away at the source. A copy that was interrupted goes on when it is started again; one that is
     /// repeated writes nothing. In the end both sides are read again and compared.
     Copy(CopyArgs),
+    /// Copy the embedded store to a new folder, consistently, also while it is in use
+    ///
+    /// The copy is a store of its own: `--data-dir FOLDER` or `MINERVA_DATA_DIR` opens it.
+    Backup {
+        /// A folder that is new or empty
+        #[arg(value_name = "FOLDER")]
+        to: PathBuf,
+    },
     /// Look at the sources, try one, switch one on or off, add one
     #[command(subcommand)]
     Sources(SourcesCommand),

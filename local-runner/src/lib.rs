@@ -17,6 +17,7 @@ mod page;
 mod runner;
 mod scheduler;
 mod settings;
+mod when;
 
 /// The whole program, with this process's arguments.
 pub fn main() -> ExitCode {

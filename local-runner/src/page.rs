@@ -9,10 +9,14 @@ use axum::extract::{Query as Parameters, State};
 use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use maud::{DOCTYPE, Markup, html};
 use serde::Deserialize;
 use serde_json::Value;
 use stores::documents::{Body, Documents, Filter, Index, Page, Query};
+
+use crate::when;
 
 const INDEX: &str = "rss_articles";
 
@@ -46,13 +50,13 @@ struct Asked {
     category: String,
 }
 
-/// `GET /`.
-pub(crate) fn routes(documents: Arc<dyn Documents>) -> Router {
-    Router::new().route("/", get(show)).with_state(documents)
+/// `GET /`, with times in `zone`.
+pub(crate) fn routes(documents: Arc<dyn Documents>, zone: TimeZone) -> Router {
+    Router::new().route("/", get(show)).with_state((documents, zone))
 }
 
 async fn show(
-    State(documents): State<Arc<dyn Documents>>,
+    State((documents, zone)): State<(Arc<dyn Documents>, TimeZone)>,
     Parameters(asked): Parameters<Asked>,
 ) -> Response {
     let query = Query {
@@ -69,13 +73,13 @@ async fn show(
         Ok(index) => documents.search(index, &query).await,
         Err(error) => Err(error),
     };
-    let markup = page(&asked, found.as_ref().map_err(base::Error::chain));
+    let markup = page(&asked, found.as_ref().map_err(base::Error::chain), &zone);
     let headers: [(HeaderName, &str); 2] =
         [(header::CONTENT_SECURITY_POLICY, POLICY), (header::REFERRER_POLICY, "no-referrer")];
     (headers, markup).into_response()
 }
 
-fn page(asked: &Asked, found: Result<&Page, String>) -> Markup {
+fn page(asked: &Asked, found: Result<&Page, String>, zone: &TimeZone) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -101,7 +105,7 @@ fn page(asked: &Asked, found: Result<&Page, String>) -> Markup {
                             @if !asked.category.is_empty() { " in " (asked.category) }
                             @if page.total > u64::from(SHOWN) { ", the first " (SHOWN) " shown" }
                         }
-                        @for document in &page.documents { (article(&document.body)) }
+                        @for document in &page.documents { (article(&document.body, zone)) }
                     }
                 }
             }
@@ -109,7 +113,7 @@ fn page(asked: &Asked, found: Result<&Page, String>) -> Markup {
     }
 }
 
-fn article(body: &Body) -> Markup {
+fn article(body: &Body, zone: &TimeZone) -> Markup {
     let title = Some(text(body, "title")).filter(|title| !title.is_empty()).unwrap_or("(no title)");
     let link = Some(text(body, "link"))
         .filter(|link| link.starts_with("https://") || link.starts_with("http://"));
@@ -118,7 +122,7 @@ fn article(body: &Body) -> Markup {
         article lang=(text(body, "language")) {
             h2 { @if let Some(link) = link { a href=(link) rel="noreferrer noopener nofollow" { (title) } } @else { (title) } }
             p.meta {
-                (text(body, "published").get(..10).unwrap_or_default()) " · " (text(body, "feed_name")) " · "
+                (published(text(body, "published"), zone)) " · " (text(body, "feed_name")) " · "
                 a href={ "/?category=" (category) } { (category) }
                 @for cve in list(body, "cves") { " " span.tag.cve { (cve) } }
                 @let iocs = body.get("iocs").and_then(Value::as_array).map_or(0, Vec::len);
@@ -127,6 +131,16 @@ fn article(body: &Body) -> Markup {
             }
             p { (shortened(text(body, "summary"))) }
         }
+    }
+}
+
+/// When it was published, in the zone, with UTC for who points at it; a date without a time as it is.
+fn published(date: &str, zone: &TimeZone) -> Markup {
+    match date.parse::<Timestamp>() {
+        Ok(instant) => {
+            html! { time datetime=(date) title=(date) { (when::minute(instant, zone)) } }
+        }
+        Err(_) => html! { (date.get(..10).unwrap_or_default()) },
     }
 }
 
@@ -157,12 +171,24 @@ mod tests {
     #[test]
     fn what_a_feed_sends_is_shown_and_never_run() {
         let body = json!({"title": "<script>alert(1)</script>", "link": "javascript:alert(1)", "summary": "a\" onload=\"x"});
-        let shown = article(body.as_object().unwrap()).into_string();
+        let shown = article(body.as_object().unwrap(), &TimeZone::UTC).into_string();
         assert!(
             !shown.contains("<script>")
                 && !shown.contains("javascript:")
                 && !shown.contains("\" onload"),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn a_date_is_shown_in_the_zone_and_keeps_utc_beside_it() {
+        let zone = TimeZone::get("America/Sao_Paulo").unwrap();
+        let shown = |date: &str| published(date, &zone).into_string();
+        assert_eq!(
+            shown("2026-03-01T01:00:00Z"),
+            r#"<time datetime="2026-03-01T01:00:00Z" title="2026-03-01T01:00:00Z">2026-02-28 22:00 -03</time>"#
+        );
+        assert_eq!(shown("2026-03-01"), "2026-03-01");
+        assert_eq!(shown(""), "");
     }
 }

@@ -108,7 +108,16 @@ fn what_ran_and_what_comes_is_listed() {
     assert_eq!(home.run(&["runs", "--json", "collect_category"]).ends_with(0).json(), json!([]));
     home.run(&["runs", "collect_categry"]).ends_with(2).says(&["collect_category"]);
     assert!(home.run(&["runs"]).ends_with(0).out.contains("complete"));
+    let slot = json!({"source": "aws.events", "detail-type": "Scheduled Event", "time": "2026-03-01T05:00:00Z", "detail": {}});
+    home.report(&[ALL, "--input", &slot.to_string()]);
+    let shown = home.run(&["runs"]).ends_with(0).out.clone();
+    assert!(shown.contains("01 Mar 02:00 -03 (05:00Z)"), "the timetable's zone: {shown}");
+    let runs = home.run(&["runs", "--json"]).ends_with(0).json();
+    assert!(strings(&runs, "started")[0].ends_with('Z'), "UTC for scripts: {runs}");
+    assert_eq!(runs[0]["slot"], "2026-03-01T05:00:00Z");
 
+    let shown = home.run(&["tasks"]).ends_with(0).out.clone();
+    assert!(shown.contains("WHEN (America/Sao_Paulo)"), "{shown}");
     let tasks = home.run(&["tasks", "--json"]).ends_with(0).json();
     assert_eq!(tasks.as_array().unwrap().len(), 27, "the card's tasks");
     let built = |task: &&Value| task["built"] == true;
@@ -351,7 +360,7 @@ fn nothing_is_left_of_a_run_that_is_interrupted() {
 // The server.
 
 /// A timetable of the RSS tasks in which nothing falls due by itself, but for what is given.
-fn timetable(home: &Home, when: &str) -> String {
+pub(crate) fn timetable(home: &Home, when: &str) -> String {
     let text = format!(
         "[defaults]\nmemory_mb = 256\ntimeout_s = 60\nzone = \"UTC\"\n\n\
          [collect_all_rss_feeds]\ndoes = \"Collect all\"\n{when}\n\
@@ -364,7 +373,10 @@ fn timetable(home: &Home, when: &str) -> String {
 }
 
 /// A server and where it listens; it says so on standard error.
-fn serve(home: &Home, timetable: &str) -> (Running, String, std::sync::mpsc::Receiver<String>) {
+pub(crate) fn serve(
+    home: &Home,
+    timetable: &str,
+) -> (Running, String, std::sync::mpsc::Receiver<String>) {
     let mut running = home.spawn(&["serve", "--port", "0", "--timetable", timetable]);
     let (sender, lines) = std::sync::mpsc::channel();
     let errors = running.errors();
@@ -384,7 +396,7 @@ fn serve(home: &Home, timetable: &str) -> (Running, String, std::sync::mpsc::Rec
 }
 
 /// One request; the status and the body of its answer.
-fn post(address: &str, path: &str, header: &str, body: &str) -> (u16, String) {
+pub(crate) fn post(address: &str, path: &str, header: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let length = body.len();
@@ -399,7 +411,8 @@ fn post(address: &str, path: &str, header: &str, body: &str) -> (u16, String) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-const INVOKE: &str = "/2015-03-31/functions/collect_all_rss_feeds/invocations";
+/// Where a task is invoked.
+pub(crate) const INVOKE: &str = "/2015-03-31/functions/collect_all_rss_feeds/invocations";
 
 fn a_server_answers_at_once_and_from_its_queue_and_ends_when_told() {
     let upstream = Upstream::start(1);

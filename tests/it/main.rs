@@ -18,6 +18,7 @@ mod cron;
 mod documents;
 mod faults;
 mod feeds;
+mod folder;
 mod home;
 mod hostile;
 mod indicator;
@@ -50,6 +51,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("contract", contract::TRIALS),
     ("cron", cron::TRIALS),
     ("feeds", feeds::TRIALS),
+    ("folder", folder::TRIALS),
     ("hostile", hostile::TRIALS),
     ("indicator", indicator::TRIALS),
     ("kills", kills::TRIALS),

@@ -9,6 +9,7 @@ use crate::cli::Cli;
 use crate::families::all_tasks;
 use crate::out::{self, Outcome};
 use crate::runner;
+use crate::when;
 
 /// `local-runner tasks`.
 pub(crate) fn tasks(cli: &Cli) -> Outcome {
@@ -36,7 +37,11 @@ pub(crate) fn tasks(cli: &Cli) -> Outcome {
             if row.built { row.does.clone() } else { format!("{} (not built yet)", row.does) };
         vec![row.name.clone(), when, does]
     });
-    out::table(&["TASK", "WHEN", "DOES"], rows.collect());
+    let when = timetable
+        .zone()
+        .iana_name()
+        .map_or_else(|| "WHEN".to_owned(), |zone| format!("WHEN ({zone})"));
+    out::table(&["TASK", &when, "DOES"], rows.collect());
     Ok(out::DONE)
 }
 
@@ -67,9 +72,11 @@ pub(crate) fn scheduled(cli: &Cli, count: usize) -> Outcome {
 
 /// `local-runner runs`.
 pub(crate) async fn runs(cli: &Cli, task: Option<&str>, count: u32) -> Outcome {
+    let timetable = runner::timetable(None)?;
     if let Some(task) = task {
-        runner::row(&runner::timetable(None)?, task)?;
+        runner::row(&timetable, task)?;
     }
+    let zone = timetable.zone();
     let runs = open_state(&settings(cli)?).await?.runs(task, count).await?;
     if cli.json {
         out::json(&runs);
@@ -84,12 +91,9 @@ pub(crate) async fn runs(cli: &Cli, task: Option<&str>, count: u32) -> Outcome {
         let reason =
             run.report.as_ref().and_then(|report| report.reason.clone()).unwrap_or_default();
         vec![
-            run.started.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+            when::second(run.started, zone),
             run.task.clone(),
-            run.slot.map_or_else(
-                || "on demand".to_owned(),
-                |slot| slot.strftime("%Y-%m-%dT%H:%MZ").to_string(),
-            ),
+            run.slot.map_or_else(|| "on demand".to_owned(), |slot| when::slot(slot, zone)),
             run.status.clone(),
             run.attempt.to_string(),
             counts.found.to_string(),

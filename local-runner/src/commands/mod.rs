@@ -1,9 +1,11 @@
 //! One file a command.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use base::{Error, Result};
 use stores::documents::{self, Documents};
+use stores::folder;
 use stores::state::{self, State};
 
 use crate::cli::{Cli, Command, YaraCommand};
@@ -11,6 +13,7 @@ use crate::demo;
 use crate::out::Outcome;
 use crate::settings::Settings;
 
+mod backup;
 mod copy;
 mod doctor;
 mod documents_of;
@@ -26,8 +29,21 @@ mod yara;
 
 pub(crate) use run::{interrupted, log_sink};
 
-/// Carries out what was asked.
+/// Carries out what was asked, and leaves the embedded store closed.
 pub(crate) async fn run(cli: &Cli) -> Outcome {
+    let outcome = carry_out(cli).await;
+    // Settings that cannot be read were complained about, and opened nothing.
+    let folder = match &cli.command {
+        Command::Demo { .. } => demo::own_folder(cli),
+        _ => settings(cli).ok().map(|settings| settings.data_dir),
+    };
+    if let Some(folder) = folder {
+        settle(&folder).await;
+    }
+    outcome
+}
+
+async fn carry_out(cli: &Cli) -> Outcome {
     match &cli.command {
         Command::Run(args) => run::run(cli, args).await,
         Command::Tasks => listings::tasks(cli),
@@ -37,6 +53,7 @@ pub(crate) async fn run(cli: &Cli) -> Outcome {
         Command::Documents { index } => documents_of::documents(cli, index).await,
         Command::Prune { dry_run } => prune::prune(cli, *dry_run).await,
         Command::Copy(args) => Box::pin(copy::copy(cli, args)).await,
+        Command::Backup { to } => backup::backup(cli, to).await,
         Command::Sources(command) => sources::sources(cli, command).await,
         Command::Yara(YaraCommand::Export(args)) => yara::export(cli, args).await,
         Command::Doctor => doctor::doctor(cli).await,
@@ -63,6 +80,14 @@ pub(crate) fn settings_with(cli: &Cli, mut overrides: Vec<(&str, String)>) -> Re
         overrides.push(("MINERVA_DATA_DIR", folder.to_string_lossy().into_owned()));
     }
     Settings::read(&overrides)
+}
+
+/// Leaves what is stored in the databases of a folder and not in logs beside them: the functions, which wrote it, are
+/// killed when they are done.
+pub(crate) async fn settle(folder: &Path) {
+    if let Err(error) = folder::settle(folder).await {
+        tracing::warn!(error = error.chain(), "the embedded store stays open");
+    }
 }
 
 /// Opens the state that the functions use.

@@ -1,7 +1,6 @@
 //! `sources`: the list and its health; trying, adding, switching on and off.
 
 use base::{Error, Result};
-use jiff::Timestamp;
 use rss::collect::{Preview, preview};
 use rss::sources::{Source, Sources};
 use serde_json::{Value, json};
@@ -12,7 +11,9 @@ use url::Url;
 use super::{open_state, settings};
 use crate::cli::{Cli, SourcesCommand};
 use crate::out::{self, Outcome};
+use crate::runner;
 use crate::settings::Settings;
+use crate::when;
 
 /// Documents that a trial shows.
 const SHOWN: usize = 5;
@@ -69,13 +70,15 @@ async fn list(cli: &Cli, settings: &Settings, wanted: Option<&str>) -> Outcome {
         out::json(&rows.collect::<Vec<_>>());
         return Ok(out::DONE);
     }
+    let timetable = runner::timetable(None)?;
+    let zone = timetable.zone();
     let table = rows.iter().map(|(source, state, health)| {
         vec![
             source.id.clone(),
             (*health).to_owned(),
             source.category.clone(),
             source.language.clone().unwrap_or_default(),
-            state.last_new.map(day).unwrap_or_default(),
+            state.last_new.map(|last| when::day(last, zone)).unwrap_or_default(),
             state.usual_gap_s.map(gap).unwrap_or_default(),
             state.last_error.clone().unwrap_or_else(|| source.url.to_string()),
         ]
@@ -90,10 +93,6 @@ async fn list(cli: &Cli, settings: &Settings, wanted: Option<&str>) -> Outcome {
         .count();
     out::line(&format!("{} sources, {bad} of them failing or gone", rows.len()));
     Ok(out::DONE)
-}
-
-fn day(instant: Timestamp) -> String {
-    instant.strftime("%Y-%m-%d").to_string()
 }
 
 fn gap(seconds: i64) -> String {

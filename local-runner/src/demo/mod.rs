@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use base::report::{Report, Status};
 use base::{Error, Result};
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use schedule::Row;
 use serde::Serialize;
@@ -24,6 +25,7 @@ use crate::page;
 use crate::runner::{self, Ledger};
 use crate::scheduler::Scheduler;
 use crate::settings::Settings;
+use crate::when;
 use upstream::Upstream;
 
 mod upstream;
@@ -54,7 +56,7 @@ struct Summary {
 
 /// `local-runner demo`.
 pub(crate) async fn demo(cli: &Cli, exit: bool, port: u16) -> Outcome {
-    let folder = cli.data_dir.clone().unwrap_or_else(|| PathBuf::from(FOLDER));
+    let folder = folder(cli);
     prepare(&folder)?;
     let upstream = Upstream::start()
         .await
@@ -86,6 +88,15 @@ pub(crate) async fn demo(cli: &Cli, exit: bool, port: u16) -> Outcome {
         stay(&settings, port).await?;
     }
     Ok(out::DONE)
+}
+
+fn folder(cli: &Cli) -> PathBuf {
+    cli.data_dir.clone().unwrap_or_else(|| PathBuf::from(FOLDER))
+}
+
+/// The folder of the demo's store, if a demo made it.
+pub(crate) fn own_folder(cli: &Cli) -> Option<PathBuf> {
+    Some(folder(cli)).filter(|folder| folder.join(MARKER).exists())
 }
 
 /// Makes the folder ready for a fresh replay; a folder that something else filled is left alone.
@@ -154,7 +165,7 @@ async fn replay(
             while let Some(taken) = scheduler.state.take(slot).await? {
                 let report = scheduler.run(taken, slot).await?;
                 count(&mut summary, &report);
-                progress(cli, &report);
+                progress(cli, timetable.zone(), &report);
                 last = Some(report);
             }
         }
@@ -167,6 +178,7 @@ async fn replay(
     }
     summary.documents_stored = documents.count(index, &Query::default()).await?;
     lambda.stop(Duration::from_secs(1)).await;
+    commands::settle(&settings.data_dir).await;
     Ok((summary, last))
 }
 
@@ -180,12 +192,11 @@ fn count(summary: &mut Summary, report: &Report) {
     }
 }
 
-fn progress(cli: &Cli, report: &Report) {
+fn progress(cli: &Cli, zone: &TimeZone, report: &Report) {
     if cli.json {
         return;
     }
-    let slot =
-        report.slot.map_or_else(String::new, |slot| slot.strftime("%d %b %H:%MZ").to_string());
+    let slot = report.slot.map_or_else(String::new, |slot| when::slot(slot, zone));
     let counts = &report.counts;
     let told = format!(
         "{slot}  {}  {:<8} {:>3} new {:>2} changed {:>3} unchanged",
@@ -234,7 +245,7 @@ async fn stay(settings: &Settings, port: u16) -> Result<()> {
     let documents = commands::open_documents(settings).await?;
     let config = lambda::Config {
         addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))],
-        status: page::routes(documents),
+        status: page::routes(documents, runner::timetable(None)?.zone().clone()),
         ..lambda::Config::new([])
     };
     let lambda = runner::start(config).await?;

@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use base::{Error, Result};
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, Connection as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
 /// How long a writer waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long emptying the write-ahead log waits for other processes: a short command must not hold up a server.
+const SETTLE_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Connections a process holds to one file at the most: one writes while the others read.
 const CONNECTIONS_MAX: u32 = 4;
@@ -103,6 +107,49 @@ async fn migrate(pool: &SqlitePool, migrations: &[&'static str]) -> sqlx::Result
         transaction.commit().await?;
     }
     Ok(())
+}
+
+/// Moves what the write-ahead log of the database `path` holds into its file, and empties the log. Without a log it does
+/// nothing; where another process is reading or writing, some of it may stay in the log.
+///
+/// # Errors
+/// SQLite's, when the file cannot be opened or written.
+pub(crate) async fn settle(path: &Path) -> sqlx::Result<()> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    if !std::fs::metadata(log).is_ok_and(|log| log.len() > 0) {
+        return Ok(());
+    }
+    let mut connection = connect(path, SETTLE_TIMEOUT).await?;
+    sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await?;
+    connection.close().await
+}
+
+/// Writes the database `path`, as one transaction sees it, to the new file `copy`; others may write meanwhile. The copy
+/// is on disk and checked when this returns.
+///
+/// # Errors
+/// SQLite's, or `Protocol` when the copy is not intact.
+pub(crate) async fn copy_into(path: &Path, copy: &Path) -> sqlx::Result<()> {
+    let mut connection = connect(path, BUSY_TIMEOUT).await?;
+    let target =
+        copy.to_str().ok_or_else(|| sqlx::Error::Protocol("its path is not UTF-8".into()))?;
+    sqlx::query("VACUUM INTO $1").bind(target).execute(&mut connection).await?;
+    connection.close().await?;
+    File::open(copy)?.sync_all()?;
+    let mut connection = connect(copy, BUSY_TIMEOUT).await?;
+    let (says,): (String,) =
+        sqlx::query_as("PRAGMA quick_check").fetch_one(&mut connection).await?;
+    connection.close().await?;
+    match says.as_str() {
+        "ok" => Ok(()),
+        fault => Err(sqlx::Error::Protocol(format!("the copy is not intact: {fault}"))),
+    }
+}
+
+/// One connection to a file that is there, as it is: nothing is created or migrated.
+pub(crate) async fn connect(path: &Path, wait: Duration) -> sqlx::Result<SqliteConnection> {
+    SqliteConnectOptions::new().filename(path).busy_timeout(wait).connect().await
 }
 
 /// What to do about a file that cannot grow.
