@@ -288,15 +288,30 @@ pub(crate) enum SourcesCommand {
         #[arg(long)]
         untested: bool,
     },
-    /// Switch a source on
+    /// Enable a source
     Enable {
         /// The source's id
         id: String,
     },
-    /// Switch a source off
+    /// Disable a source
     Disable {
         /// The source's id
         id: String,
+    },
+    /// Show documents that the store refuses for good, and why
+    Rejects {
+        /// A source, as `rss/krebs`; all of them when not given
+        source: Option<String>,
+    },
+    /// Show documents that could not be stored and are tried again, and why
+    Failed {
+        /// A source, as `rss/krebs`; all of them when not given
+        source: Option<String>,
+    },
+    /// Read a source again from its beginning at its next run, and forget what was refused of it
+    Retry {
+        /// The source, as `rss/krebs`
+        source: String,
     },
 }
 

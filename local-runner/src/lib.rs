@@ -49,7 +49,7 @@ fn function(task: &str) -> ExitCode {
         .iter()
         .find(|family| family.tasks.iter().any(|known| known.name == task));
     match family {
-        Some(family) => task::function::main_of(family.tasks, task),
+        Some(family) => task::function::main_of(family, task),
         None => telemetry::complain(&format!("there is no task `{task}`")),
     }
 }

@@ -7,6 +7,8 @@ use base::config::{self, Config};
 use base::{Error, Result};
 use stores::retention;
 
+use crate::families;
+
 /// What the runner was given.
 #[derive(Clone)]
 pub(crate) struct Settings {
@@ -25,9 +27,7 @@ impl Settings {
     pub(crate) fn read(overrides: &[(&str, String)]) -> Result<Self> {
         let mut given = from_file(Path::new(".env"))?;
         // Names that the functions read, and those that the AWS SDK in them reads.
-        let names = config::all()
-            .into_iter()
-            .flat_map(|(_, settings)| settings.iter().map(|setting| setting.name));
+        let names = names();
         let aws = [
             "AWS_PROFILE",
             "AWS_REGION",
@@ -43,7 +43,8 @@ impl Settings {
         }
         given.remove("AWS_LAMBDA_FUNCTION_NAME");
         given.extend(overrides.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
-        let mut config = Config::from_lookup(&|name| given.get(name).cloned())?;
+        let mut config =
+            Config::from_lookup(&|name| given.get(name).cloned(), &families::declared())?;
         retention::check(&config.stores.keep_days)?;
         let folder = config.data_dir()?;
         let data_dir = std::path::absolute(&folder).map_err(|cause| {
@@ -58,6 +59,13 @@ impl Settings {
     pub(crate) fn environment(&self) -> Vec<(String, String)> {
         self.given.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
     }
+}
+
+/// The names of all settings.
+fn names() -> impl Iterator<Item = &'static str> {
+    let general = config::all().into_iter().flat_map(|(_, settings)| settings);
+    let families = families::declared().into_iter().flat_map(|declared| declared.list);
+    general.chain(families).map(|setting| setting.name)
 }
 
 fn from_file(path: &Path) -> Result<BTreeMap<String, String>> {
@@ -81,5 +89,5 @@ fn from_file(path: &Path) -> Result<BTreeMap<String, String>> {
 
 /// Whether a text is the name of a setting, and no part of a value.
 fn is_name(text: &str) -> bool {
-    config::all().iter().any(|(_, settings)| settings.iter().any(|known| known.name == text))
+    names().any(|known| known == text)
 }

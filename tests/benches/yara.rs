@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use base::config;
+use local_runner::families::declared;
 use serde_json::Value;
 use signature_base::tarball;
 use task::testing::{TestHome, Upstream};
@@ -101,7 +102,8 @@ fn whole_way(body: Vec<u8>) {
         let url = format!("{}/a.tar.gz", upstream.origin());
         let folder = tempfile::tempdir().expect("a temporary folder");
         let settings = [("SIGNATURE_BASE_URL".to_owned(), url)];
-        let home = TestHome::open(folder, &settings).await.expect("the settings are right");
+        let home =
+            TestHome::open(folder, &settings, &declared()).await.expect("the settings are right");
         let task = signature_base::FAMILY.tasks.iter().find(|task| task.name.ends_with("_all"));
         for way in ["new", "equal"] {
             let began = Instant::now();

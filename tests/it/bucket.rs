@@ -1,6 +1,7 @@
 //! `s3://` for `MALPEDIA_DIR`, against `moto_server`, a server that speaks S3 and looks at keys, installed from PyPI when it
 //! is not there.
 
+use local_runner::families::declared;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -120,7 +121,9 @@ fn folder() -> tempfile::TempDir {
 
 async fn home(mut settings: Vec<(String, String)>) -> TestHome {
     settings.push(("MINERVA_CLOCK".to_owned(), "2026-11-23T12:00:00Z".to_owned()));
-    TestHome::open(tempfile::tempdir().expect("a folder"), &settings).await.expect("it opens")
+    TestHome::open(tempfile::tempdir().expect("a folder"), &settings, &declared())
+        .await
+        .expect("it opens")
 }
 
 async fn run(home: &TestHome, name: &str) -> Report {

@@ -16,6 +16,7 @@ mod contract;
 mod copy;
 mod cron;
 mod documents;
+mod example;
 mod faults;
 mod feeds;
 mod folder;
@@ -50,6 +51,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("commands", commands::TRIALS),
     ("contract", contract::TRIALS),
     ("cron", cron::TRIALS),
+    ("example", example::TRIALS),
     ("feeds", feeds::TRIALS),
     ("folder", folder::TRIALS),
     ("hostile", hostile::TRIALS),

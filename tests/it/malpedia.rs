@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use base::config;
-use base::report::{Report, Status};
+use base::report::{Outcome, Report, Status};
 use malpedia::FAMILY;
 use malpedia::reference::INDEX;
 use serde_json::{Value, json};
@@ -78,7 +78,8 @@ fn index() -> &'static Index {
 pub(crate) async fn home(upstream: &str, more: &[(&str, &str)]) -> TestHome {
     let mut settings = vec![("MALPEDIA_URL".to_owned(), upstream.to_owned())];
     settings.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-    TestHome::open(tempfile::tempdir().expect("a folder"), &settings).await.expect("it opens")
+    let folder = tempfile::tempdir().expect("a folder");
+    TestHome::open(folder, &settings, &[FAMILY.settings]).await.expect("it opens")
 }
 
 pub(crate) async fn malpedia(bib: impl Into<Vec<u8>>) -> (Upstream, TestHome) {
@@ -186,6 +187,7 @@ fn every_oddity_of_a_bibliography_is_read() {
                     ("kind", json!("code")),
                     ("actor_names", json!(["Paper Falcon"])),
                     ("family_ids", json!(["win.papermill"])),
+                    ("revision", json!(1)),
                     ("feed_name", json!("Malpedia Library")),
                     ("category", json!("malware_research")),
                     ("source_type", json!("malpedia_library")),
@@ -420,7 +422,8 @@ fn both_ways_in_either_order_meet_in_one_document() {
             let settings =
                 [("MINERVA_CLOCK", "2026-11-23T12:00:00Z"), ("MALPEDIA_URL", _upstream.origin())];
             let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
-            let home = TestHome::open(home.folder, &settings).await.expect("it opens");
+            let home =
+                TestHome::open(home.folder, &settings, &[FAMILY.settings]).await.expect("it opens");
             for way in order {
                 let report = run(&home, &format!("sync_malpedia_library_{way}")).await;
                 assert_eq!(report.status, Status::Complete, "{report:?}");
@@ -514,15 +517,15 @@ fn a_wait_in_the_body_is_honoured() {
         let long = home(&origin, &[]).await;
         let report = run(&long, "sync_malpedia_library_rss").await;
         assert_eq!(
-            (report.status, report.sources[0].outcome.as_str()),
-            (Status::Failed, "rate_limited"),
+            (report.status, report.sources[0].outcome),
+            (Status::Failed, Outcome::RateLimited),
             "{report:?}"
         );
         assert!(report.error.expect("it failed").message.contains("90s"));
         let report = run(&long, "sync_malpedia_library_rss").await;
         assert_eq!(
-            (report.sources[0].outcome.as_str(), report.requests),
-            ("waiting", 0),
+            (report.sources[0].outcome, report.requests),
+            (Outcome::Waiting, 0),
             "{report:?}"
         );
     });

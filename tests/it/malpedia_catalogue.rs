@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use base::report::{Report, Status};
+use base::report::{Outcome, Report, Status};
+use malpedia::FAMILY;
 use serde_json::{Value, json};
 use stores::documents::{Body, Index};
 use task::testing::{Answer, TestHome, Upstream};
@@ -32,7 +33,9 @@ pub(crate) fn index(name: &str) -> &'static Index {
 pub(crate) async fn home(settings: &[(&str, &str)]) -> TestHome {
     let settings: Vec<_> =
         settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    TestHome::open(tempfile::tempdir().expect("a folder"), &settings).await.expect("it opens")
+    let families = [FAMILY.settings, signature_base::FAMILY.settings];
+    let folder = tempfile::tempdir().expect("a folder");
+    TestHome::open(folder, &settings, &families).await.expect("it opens")
 }
 
 pub(crate) async fn run(home: &TestHome, name: &str) -> Report {
@@ -256,7 +259,9 @@ fn without_a_folder_the_api_is_read_and_blanks_nothing() {
         upstream.put("/api/get/actors", r#"{"muddywater": {"value": "MuddyWater", "meta": {"country": "IR", "synonyms": ["Seedworm"]}, "families": {}}}"#);
         let settings = [("MALPEDIA_URL".to_owned(), upstream.origin().to_owned())];
         // Requests are told apart by their number, so the runs of this home have another task's name.
-        let home = TestHome::open(with_files.folder, &settings).await.expect("it opens");
+        let home = TestHome::open(with_files.folder, &settings, &[FAMILY.settings])
+            .await
+            .expect("it opens");
         let first = run(&home, "sync_malpedia_all_to_es").await;
         assert_eq!(first.status, Status::Complete, "{first:?}");
         assert_eq!(
@@ -313,7 +318,7 @@ fn a_mirror_without_a_version_is_read() {
         assert_eq!((families.counts.new, first.status), (1, Status::Partial), "{first:?}");
         assert!(families.notes[0].ends_with("is not there: all is read"), "{families:?}");
         let second = run(&home, "sync_malpedia_families_to_es").await;
-        assert_eq!((second.sources[0].outcome.as_str(), second.writes()), ("not_modified", 0));
+        assert_eq!((second.sources[0].outcome, second.writes()), (Outcome::NotModified, 0));
     });
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use base::report::{Report, Status};
+use base::report::{Outcome, Report, Status};
 use serde_json::{Value, json};
 use stores::documents::Body;
 use task::testing::{Answer, TestHome, Upstream};
@@ -290,7 +290,7 @@ fn the_api_gives_rules_in_one_call() {
         for _ in 0..2 {
             let (failed, _) = sync().await;
             let told = source(&failed, "rules");
-            assert_eq!(told.outcome, "unreadable", "{failed:?}");
+            assert_eq!(told.outcome, Outcome::Unreadable, "{failed:?}");
         }
         assert_eq!(rules(&home).await.len(), 3);
 
@@ -299,7 +299,9 @@ fn the_api_gives_rules_in_one_call() {
         let families = place.path().join("families_enriched");
         write(&families, "win.a.json", &json!({"name": "win.a", "yara_rules": [AUTO]}).to_string());
         let settings = [("MALPEDIA_DIR".to_owned(), place.path().to_string_lossy().into_owned())];
-        let home = TestHome::open(home.folder, &settings).await.expect("it opens");
+        let home = TestHome::open(home.folder, &settings, &[malpedia::FAMILY.settings])
+            .await
+            .expect("it opens");
         // Requests are told apart by their number, so this home's run has another task's name.
         let report = run(&home, "sync_malpedia_all_to_es").await;
         assert_eq!(report.detail["rules"]["left"], 0, "{report:?}");

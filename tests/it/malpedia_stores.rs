@@ -43,7 +43,8 @@ async fn home(settings: &[(&str, &str)], more: &[(&str, String)]) -> TestHome {
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .chain(more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())))
         .collect();
-    TestHome::open(tempfile::tempdir().expect("a folder"), &settings).await.expect("it opens")
+    let folder = tempfile::tempdir().expect("a folder");
+    TestHome::open(folder, &settings, &[malpedia::FAMILY.settings]).await.expect("it opens")
 }
 
 async fn run(home: &TestHome, name: &str) -> Report {

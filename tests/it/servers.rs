@@ -374,7 +374,7 @@ fn a_bulk_that_is_too_large(place: &mut Place) {
         let written = store.upsert(articles(), &batch(4)).await.expect("it is written");
         assert_eq!(left.load(Ordering::SeqCst), 0);
         assert!(
-            matches!(&written[0], Written::Failed(why) if why.contains("larger than the server takes")),
+            matches!(&written[0], Written::Rejected(why) if why.contains("larger than the server takes")),
             "{written:?}"
         );
         assert_eq!(written[1..], [Written::New, Written::New, Written::New]);

@@ -12,7 +12,9 @@ use base::report::Status;
 use local_runner::families::all_tasks;
 use rustix::process::Signal;
 use serde_json::Value;
-use stores::state::{Claim, Ledger as _, Postgres, Queue, QueueState, SourceState, State, Timing};
+use stores::state::{
+    Claim, Ledger as _, Postgres, Queue, QueueState, SourceState, State, StateReader as _, Timing,
+};
 use tests::services::postgres::{PASSWORD, Server};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};

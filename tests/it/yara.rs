@@ -8,6 +8,7 @@ use std::process::Command;
 
 use base::config;
 use base::report::{Report, Status};
+use local_runner::families::declared;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -190,7 +191,8 @@ impl Home {
         let url = format!("{}{TARBALL}", upstream.origin());
         let folder = tempfile::tempdir().expect("a temporary folder");
         let settings = [&[("SIGNATURE_BASE_URL".to_owned(), url)], more].concat();
-        let home = TestHome::open(folder, &settings).await.expect("the settings are right");
+        let home =
+            TestHome::open(folder, &settings, &declared()).await.expect("the settings are right");
         Self { home, upstream }
     }
 
@@ -307,10 +309,17 @@ fn one_request_serves_rules_and_indicators() {
         assert!(first.sources.iter().all(|source| source.counts.new > 700), "{first:?}");
         assert_eq!(first.detail["rules"]["broken"], 0, "{:?}", first.detail);
         let second = home.run("sync_signature_base_all").await;
-        assert!(second.sources.iter().all(|source| source.outcome == "not_modified"), "{second:?}");
+        assert!(
+            second.sources.iter().all(|source| source.outcome.name() == "not_modified"),
+            "{second:?}"
+        );
         assert_eq!(home.upstream.requests().len(), 2);
         let single = home.run("sync_signature_base_iocs").await;
-        assert_eq!(single.sources[0].outcome, "not_modified", "the cursor is that of both tasks");
+        assert_eq!(
+            single.sources[0].outcome.name(),
+            "not_modified",
+            "the cursor is that of both tasks"
+        );
 
         let stats = home.run("get_signature_base_stats").await.detail;
         let sum = |counts: &Value| -> u64 {

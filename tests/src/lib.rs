@@ -1,4 +1,5 @@
 //! What the tests of the whole stand on; the tests themselves are in `it/`.
 
+pub mod example;
 pub mod library;
 pub mod services;

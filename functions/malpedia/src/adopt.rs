@@ -2,36 +2,39 @@
 //!
 //! It stored a family as the file has it, under a hash. So an adopted document is read as a file would be, and gets the id
 //! that the next sync gives to the same thing: Malpedia's own, from the last part of its address, else the name. A reference
-//! gets that of its address, else of its citation key. What was told of it then stands where the sync writes.
+//! gets that of its address, else of its citation key. What an enrichment added then stands where the sync writes.
 
 use serde_json::Value;
 use stores::documents::{Adopter, Body, Identify};
 use url::Url;
 
 use crate::reference::{INDEX, canonical, id};
+use crate::settings::Settings;
 use crate::wire;
 
 /// How the family knows its malware families.
-pub const FAMILIES: Adopter = Adopter {
+pub(crate) const FAMILIES: Adopter = Adopter {
     index: "malpedia_families",
     shared: &["actors"],
     open: |_, _| Box::pin(async { Ok(identify(|body| Some(wire::family(body, "").ok()?.id))) }),
 };
 
 /// How it knows its actors.
-pub const ACTORS: Adopter = Adopter {
+pub(crate) const ACTORS: Adopter = Adopter {
     index: "malpedia_actors",
     shared: &["families", "familias_relacionadas"],
     open: |_, _| Box::pin(async { Ok(identify(|body| Some(wire::actor(body, "").ok()?.id))) }),
 };
 
 /// How it knows its references.
-pub const LIBRARY: Adopter = Adopter {
+pub(crate) const LIBRARY: Adopter = Adopter {
     index: INDEX,
     shared: &["bib_keys"],
     open: |config, _| {
-        let library = config.sources.malpedia_url.as_ref().map(library_of);
-        Box::pin(async move { Ok(identify(move |body| reference(body, library.as_deref()))) })
+        Box::pin(async move {
+            let library = config.of::<Settings>()?.url.as_ref().map(library_of);
+            Ok(identify(move |body| reference(body, library.as_deref())))
+        })
     },
 };
 

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use base::config::Config;
+use base::report::Outcome;
 use base::{Class, Error, Result};
 use fetch::{Limits, Request};
 use serde_json::Value;
-use task::source::Stop;
+use task::{Answer, Stop};
 use url::Url;
 
+use crate::settings::Settings;
+
 /// For a whole list: 64 MiB. The largest seen, the library, has 6.4 MB.
-pub(crate) const LIMITS: Limits = Limits {
+const LIMITS: Limits = Limits {
     max_body: 64 << 20,
     head_timeout: Duration::from_secs(60),
     idle_timeout: Duration::from_secs(30),
@@ -26,12 +28,12 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    pub(crate) fn of(config: &Config) -> Result<Self> {
-        let base = config.sources.malpedia_url.clone().ok_or_else(|| {
+    pub(crate) fn of(settings: &Settings) -> Result<Self> {
+        let base = settings.url.clone().ok_or_else(|| {
             Error::config("find Malpedia: `MALPEDIA_URL` is empty")
                 .hint("leave it unset for the public one")
         })?;
-        let token = config.sources.malpedia_token.as_ref().map(|token| token.expose().trim());
+        let token = settings.token.as_ref().map(|token| token.expose().trim());
         let authorization =
             token.filter(|token| !token.is_empty()).map(|token| format!("apitoken {token}"));
         Ok(Self { base, authorization })
@@ -50,11 +52,16 @@ impl Api {
 
     /// A request with everything that Malpedia wants.
     pub(crate) fn get<'a>(&'a self, url: &'a Url) -> Request<'a> {
-        let get = self.get_openly(url);
+        let request = self.get_openly(url);
         match &self.authorization {
-            Some(authorization) => get.header("authorization", authorization),
-            None => get,
+            Some(authorization) => request.header("authorization", authorization),
+            None => request,
         }
+    }
+
+    /// As [`get`](Self::get), for JSON.
+    pub(crate) fn get_json<'a>(&'a self, url: &'a Url) -> Request<'a> {
+        self.get(url).accept("application/json")
     }
 
     /// A request without the token.
@@ -64,21 +71,42 @@ impl Api {
 
     /// Says of a refusal what a person can do: where a token was sent, it is the token.
     pub(crate) fn explain(&self, mut stop: Stop) -> Stop {
-        if stop.outcome == "unauthorized"
-            && let Some(error) = self.refused(&stop.error)
+        if stop.outcome == Outcome::Unauthorized
+            && self.has_token()
+            && stop.error.class() == Class::Config
         {
-            stop.error = error;
+            stop.error = Error::config(format!("{}: the token is refused", stop.error.chain()))
+                .hint("unset MALPEDIA_API_TOKEN, or correct it: nothing here needs one, and a wrong one is refused everywhere");
         }
         stop
     }
+}
 
-    /// The error of a token that was refused, if one was sent.
-    pub(crate) fn refused(&self, error: &Error) -> Option<Error> {
-        (self.has_token() && error.class() == Class::Config).then(|| {
-            Error::config(format!("{}: the token is refused", error.chain()))
-                .hint("unset MALPEDIA_API_TOKEN, or correct it: nothing here needs one, and a wrong one is refused everywhere")
-        })
+/// Reads a whole JSON body on a thread of its own.
+pub(crate) async fn read_json<T: Send + 'static>(
+    url: &Url,
+    answer: Answer,
+    read: impl FnOnce(&[u8]) -> serde_json::Result<T> + Send + 'static,
+) -> Result<T> {
+    if answer.is_truncated() {
+        return Err(Error::upstream(format!("read `{url}`: the body ended early")));
     }
+    let reading = tokio::task::spawn_blocking(move || {
+        let body = answer.body();
+        read(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body))
+    });
+    let read = reading.await.map_err(|_| panicked(url))?;
+    read.map_err(|cause| {
+        Error::format(format!("read `{url}`: it is not what Malpedia sends"))
+            .because(cause)
+            .hint("look at the address in a browser")
+    })
+}
+
+/// The error of a body that a parser panicked on.
+pub(crate) fn panicked(url: &Url) -> Error {
+    Error::format(format!("read `{url}`: the parser panicked"))
+        .hint("this is a bug: please report it with the body")
 }
 
 /// Reads `{"detail": …, "available_in": "16 seconds"}`.

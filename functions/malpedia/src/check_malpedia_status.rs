@@ -7,14 +7,13 @@
 
 use base::report::Report;
 use base::{Class, Error, Result};
-use fetch::Request;
+use fetch::{Request, shown};
 use serde_json::{Value, json};
 use stores::state::SourceState;
-use task::{Ctx, Kind, NoInput, Task};
-use url::Url;
+use task::{Ctx, NoInput, Reaches, Task};
 
-use crate::FAMILY;
 use crate::api::Api;
+use crate::{FAMILY, NAME};
 
 /// The task whose checkpoint is asked for.
 const ENRICHMENT: &str = "enrich_malpedia_library";
@@ -23,13 +22,13 @@ pub(crate) struct CheckMalpediaStatus;
 
 impl Task for CheckMalpediaStatus {
     const NAME: &'static str = "check_malpedia_status";
-    const KIND: Kind = Kind::Computes;
+    const REACHES: &'static [Reaches] = &[Reaches::Network];
     type Input = NoInput;
 
     async fn run(ctx: &Ctx, _: NoInput) -> Result<Report> {
-        let api = Api::of(&ctx.config)?;
-        let enrichment = ctx.state.source(&format!("{}/enrichment", FAMILY.name)).await?;
-        let last = ctx.state.runs(Some(ENRICHMENT), 1).await?.pop();
+        let api = Api::of(&ctx.settings()?)?;
+        let enrichment = ctx.ledger.source(&format!("{NAME}/enrichment")).await?;
+        let last = ctx.ledger.runs(Some(ENRICHMENT), 1).await?.pop();
         let status = match (&last, &enrichment.cursor) {
             (None, None) => "not_started",
             (Some(run), _) if run.status == "failed" => "error",
@@ -37,12 +36,12 @@ impl Task for CheckMalpediaStatus {
         };
         let mut syncs = Vec::new();
         for task in FAMILY.tasks.iter().filter(|task| task.name.starts_with("sync_")) {
-            if let Some(run) = ctx.state.runs(Some(task.name), 1).await?.pop() {
+            if let Some(run) = ctx.ledger.runs(Some(task.name), 1).await?.pop() {
                 let written = run.report.map(|report| report.writes());
                 syncs.push(json!({"task": run.task, "status": run.status, "started": run.started, "finished": run.finished, "written": written}));
             }
         }
-        let sources = ctx.state.sources(FAMILY.name).await?;
+        let sources = ctx.ledger.sources(NAME).await?;
         let shown = |(id, state): (String, SourceState)| {
             let health = state.health(ctx.now()).name();
             json!({"source": id, "health": health, "last_success": state.last_success, "last_error": state.last_error})
@@ -87,13 +86,7 @@ async fn token(ctx: &Ctx, api: &Api) -> Result<Value> {
 
 async fn read(ctx: &Ctx, request: Request<'_>) -> Result<Value> {
     let url = shown(request.url());
-    match ctx.http.send(request).await?.body()? {
-        Some(response) => serde_json::from_slice(&response.body)
-            .map_err(|cause| Error::format(format!("read `{url}`: it is no JSON")).because(cause)),
-        None => Ok(Value::Null),
-    }
-}
-
-fn shown(url: &Url) -> String {
-    fetch::shown(url)
+    let Some(response) = ctx.http.send(request).await?.body()? else { return Ok(Value::Null) };
+    serde_json::from_slice(&response.body)
+        .map_err(|cause| Error::format(format!("read `{url}`: it is no JSON")).because(cause))
 }

@@ -11,9 +11,10 @@ use base::Result;
 use base::report::Report;
 use serde_json::{Value, json};
 use stores::documents::{Body, Filter, Index, Pages, Query, Scan};
-use task::{Ctx, Kind, NoInput, Task};
+use task::{Ctx, NoInput, Reaches, Task};
 
 use crate::reference::{FEED_NAME, INDEX};
+use crate::sources::Source;
 
 /// Values that a list of the most frequent shows, and documents that the newest are.
 const TOP: usize = 25;
@@ -23,13 +24,13 @@ pub(crate) struct GetMalpediaLibraryStats;
 
 impl Task for GetMalpediaLibraryStats {
     const NAME: &'static str = "get_malpedia_library_stats";
-    const KIND: Kind = Kind::Computes;
+    const REACHES: &'static [Reaches] = &[];
     type Input = NoInput;
 
     async fn run(ctx: &Ctx, _: NoInput) -> Result<Report> {
         let index = Index::named(INDEX)?;
         let mut tally = Tally::default();
-        let mut pages = Pages::new(ctx.documents.as_ref(), index, Scan::of(FIELDS));
+        let mut pages = Pages::new(ctx.documents.as_ref(), index, Scan::of(&FIELDS));
         while let Some(page) = pages.next().await? {
             page.iter().for_each(|document| tally.add(&document.body));
         }
@@ -40,7 +41,7 @@ impl Task for GetMalpediaLibraryStats {
             "sync_malpedia_library_full",
         ] {
             if let Some(report) =
-                ctx.state.runs(Some(name), 1).await?.into_iter().find_map(|run| run.report)
+                ctx.ledger.runs(Some(name), 1).await?.into_iter().find_map(|run| run.report)
             {
                 rejects.insert(
                     name.to_owned(),
@@ -50,7 +51,7 @@ impl Task for GetMalpediaLibraryStats {
         }
         let mut detail = tally.detail();
         detail["rejects"] = Value::Object(rejects);
-        let families = Index::named("malpedia_families")?;
+        let families = Source::Families.index()?;
         let has_rules = Filter::Exists("yara_rule_ids".to_owned());
         let query = Query { filters: vec![has_rules], ..Query::default() };
         detail["families_with_rules"] = json!(ctx.documents.count(families, &query).await?);
@@ -71,22 +72,6 @@ struct Tally {
     newest: Vec<(String, String, String)>,
 }
 
-/// What is read of a reference.
-const FIELDS: &[&str] = &[
-    "year",
-    "organization",
-    "kind",
-    "language",
-    "bibtex_type",
-    "family_ids",
-    "actor_ids",
-    "date_suspect",
-    "published_from",
-    "published",
-    "title",
-    "link",
-];
-
 const BY: [(&str, &str); 7] = [
     ("year", "year"),
     ("organization", "organization"),
@@ -95,6 +80,22 @@ const BY: [(&str, &str); 7] = [
     ("type", "bibtex_type"),
     ("family", "family_ids"),
     ("actor", "actor_ids"),
+];
+
+/// What is read of a document.
+const FIELDS: [&str; 12] = [
+    "year",
+    "organization",
+    "kind",
+    "language",
+    "bibtex_type",
+    "family_ids",
+    "actor_ids",
+    "date_suspect",
+    "published",
+    "published_from",
+    "title",
+    "link",
 ];
 
 impl Tally {

@@ -3,15 +3,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use base::{Error, Result};
+use base::Result;
 use serde_json::{Map, Value, json};
-use stores::documents::{Body, DocumentReader, Index, Pages, Scan};
+use stores::documents::{Body, DocumentReader, Pages, Scan};
 
 use crate::reference::canonical;
+use crate::sources::Source;
+
+/// Documents read at a time.
+const PAGE: u32 = 1_000;
 
 /// What one reference is about: ids with names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct About {
+pub struct Subjects {
     families: BTreeMap<String, String>,
     actors: BTreeMap<String, String>,
 }
@@ -19,25 +23,21 @@ pub struct About {
 /// What all references are about.
 #[derive(Debug, Default)]
 pub struct Links {
-    by_address: HashMap<String, About>,
-    by_key: HashMap<String, About>,
+    by_address: HashMap<String, Subjects>,
+    by_key: HashMap<String, Subjects>,
 }
 
 impl Links {
     /// Reads `{address: [{type, id, common_name, …}]}`.
     ///
     /// # Errors
-    /// `Format`, when it is no object.
-    pub fn read(body: &[u8]) -> Result<Self> {
-        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-        let list: Map<String, Value> = serde_json::from_slice(body).map_err(|cause| {
-            Error::format("read the list of references: it is not what Malpedia sends")
-                .because(cause)
-        })?;
+    /// Why it is no such object.
+    pub fn read(body: &[u8]) -> serde_json::Result<Self> {
+        let list: Map<String, Value> = serde_json::from_slice(body)?;
         let mut links = Self::default();
         for (address, cited) in list {
             let about = links.by_address.entry(canonical(&address)).or_default();
-            // One odd value says nothing, and the others are told all the same.
+            // A malformed value says nothing, and the others count all the same.
             for one in cited.as_array().into_iter().flatten() {
                 let text = |name: &str| one.get(name).and_then(Value::as_str);
                 about.add(
@@ -55,9 +55,9 @@ impl Links {
     /// # Errors
     /// `Store`, when they cannot be read.
     pub async fn add_stored(&mut self, documents: &dyn DocumentReader) -> Result<()> {
-        let index = Index::named("malpedia_families")?;
-        let fields = Scan::of(&["family_id", "common_name", "library_entries"]);
-        let mut pages = Pages::new(documents, index, fields);
+        let scan =
+            Scan { limit: PAGE, ..Scan::of(&["family_id", "common_name", "library_entries"]) };
+        let mut pages = Pages::new(documents, Source::Families.index()?, scan);
         while let Some(page) = pages.next().await? {
             for family in &page {
                 let text = |name: &str| family.body.get(name).and_then(Value::as_str);
@@ -72,8 +72,8 @@ impl Links {
         Ok(())
     }
 
-    /// What is written beside a reference that has these keys and this address.
-    pub fn about(&self, address: Option<&str>, keys: &[&str]) -> Body {
+    /// What a reference that has this address and these keys is about.
+    pub fn fields(&self, address: Option<&str>, keys: &[&str]) -> Body {
         let mut about = address
             .and_then(|address| self.by_address.get(&canonical(address)))
             .cloned()
@@ -89,16 +89,17 @@ impl Links {
             json!(names)
         };
         let ids = |of: &BTreeMap<String, String>| json!(of.keys().collect::<Vec<_>>());
-        let mut fields = Body::new();
-        fields.insert("family_ids".to_owned(), ids(&about.families));
-        fields.insert("family_names".to_owned(), names(&about.families));
-        fields.insert("actor_ids".to_owned(), ids(&about.actors));
-        fields.insert("actor_names".to_owned(), names(&about.actors));
-        fields
+        let fields = [
+            ("family_ids", ids(&about.families)),
+            ("family_names", names(&about.families)),
+            ("actor_ids", ids(&about.actors)),
+            ("actor_names", names(&about.actors)),
+        ];
+        fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
     }
 }
 
-impl About {
+impl Subjects {
     fn add(&mut self, kind: &str, id: &str, name: Option<&str>) {
         let place = match kind {
             "family" => &mut self.families,
@@ -123,12 +124,12 @@ mod tests {
                 {"type":"actor","id":"apt1","common_name":null}, {"type":"other","id":"z"}], "https://e.org/b": []}"#,
         )
         .unwrap();
-        let fields = links.about(Some("https://e.org/a"), &["k"]);
+        let fields = links.fields(Some("https://e.org/a"), &["k"]);
         assert_eq!(
             Value::Object(fields),
             json!({"family_ids": ["win.x"], "family_names": ["X é"], "actor_ids": ["apt1"], "actor_names": ["apt1"]})
         );
-        assert_eq!(links.about(None, &[])["family_ids"], json!([]));
+        assert_eq!(links.fields(None, &[])["family_ids"], json!([]));
         assert!(Links::read(b"<html>").is_err());
     }
 
@@ -139,7 +140,7 @@ mod tests {
             let body =
                 format!(r#"{{"https://e.org/odd": {odd}, "https://e.org/a": [{family}, 5]}}"#);
             let links = Links::read(body.as_bytes()).unwrap();
-            let of = |url: &str| links.about(Some(url), &[])["family_ids"].clone();
+            let of = |url: &str| links.fields(Some(url), &[])["family_ids"].clone();
             assert_eq!(of("https://e.org/a"), json!(["win.x"]), "{odd}");
             assert_eq!(of("https://e.org/odd"), json!([]), "{odd}");
         }

@@ -3,18 +3,16 @@
 //! A reference is its canonical address, so that both ways meet in one document. The bibliography owns what it says. The
 //! feed owns its summary only; the rest it sets where nothing stands yet, and the bibliography lays its own over it.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use feed::text::html_to_text;
+use feed::Entry as Item;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use stores::documents::{Body, Owner, Write, hash};
+use stores::documents::{self, Body, Owner, Write};
 use url::Url;
 
-use crate::FAMILY;
+use crate::NAME;
 use crate::bibtex::date::{self, Precision};
 use crate::bibtex::{Entry, text};
 
@@ -29,7 +27,6 @@ const FIRST_YEAR: i16 = 1971;
 
 /// What the bibliography says of a reference. Field names that others read are those of the predecessor.
 pub const OWNER: Owner = Owner {
-    name: "malpedia_bibtex",
     fields: &[
         "source_family",
         "source_type",
@@ -78,13 +75,12 @@ pub const OWNER: Owner = Owner {
     insert_only: &["collected_at", "first_seen"],
     fallback: &[("published", "collected_at"), ("@timestamp", "collected_at")],
     shared: &["tags", "bib_keys"],
+    ..Owner::named("malpedia_bibtex")
 };
 
 /// What the feed says of a reference.
 pub const LATEST: Owner = Owner {
-    name: "malpedia_rss",
     fields: &["summary", "guid"],
-    unhashed: &[],
     insert_only: &[
         "source_family",
         "source_type",
@@ -112,28 +108,18 @@ pub const LATEST: Owner = Owner {
     ],
     fallback: &[("published", "collected_at"), ("@timestamp", "collected_at")],
     shared: &["tags"],
+    ..Owner::named("malpedia_rss")
 };
 
 /// Which families and actors a reference is about, by Malpedia's own word.
 pub const LINKS: Owner = Owner {
-    name: "malpedia_links",
     fields: &["family_ids", "family_names", "actor_ids", "actor_names"],
-    unhashed: &[],
-    insert_only: &[],
-    fallback: &[],
-    shared: &[],
+    ..Owner::named("malpedia_links")
 };
 
 /// The document's id: of its address, or of what stands for one.
 pub fn id(natural: &str) -> String {
-    let mut hasher = Sha256::new();
-    hasher.update(FAMILY.name);
-    hasher.update([0x1f]);
-    hasher.update(natural);
-    hasher.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    documents::id(&[NAME, natural])
 }
 
 /// What makes an entry the same reference as another: its address in one form, else its key.
@@ -265,7 +251,7 @@ fn common(base: &Url) -> Body {
     let library = format!("{}/library", base.as_str().trim_end_matches('/'));
     let mut fields = Body::new();
     for (name, value) in [
-        ("source_family", FAMILY.name),
+        ("source_family", NAME),
         ("source_type", INDEX),
         ("source_id", "library"),
         ("source_name", FEED_NAME),
@@ -327,7 +313,6 @@ pub fn of_entry(base: &Url, entry: &Entry<'_>, keys: &[&str], id: String, now: T
     set("date", json!(raw));
     set("date_precision", json!(dated.map(|(_, precision)| precision.name())));
     set("date_suspect", json!(dated.is_some_and(|(date, _)| is_suspect(date, now))));
-    set("year", json!(dated.map(|(date, _)| format!("{:04}", date.year()))));
     set("kind", json!(kind_of));
     set("language", json!(language_name.as_deref().map(language)));
     set("language_name", json!(language_name));
@@ -339,10 +324,10 @@ pub fn of_entry(base: &Url, entry: &Entry<'_>, keys: &[&str], id: String, now: T
     set("tags", json!(["malpedia", "malware", "research", "academic", "bibtex"]));
     set("collected_at", json!(seconds(now)));
     set("first_seen", json!(seconds(now)));
-    finish(&OWNER, fields, id)
+    Write::of(id, &OWNER, fields)
 }
 
-/// The date of an entry and its text, whether or not that makes sense.
+/// The date of an entry and its text, malformed or not.
 fn dated(entry: &Entry<'_>) -> (Option<(Date, Precision)>, Option<String>) {
     if let Some(text) = text_of(entry.field("date")) {
         return (date::read(&text), Some(text));
@@ -365,54 +350,57 @@ fn is_suspect(date: Date, now: Timestamp) -> bool {
 }
 
 /// The document of an item of the feed; none where nothing says which reference it is.
-pub fn of_item(base: &Url, item: &feed::Entry, now: Timestamp) -> Option<Write> {
-    let link = item.link.as_deref().unwrap_or_default();
-    let natural = match (link, item.guid.as_deref()) {
-        ("", guid) => guid?.to_owned(),
-        (link, _) => canonical(link),
+pub fn of_item(base: &Url, item: &Item, now: Timestamp) -> Option<Write> {
+    let trimmed = |text: &Option<String>| {
+        text.as_deref().map(str::trim).filter(|text| !text.is_empty()).map(ToOwned::to_owned)
     };
-    let published = item.published.map(seconds);
-    let summary = item.summary_html.as_deref().map(|html| words(&html_to_text(html)));
+    let (link, guid) = (trimmed(&item.link), trimmed(&item.guid));
+    let address = link.as_deref().map(canonical);
+    let natural = address.clone().or_else(|| guid.clone())?;
+    let summary = item.summary_html.as_deref().map(feed::text::html_to_text).unwrap_or_default();
+    let summary = summary.split_whitespace().collect::<Vec<_>>().join(" ");
+    let published = item.published.or(item.updated).map(seconds);
     let mut fields = common(base);
     let mut set = |name: &str, value: Value| {
         fields.insert(name.to_owned(), value);
     };
-    set("title", json!(text::plain(&words(item.title.as_deref().unwrap_or_default()))));
-    set("link", json!(link));
-    set("link_canonical", json!((!link.is_empty()).then(|| canonical(link))));
-    set("kind", json!(kind(false, None, link)));
-    set("summary", json!(summary.filter(|summary| !summary.is_empty())));
-    set("guid", json!(item.guid));
+    set("title", json!(text::plain(item.title.as_deref().unwrap_or_default())));
+    set("kind", json!(kind(false, None, link.as_deref().unwrap_or_default())));
+    set("link", json!(link.unwrap_or_default()));
+    set("link_canonical", json!(address));
+    set("summary", json!((!summary.is_empty()).then_some(summary)));
+    set("guid", json!(guid));
     set("published_from", json!(if published.is_some() { "source" } else { "collected" }));
     set("@timestamp", json!(published));
     set("published", json!(published));
     set("tags", json!(["malpedia", "malware", "research", "academic"]));
     set("collected_at", json!(seconds(now)));
     set("first_seen", json!(seconds(now)));
-    Some(finish(&LATEST, fields, id(&natural)))
-}
-
-/// A text on one line.
-fn words(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('\0', "")
-}
-
-fn finish(owner: &Owner, mut fields: Body, id: String) -> Write {
-    let content_hash = hash(owner, &fields);
-    fields.insert("content_hash".to_owned(), Value::String(content_hash));
-    Write { id, contributor: None, fields }
+    Some(Write::of(id(&natural), &LATEST, fields))
 }
 
 #[cfg(test)]
 mod tests {
+    use stores::documents::{Plan, plan};
+
     use super::*;
     use crate::bibtex::Reader;
 
-    fn document(text: &str) -> Body {
+    fn write(text: &str) -> Write {
         let entry = Reader::new(text).next().unwrap().unwrap();
         let base = Url::parse("https://malpedia.test/").unwrap();
         let now = "2026-11-23T12:00:00Z".parse().unwrap();
-        of_entry(&base, &entry, &[entry.key], id(&natural(&entry)), now).fields
+        of_entry(&base, &entry, &[entry.key], id(&natural(&entry)), now)
+    }
+
+    fn document(text: &str) -> Body {
+        write(text).parts.remove(0).fields
+    }
+
+    /// Whether the second of two entries changes what the first one stored.
+    fn changes(one: &str, other: &str) -> bool {
+        let Plan::Create(stored) = plan(None, &write(one)) else { panic!("nothing was there") };
+        plan(Some(&stored), &write(other)) != Plan::Unchanged
     }
 
     #[test]
@@ -454,20 +442,20 @@ mod tests {
     #[test]
     fn the_check_date_of_an_address_is_no_change() {
         let entry = |urldate: &str| {
-            document(&format!(
+            format!(
                 "@online{{k, title={{{{T}}}}, date={{2016-09}}, url={{https://e.org}}, urldate={{{urldate}}}}}"
-            ))
+            )
         };
-        let (one, other) = (entry("2020-01-01"), entry("2026-01-01"));
-        assert_eq!(one["content_hash"], other["content_hash"]);
+        let one = document(&entry("2020-01-01"));
         assert_eq!(
             (&one["published"], &one["date"], &one["date_precision"]),
             (&json!("2016-09-01T00:00:00Z"), &json!("2016-09"), &json!("month"))
         );
-        assert_ne!(
-            entry("x")["content_hash"],
-            document("@online{k, title={{U}}, date={2016-09}, url={https://e.org}}")["content_hash"]
-        );
+        assert!(!changes(&entry("2020-01-01"), &entry("2026-01-01")));
+        assert!(changes(
+            &entry("x"),
+            "@online{k, title={{U}}, date={2016-09}, url={https://e.org}}"
+        ));
     }
 
     #[test]

@@ -5,26 +5,23 @@
 //! nothing is read. The API gives the rules of all families since a day in one answer; it does not say what left, so
 //! nothing is marked by it, and rules that it gave are not missed in files.
 
-use base::report::{Counts, Reject, SourceReport};
+use base::report::{Counts, Outcome, Reject};
 use base::{Error, Result};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
-use stores::documents::{Filter, Index, Pages, Query, Scan};
-use task::Ctx;
-use task::source::{Begun, Stop, Visit};
-use yara::document::{INDEX, Origin};
+use serde_json::{Value, json};
+use stores::documents::{Filter, Pages, Scan};
+use task::{Ctx, Source as _, Stop, Visit};
+use yara::document::Origin;
 use yara::store::{self, Collected, Given};
 use yara::{About, about, split};
 
-use crate::FAMILY;
-use crate::api::Api;
+use crate::NAME;
+use crate::api::{Api, read_json};
+use crate::catalogue::Place;
 use crate::reference::id;
+use crate::sources::Source;
 use crate::wire;
 
-/// The source, as reports and cursors name it.
-const SOURCE: &str = "rules";
-/// The source's word in documents.
-const NAME: &str = "malpedia";
 /// Raised when the rules of files must be read again because they are read in another way.
 const READER: u32 = 1;
 /// Stored families that are read together; they carry rules.
@@ -36,8 +33,9 @@ const FIRST_DAY: &str = "1970-01-01";
 
 fn origin(source_type: &'static str) -> Origin {
     Origin {
-        family: FAMILY.name,
+        family: NAME,
         source_type,
+        // The source's word in documents.
         source: NAME,
         name: "Malpedia",
         files_url: "https://malpedia.caad.fkie.fraunhofer.de/details/",
@@ -50,72 +48,88 @@ fn origin(source_type: &'static str) -> Origin {
 
 /// The cursor of rules out of files.
 #[derive(Debug, Serialize, Deserialize)]
-struct Cursor {
+struct FileCursor {
     reader: u32,
     /// The digest of the files that families were stored from.
     files: String,
-    /// Rules of the source in the store.
-    held: u64,
     /// What the rules came to, which is so still where nothing changed.
     counts: Counts,
     rejects: Vec<Reject>,
     detail: Value,
 }
 
-/// Stores the rules once families are stored, up to where `families`, their cursor, says.
-pub(crate) async fn visit(
-    ctx: &Ctx,
-    families: Option<Value>,
-    rejects: &mut Vec<Reject>,
-    detail: &mut Map<String, Value>,
-) -> Result<SourceReport> {
-    let index = Index::named(INDEX)?;
-    ctx.documents.ensure(index).await?;
-    let mut visit = match Visit::begin(ctx, FAMILY.name, SOURCE, index).await? {
-        Begun::Visit(visit) => visit,
-        Begun::Not(report) => return Ok(*report),
-    };
-    let work = match &ctx.config.sources.malpedia_dir {
-        Some(_) => {
-            let files = id(&json!(families).to_string());
-            from_families(ctx, &mut visit, files, rejects, detail).await
-        }
-        None => {
-            let api = Api::of(&ctx.config)?;
-            let version = families.and_then(|families| families["version"].as_i64());
-            let work = from_api(ctx, &api, &mut visit, version, rejects, detail).await;
-            work.map_err(|stop| api.explain(stop))
-        }
-    };
-    visit.end(work).await
+/// The cursor of rules out of the API.
+#[derive(Debug, Serialize, Deserialize)]
+struct ApiCursor {
+    version: Option<i64>,
+    /// The day from which on rules are asked for.
+    day: String,
 }
 
-async fn from_families(
-    ctx: &Ctx,
-    visit: &mut Visit<'_>,
-    files: String,
-    rejects: &mut Vec<Reject>,
-    detail: &mut Map<String, Value>,
-) -> Result<(), Stop> {
-    // Where the store holds less than was stored, it is another store, and all is read.
-    let held = held(ctx).await?;
-    let before = visit.cursor().and_then(|cursor| Cursor::deserialize(cursor).ok());
-    if let Some(before) = before.filter(|before| before.is_at(&files, held)) {
-        visit.report().counts = before.counts;
-        rejects.extend(before.rejects);
-        detail.insert(SOURCE.to_owned(), before.detail);
-        return Ok(());
+/// Stores the rules of the families that are stored; gives what a report tells of them, where they were read.
+pub(crate) async fn read(visit: &mut Visit<'_>, place: &Place) -> Result<Option<Value>, Stop> {
+    let families = visit.ctx().ledger.source(&Source::Families.state()).await?;
+    let outcome = families.last_outcome.map(|name| serde_json::from_value::<Outcome>(json!(name)));
+    if !outcome.is_some_and(|outcome| outcome.is_ok_and(Outcome::is_read)) {
+        return Err(Stop::skipped("families were not read"));
     }
-    let index = Index::named("malpedia_families")?;
+    match place {
+        Place::Files(_) => {
+            let files = id(&json!(families.cursor).to_string());
+            from_families(visit, files).await
+        }
+        Place::Api(api) => {
+            let version = families.cursor.and_then(|cursor| cursor["version"].as_i64());
+            from_api(visit, api, version).await
+        }
+    }
+}
+
+async fn from_families(visit: &mut Visit<'_>, files: String) -> Result<Option<Value>, Stop> {
+    let index = Source::Rules.index()?;
+    let before = visit.cursor::<FileCursor>();
+    if let Some(before) = before.filter(|before| before.reader == READER && before.files == files) {
+        visit.recount(index, before.counts);
+        before.rejects.into_iter().for_each(|reject| visit.show_reject(reject.reason));
+        return Ok(Some(before.detail));
+    }
+    let (collected, families) = collect(visit.ctx()).await?;
+    // Families are here only after a whole listing, and what one no longer has is not among its rules.
+    let outcome = store::store(visit, &origin("files"), collected, true).await?;
+    let counts = visit.counts(index);
+    let source = Source::Rules.id().to_owned();
+    let reject = |reason: &String| Reject { source: source.clone(), reason: reason.clone() };
+    visit.reach(json!(FileCursor {
+        reader: READER,
+        files,
+        counts: Counts {
+            new: 0,
+            changed: 0,
+            unchanged: counts.new + counts.changed + counts.unchanged,
+            ..counts
+        },
+        rejects: visit.rejects().iter().map(reject).collect(),
+        detail: json!({ "compiled": 0, "left": 0, "broken": outcome.broken, "families": families }),
+    }));
+    let mut detail = outcome.detail();
+    detail["families"] = json!(families);
+    Ok(Some(detail))
+}
+
+/// The rules of stored families, and how many families have any.
+async fn collect(ctx: &Ctx) -> Result<(Collected, u64)> {
     let mut collected = Collected::default();
-    let mut families = 0_u64;
-    let scan = Scan { limit: PAGE, ..Scan::of(&["family_id", "active", "yara_rules"]) };
-    let mut pages = Pages::new(ctx.documents.as_ref(), index, scan);
+    let mut families = 0;
+    let scan = Scan {
+        filters: vec![Filter::Terms("active".to_owned(), vec!["true".to_owned()])],
+        limit: PAGE,
+        ..Scan::of(&["family_id", "yara_rules"])
+    };
+    let mut pages = Pages::new(ctx.documents.as_ref(), Source::Families.index()?, scan);
     while let Some(page) = pages.next().await? {
         for document in page {
             let body = document.body;
-            let id = body.get("family_id").and_then(Value::as_str);
-            let (Some(id), Some(Value::Bool(true))) = (id, body.get("active")) else { continue };
+            let Some(id) = body.get("family_id").and_then(Value::as_str) else { continue };
             let before = collected.len();
             for rule in wire::yara_rules(&body) {
                 if let Some(text) = rule.content.as_deref().filter(|text| !is_link(text)) {
@@ -125,35 +139,7 @@ async fn from_families(
             families += u64::from(collected.len() > before);
         }
     }
-    let known = rejects.len();
-    // Families are here only after a whole listing, and what one no longer has is not among its rules.
-    let origin = origin("files");
-    let outcome = store::store(ctx, visit, &origin, collected, true, rejects).await?;
-    let mut told = outcome.detail();
-    told["families"] = json!(families);
-    detail.insert(SOURCE.to_owned(), told.clone());
-    let counts = visit.report().counts;
-    let reached = Cursor {
-        reader: READER,
-        files,
-        held: self::held(ctx).await?,
-        counts: Counts {
-            new: 0,
-            changed: 0,
-            unchanged: counts.new + counts.changed + counts.unchanged,
-            ..counts
-        },
-        rejects: rejects.get(known..).unwrap_or_default().to_vec(),
-        detail: json!({ "compiled": 0, "left": 0, "broken": outcome.broken, "families": families }),
-    };
-    visit.reach(json!(reached));
-    Ok(())
-}
-
-impl Cursor {
-    fn is_at(&self, files: &str, held: u64) -> bool {
-        self.reader == READER && self.files == files && held >= self.held
-    }
+    Ok((collected, families))
 }
 
 /// Whether what should be a rule's text is the address of one.
@@ -166,16 +152,16 @@ fn is_link(text: &str) -> bool {
 fn add(collected: &mut Collected, family: Option<&str>, path: &str, tlp: Option<&str>, text: &str) {
     let split = split(text.as_bytes());
     if split.rules.is_empty() && split.rejects.is_empty() {
-        collected.reject(SOURCE, &format!("{path}: it holds no rule"));
+        collected.reject(&format!("{path}: it holds no rule"));
         return;
     }
-    let named = || About::of(split.rules.first()?).malpedia_family;
+    let named = || About::of(split.rules.first()?).family_id;
     let family = family.map(ToOwned::to_owned).or_else(named).or_else(|| of_file(path));
     // A word that nobody knows must not open a rule to all.
     let tlp = tlp.map(|word| about::tlp(word).unwrap_or("red"));
     let given = Given { families: family.iter().cloned().collect(), tlp };
     let path = family.as_deref().unwrap_or(path);
-    collected.add_given(SOURCE, path, split, &given);
+    collected.add_given(path, split, &given);
 }
 
 /// The family in a file's name: `win.vidar` of `win.vidar_auto.yar`.
@@ -186,63 +172,35 @@ fn of_file(name: &str) -> Option<String> {
 }
 
 async fn from_api(
-    ctx: &Ctx,
-    api: &Api,
     visit: &mut Visit<'_>,
+    api: &Api,
     version: Option<i64>,
-    rejects: &mut Vec<Reject>,
-    detail: &mut Map<String, Value>,
-) -> Result<(), Stop> {
-    // Where the store holds less than was stored, it is another store, and all is asked for.
-    let held = held(ctx).await?;
-    let is_this = |cursor: &&Value| cursor["held"].as_u64().is_some_and(|once| once <= held);
-    let cursor = visit.cursor().filter(is_this).cloned().unwrap_or_default();
-    if version.is_some() && cursor["version"].as_i64() >= version {
-        let note = format!("version {} is stored already", version.unwrap_or_default());
-        visit.report().notes.push(note);
-        return Ok(());
+) -> Result<Option<Value>, Stop> {
+    let before = visit.cursor::<ApiCursor>();
+    if let (Some(version), Some(before)) = (version, &before)
+        && before.version >= Some(version)
+    {
+        visit.note(format!("version {version} is stored already"));
+        return Ok(None);
     }
-    // A day that begins elsewhere earlier or later is asked for again.
-    let today = ctx.now().strftime("%Y-%m-%d").to_string();
-    let day = cursor["day"].as_str().unwrap_or(FIRST_DAY);
-    let url = api.url(&format!("api/get/yara/after/{day}"))?;
-    let Some(answer) = visit.next(api.get(&url).accept("application/json")).await? else {
-        return Ok(());
-    };
-    if answer.is_truncated() {
-        return Err(Error::upstream(format!("read `{url}`: the body ended early")).into());
-    }
-    let read = tokio::task::spawn_blocking(move || parse(answer.body()));
-    let collected = read
-        .await
-        .map_err(|_| Error::format(format!("read `{url}`: the reader panicked")))?
-        .map_err(|cause| {
-            Error::format(format!("read `{url}`: it is no JSON"))
-                .because(cause)
-                .hint("look at the address in a browser")
-        })?;
+    let day = before.map_or_else(|| FIRST_DAY.to_owned(), |before| before.day);
+    let url = api.url(&format!("{}/{day}", Source::Rules.path()))?;
+    let Some(answer) = visit.get(api.get_json(&url)).await? else { return Ok(None) };
+    let collected = read_json(&url, answer, parse).await?;
     if collected.is_empty() && collected.rejected() > 0 {
         let error = Error::format(format!("read `{url}`: it holds no YARA rule"));
         return Err(error.hint("look at the address in a browser").into());
     }
-    let outcome = store::store(ctx, visit, &origin("api"), collected, false, rejects).await?;
-    detail.insert(SOURCE.to_owned(), outcome.detail());
-    let before = ctx.now().checked_sub(jiff::SignedDuration::from_hours(24));
-    let day = before.map_or(today, |day| day.strftime("%Y-%m-%d").to_string());
-    visit.reach(json!({ "version": version, "day": day, "held": self::held(ctx).await? }));
-    Ok(())
-}
-
-/// How many of the source's rules are stored.
-async fn held(ctx: &Ctx) -> Result<u64> {
-    let of_ours = Filter::Terms("source".to_owned(), vec![NAME.to_owned()]);
-    let query = Query { filters: vec![of_ours], ..Query::default() };
-    ctx.documents.count(Index::named(INDEX)?, &query).await
+    let outcome = store::store(visit, &origin("api"), collected, false).await?;
+    // A day that begins elsewhere earlier or later is asked for again.
+    let now = visit.ctx().now();
+    let day = now.checked_sub(jiff::SignedDuration::from_hours(24)).unwrap_or(now);
+    visit.reach(json!(ApiCursor { version, day: day.strftime("%Y-%m-%d").to_string() }));
+    Ok(Some(outcome.detail()))
 }
 
 /// Reads `{tlp: {file: text}}`, also where objects stand in lists or lists in objects.
 fn parse(body: &[u8]) -> serde_json::Result<Collected> {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let answer: Value = serde_json::from_slice(body)?;
     let mut collected = Collected::default();
     walk(&mut collected, "", &answer, None, 0);
@@ -251,7 +209,7 @@ fn parse(body: &[u8]) -> serde_json::Result<Collected> {
 
 fn walk(collected: &mut Collected, name: &str, value: &Value, tlp: Option<&str>, depth: usize) {
     match value {
-        _ if depth > DEPTH_MAX => collected.reject(SOURCE, &format!("`{name}` lies too deep")),
+        _ if depth > DEPTH_MAX => collected.reject(&format!("`{name}` is nested too deeply")),
         Value::Null => {}
         Value::String(text) => add(collected, None, name, tlp, text),
         Value::Array(list) => {
@@ -264,7 +222,7 @@ fn walk(collected: &mut Collected, name: &str, value: &Value, tlp: Option<&str>,
             }
         }
         Value::Bool(_) | Value::Number(_) => {
-            collected.reject(SOURCE, &format!("`{name}` is no rule"));
+            collected.reject(&format!("`{name}` is no rule"));
         }
     }
 }

@@ -7,18 +7,19 @@
 
 use base::Result;
 use base::report::Report;
-use task::{Ctx, Kind, NoInput, Task};
+use task::{Ctx, NoInput, Reaches, Task};
 
-use crate::catalogue::{What, sync};
+use crate::catalogue::sync;
+use crate::sources::Source;
 
 pub(crate) struct SyncMalpediaActorsToEs;
 
 impl Task for SyncMalpediaActorsToEs {
     const NAME: &'static str = "sync_malpedia_actors_to_es";
-    const KIND: Kind = Kind::ReadsFiles;
+    const REACHES: &'static [Reaches] = &[Reaches::Network, Reaches::Files, Reaches::Stores];
     type Input = NoInput;
 
     async fn run(ctx: &Ctx, _: NoInput) -> Result<Report> {
-        sync(ctx, &[What::Actors]).await
+        sync(ctx, &[Source::Actors]).await
     }
 }

@@ -7,18 +7,19 @@
 
 use base::Result;
 use base::report::Report;
-use task::{Ctx, Kind, NoInput, Task};
+use task::{Ctx, NoInput, Reaches, Task};
 
-use crate::catalogue::{What, sync};
+use crate::catalogue::sync;
+use crate::sources::Source;
 
 pub(crate) struct SyncMalpediaFamiliesToEs;
 
 impl Task for SyncMalpediaFamiliesToEs {
     const NAME: &'static str = "sync_malpedia_families_to_es";
-    const KIND: Kind = Kind::ReadsFiles;
+    const REACHES: &'static [Reaches] = &[Reaches::Network, Reaches::Files, Reaches::Stores];
     type Input = NoInput;
 
     async fn run(ctx: &Ctx, _: NoInput) -> Result<Report> {
-        sync(ctx, &[What::Families]).await
+        sync(ctx, &[Source::Families, Source::Rules]).await
     }
 }

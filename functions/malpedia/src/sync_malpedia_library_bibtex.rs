@@ -7,18 +7,19 @@
 
 use base::Result;
 use base::report::Report;
-use task::{Ctx, Kind, NoInput, Task};
+use task::{Ctx, NoInput, Reaches, Task};
 
-use crate::library::{Way, sync};
+use crate::library::sync;
+use crate::sources::Source;
 
 pub(crate) struct SyncMalpediaLibraryBibtex;
 
 impl Task for SyncMalpediaLibraryBibtex {
     const NAME: &'static str = "sync_malpedia_library_bibtex";
-    const KIND: Kind = Kind::Fetches;
+    const REACHES: &'static [Reaches] = &[Reaches::Network, Reaches::Stores];
     type Input = NoInput;
 
     async fn run(ctx: &Ctx, _: NoInput) -> Result<Report> {
-        sync(ctx, &[Way::Bibtex]).await
+        sync(ctx, &[Source::References, Source::LibraryBibtex]).await
     }
 }

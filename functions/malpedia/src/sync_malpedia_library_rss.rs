@@ -7,18 +7,19 @@
 
 use base::Result;
 use base::report::Report;
-use task::{Ctx, Kind, NoInput, Task};
+use task::{Ctx, NoInput, Reaches, Task};
 
-use crate::library::{Way, sync};
+use crate::library::sync;
+use crate::sources::Source;
 
 pub(crate) struct SyncMalpediaLibraryRss;
 
 impl Task for SyncMalpediaLibraryRss {
     const NAME: &'static str = "sync_malpedia_library_rss";
-    const KIND: Kind = Kind::Fetches;
+    const REACHES: &'static [Reaches] = &[Reaches::Network, Reaches::Stores];
     type Input = NoInput;
 
     async fn run(ctx: &Ctx, _: NoInput) -> Result<Report> {
-        sync(ctx, &[Way::Rss]).await
+        sync(ctx, &[Source::LibraryRss]).await
     }
 }

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 use stores::documents::Body;
 
-use crate::FAMILY;
+use crate::NAME;
 use crate::bibtex::date;
 
 /// What was read: a document's fields, and what links it to others.
@@ -18,8 +18,8 @@ pub struct Record {
     pub links: Vec<String>,
     /// The fields.
     pub fields: Body,
-    /// What is told of it, if anything is: a record that tells nothing must not blank what another told.
-    pub told: Option<String>,
+    /// The text that an enrichment added, if there is one: a record without it must not blank what another has.
+    pub text: Option<String>,
 }
 
 /// One of a family's rules as it came. The splitter of rules takes them from here.
@@ -93,8 +93,8 @@ pub fn family(object: &Map<String, Value>, hint: &str) -> Result<Record, &'stati
     set(&mut fields, "yara_rules", Value::Array(rules.iter().map(shown).collect()));
     let links = list(object, &["actors", "attribution"]);
     set(&mut fields, "actors", json!(links));
-    let told = first(object, &["descricao", "explicacao"]);
-    Ok(Record { id, name: common, links, fields, told })
+    let text = first(object, &["descricao", "explicacao"]);
+    Ok(Record { id, name: common, links, fields, text })
 }
 
 /// Reads an actor.
@@ -157,8 +157,8 @@ pub fn actor(object: &Map<String, Value>, hint: &str) -> Result<Record, &'static
     set(&mut fields, "erro", json!(first(object, &["erro"])));
     set(&mut fields, "families", json!(families));
     set(&mut fields, "familias_relacionadas", json!(families));
-    let told = first(object, &["explicacao", "descricao"]);
-    Ok(Record { id, name, links: families, fields, told })
+    let text = first(object, &["explicacao", "descricao"]);
+    Ok(Record { id, name, links: families, fields, text })
 }
 
 /// The rules of a family: objects, bare texts, or `{tlp: {file: text}}`, in either language.
@@ -232,7 +232,7 @@ pub fn system(id: &str) -> String {
 
 fn base(source_type: &str) -> Body {
     let mut fields = Body::new();
-    set(&mut fields, "source_family", json!(FAMILY.name));
+    set(&mut fields, "source_family", json!(NAME));
     set(&mut fields, "source_type", json!(source_type));
     set(&mut fields, "source_name", json!("Malpedia"));
     set(&mut fields, "tlp", json!("clear"));
@@ -369,7 +369,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(
-            (read.id.as_str(), read.name.as_str(), read.told.as_deref()),
+            (read.id.as_str(), read.name.as_str(), read.text.as_deref()),
             ("win.vidar", "Vidar", Some("Ladrão"))
         );
         assert_eq!(

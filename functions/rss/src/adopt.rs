@@ -18,7 +18,7 @@ use crate::sources::{Source, Sources};
 const TELLING: &[&str] = &["guid", "title", "published"];
 
 /// How the family knows its own.
-pub const ADOPTER: Adopter = Adopter {
+pub(crate) const ADOPTER: Adopter = Adopter {
     index: INDEX,
     shared: &[],
     open: |config, state| {
@@ -65,17 +65,17 @@ fn host(url: &Url) -> &str {
     host.strip_prefix("www.").unwrap_or(host)
 }
 
-/// One visit's items on their way to the store.
-pub(crate) struct Meeting<'a> {
+/// The adopted articles that one visit's items may be.
+pub(crate) struct AdoptedArticles<'a> {
     source: &'a Source,
     index: &'static Index,
     /// Ids that this visit writes: a link that several items share tells none of them.
     written: HashSet<String>,
 }
 
-impl<'a> Meeting<'a> {
-    pub(crate) fn new(source: &'a Source) -> Result<Self> {
-        Ok(Self { source, index: Index::named(INDEX)?, written: HashSet::new() })
+impl<'a> AdoptedArticles<'a> {
+    pub(crate) fn of(source: &'a Source, index: &'static Index) -> Self {
+        Self { source, index, written: HashSet::new() }
     }
 
     /// Gives items that are adopted articles the ids that these have.

@@ -7,7 +7,7 @@
 
 use base::Result;
 use base::report::Report;
-use task::{Ctx, Kind, NoInput, Task};
+use task::{Ctx, NoInput, Reaches, Task};
 
 use crate::collect::collect;
 
@@ -15,7 +15,7 @@ pub(crate) struct CollectAllRssFeeds;
 
 impl Task for CollectAllRssFeeds {
     const NAME: &'static str = "collect_all_rss_feeds";
-    const KIND: Kind = Kind::Fetches;
+    const REACHES: &'static [Reaches] = &[Reaches::Network, Reaches::Stores];
     type Input = NoInput;
 
     async fn run(ctx: &Ctx, _: NoInput) -> Result<Report> {

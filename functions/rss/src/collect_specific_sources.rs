@@ -8,7 +8,7 @@
 use base::Result;
 use base::report::Report;
 use serde::Deserialize;
-use task::{Ctx, Kind, Task};
+use task::{Ctx, Reaches, Task};
 
 use crate::collect::collect;
 
@@ -23,7 +23,7 @@ pub(crate) struct Input {
 
 impl Task for CollectSpecificSources {
     const NAME: &'static str = "collect_specific_sources";
-    const KIND: Kind = Kind::Fetches;
+    const REACHES: &'static [Reaches] = &[Reaches::Network, Reaches::Stores];
     type Input = Input;
 
     async fn run(ctx: &Ctx, input: Input) -> Result<Report> {

@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
+use base::config::DeclaredSettings;
 use task::{Family, Registered};
-
-pub use adopt::ADOPTER;
 
 mod adopt;
 pub mod article;
@@ -14,17 +13,24 @@ mod collect_category;
 mod collect_specific_sources;
 pub mod sources;
 
+/// The family's name, in ids of documents and sources too.
+const NAME: &str = "rss";
+
 /// The family and its tasks.
 pub const FAMILY: Family = Family {
-    name: "rss",
     tasks: &[
-        Registered::of::<collect_all_rss_feeds::CollectAllRssFeeds>(),
-        Registered::of::<collect_category::CollectCategory>(),
-        Registered::of::<collect_specific_sources::CollectSpecificSources>(),
+        Registered::of::<collect_all_rss_feeds::CollectAllRssFeeds>(NAME),
+        Registered::of::<collect_category::CollectCategory>(NAME),
+        Registered::of::<collect_specific_sources::CollectSpecificSources>(NAME),
     ],
+    settings: DeclaredSettings::of::<sources::Settings>(),
+    owners: &[(article::INDEX, &article::OWNER)],
+    adopters: &[adopt::ADOPTER],
+    sources: sources::CATALOG,
+    ..Family::named(NAME)
 };
 
 /// The `main` of each of the family's binaries.
 pub fn main_of(task: &str) -> ExitCode {
-    task::function::main_of(FAMILY.tasks, task)
+    task::function::main_of(&FAMILY, task)
 }

@@ -1,17 +1,29 @@
-//! The list of RSS sources: the file, and a person's word over it.
+//! The list of RSS sources: the file, and what a person changed of it.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use base::config::Config;
 use base::{Error, Result};
 use serde::{Deserialize, Serialize};
-use stores::state::State;
+use serde_json::Value;
+use stores::state::StateReader;
+use task::catalog::{SourceCatalog, SourceEditor, SourceEntry};
 use url::Url;
 
-use crate::FAMILY;
+use crate::NAME;
+use crate::article::INDEX;
 
 /// The list compiled in; its head says where each address was found.
 const DEFAULT: &str = include_str!("sources.toml");
+
+base::settings! {
+    /// What the family is given.
+    pub struct Settings {
+        /// TOML file with the RSS sources; default: the list compiled in.
+        sources: Option<PathBuf> = "", "RSS_SOURCES";
+    }
+}
 
 /// One feed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +45,62 @@ pub struct Source {
     pub enabled: bool,
 }
 
+impl task::Source for Source {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn indices(&self) -> &'static [&'static str] {
+        &[INDEX]
+    }
+
+    fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+}
+
+impl From<Source> for SourceEntry {
+    fn from(source: Source) -> Self {
+        Self {
+            id: source.id,
+            name: source.name,
+            url: Some(source.url),
+            category: Some(source.category),
+            language: source.language,
+            enabled: source.enabled,
+        }
+    }
+}
+
+/// The list for those who serve every family.
+pub(crate) const CATALOG: SourceCatalog = SourceCatalog {
+    list: |config, state| {
+        Box::pin(async move {
+            let sources = Sources::load(config, state).await?;
+            Ok(sources.into_all().into_iter().map(SourceEntry::from).collect())
+        })
+    },
+    edit: Some(SourceEditor { define, preview: crate::collect::preview }),
+};
+
+/// The category of a source that is added without one.
+const CATEGORY: &str = "news";
+
+fn define(entry: SourceEntry) -> Result<Value> {
+    let url = entry.url.ok_or_else(|| {
+        Error::config(format!("define the source `{}`: it has no address", entry.id))
+    })?;
+    let source = Source {
+        id: entry.id,
+        name: entry.name,
+        url,
+        language: entry.language,
+        category: entry.category.unwrap_or_else(|| CATEGORY.to_owned()),
+        enabled: entry.enabled,
+    };
+    serde_json::to_value(source).map_err(|cause| Error::config("define a source").because(cause))
+}
+
 fn yes() -> bool {
     true
 }
@@ -49,12 +117,12 @@ struct File {
 pub struct Sources(Vec<Source>);
 
 impl Sources {
-    /// Reads the list that the settings name, and what people said of its sources since.
+    /// Reads the list that the settings name, and what people changed of its sources since.
     ///
     /// # Errors
     /// `Config`, when the list cannot be read; `Store`, when the overrides cannot.
-    pub async fn load(config: &Config, state: &dyn State) -> Result<Self> {
-        let (text, place) = match &config.sources.rss {
+    pub async fn load(config: &Config, state: &dyn StateReader) -> Result<Self> {
+        let (text, place) = match &config.of::<Settings>()?.sources {
             None => (DEFAULT.to_owned(), "the list compiled in".to_owned()),
             Some(path) => {
                 let shown = path.display().to_string();
@@ -67,8 +135,8 @@ impl Sources {
             }
         };
         let mut sources = Self::parse(&text, &place)?;
-        for (id, word) in state.overrides(FAMILY.name).await? {
-            let added = word.definition.map(serde_json::from_value::<Source>).transpose();
+        for (id, change) in state.overrides(NAME).await? {
+            let added = change.definition.map(serde_json::from_value::<Source>).transpose();
             let added = added.map_err(|cause| {
                 Error::config(format!("read the added source `{id}`")).because(cause)
             })?;
@@ -77,7 +145,7 @@ impl Sources {
                 sources.0.push(source);
             }
             if let (Some(enabled), Some(source)) =
-                (word.enabled, sources.0.iter_mut().find(|source| source.id == id))
+                (change.enabled, sources.0.iter_mut().find(|source| source.id == id))
             {
                 source.enabled = enabled;
             }
@@ -113,9 +181,14 @@ impl Sources {
         Ok(Self(file.source))
     }
 
-    /// Every source, switched off or not.
+    /// Every source, disabled or not.
     pub fn all(&self) -> &[Source] {
         &self.0
+    }
+
+    /// The same, to keep.
+    pub fn into_all(self) -> Vec<Source> {
+        self.0
     }
 
     /// Those that are collected.
@@ -141,7 +214,7 @@ impl Sources {
             .collect())
     }
 
-    /// The sources of these ids, switched off or not; every enabled one when none is given.
+    /// The sources of these ids, disabled or not; every enabled one when none is given.
     ///
     /// # Errors
     /// `Config`, naming an id that no source has.

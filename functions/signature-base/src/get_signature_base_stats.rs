@@ -11,56 +11,38 @@ use base::Result;
 use base::report::Report;
 use serde_json::{Value, json};
 use stores::documents::{Body, Filter, Index, Pages, Scan};
-use task::{Ctx, Kind, NoInput, Task};
+use task::{Ctx, NoInput, Reaches, Task};
 use yara::document::INDEX as RULES;
 use yara::link::OF_RULE;
 
-use crate::FAMILY;
+use crate::NAME;
 use crate::indicator::INDEX as IOCS;
 
+/// Stored documents that are read together.
+const PAGE: u32 = 500;
 /// Authors, broken rules and newest rules that are listed.
 const LISTED: usize = 20;
-
-/// What is counted of a rule.
-const RULE_FIELDS: &[&str] = &[
-    "active",
-    "authors",
-    "category",
-    "date",
-    "external_variables",
-    "license",
-    "modules",
-    "name",
-    "owners.shared.families",
-    "score",
-    "source_file",
-    "source_version",
-    "verdict",
-    "verdict_error",
-];
-/// What is counted of an indicator.
-const IOC_FIELDS: &[&str] = &["active", "score", "source_file", "type"];
 
 pub(crate) struct GetSignatureBaseStats;
 
 impl Task for GetSignatureBaseStats {
     const NAME: &'static str = "get_signature_base_stats";
-    const KIND: Kind = Kind::Computes;
+    const REACHES: &'static [Reaches] = &[];
     type Input = NoInput;
 
     async fn run(ctx: &Ctx, _: NoInput) -> Result<Report> {
         let mut rules = Rules::default();
-        each(ctx, RULES, RULE_FIELDS, |body| rules.add(body)).await?;
+        each(ctx, RULES, |body| rules.add(body)).await?;
         let mut iocs = Iocs::default();
-        each(ctx, IOCS, IOC_FIELDS, |body| iocs.add(body)).await?;
+        each(ctx, IOCS, |body| iocs.add(body)).await?;
         Ok(Report::of_detail(json!({ "rules": rules.show(), "iocs": iocs.show() })))
     }
 }
 
-/// Does something with these fields of each stored document of this family.
-async fn each(ctx: &Ctx, index: &str, fields: &[&str], mut what: impl FnMut(&Body)) -> Result<()> {
-    let of_family = Filter::Terms("source_family".to_owned(), vec![FAMILY.name.to_owned()]);
-    let scan = Scan { filters: vec![of_family], ..Scan::of(fields) };
+/// Does something with each stored document of this family.
+async fn each(ctx: &Ctx, index: &str, mut what: impl FnMut(&Body)) -> Result<()> {
+    let of_family = Filter::Terms("source_family".to_owned(), vec![NAME.to_owned()]);
+    let scan = Scan { filters: vec![of_family], limit: PAGE, ..Scan::default() };
     let mut pages = Pages::new(ctx.documents.as_ref(), Index::named(index)?, scan);
     while let Some(page) = pages.next().await? {
         page.iter().for_each(|document| what(&document.body));

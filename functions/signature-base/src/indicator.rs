@@ -190,7 +190,12 @@ fn threat(
             of.insert("url".to_owned(), json!({ "full": value }));
             "url"
         }
-        IndicatorKind::Md5 | IndicatorKind::Sha1 | IndicatorKind::Sha224 | IndicatorKind::Sha256 | IndicatorKind::Sha384 | IndicatorKind::Sha512 => {
+        IndicatorKind::Md5
+        | IndicatorKind::Sha1
+        | IndicatorKind::Sha224
+        | IndicatorKind::Sha256
+        | IndicatorKind::Sha384
+        | IndicatorKind::Sha512 => {
             let mut hash = Map::new();
             hash.insert(indicator.kind.as_str().to_owned(), json!(value));
             of.insert("file".to_owned(), json!({ "hash": hash }));

@@ -3,29 +3,60 @@
 
 use std::process::ExitCode;
 
-use task::{Family, Registered};
+use base::config::DeclaredSettings;
+use task::catalog::{SourceCatalog, SourceEntry};
+use task::{Family, Registered, Source as _};
+use url::Url;
 
+mod category;
 mod get_signature_base_stats;
 pub mod indicator;
 pub mod iocs;
+mod settings;
 pub mod sync;
 mod sync_signature_base_all;
 mod sync_signature_base_iocs;
 mod sync_signature_base_yara;
 pub mod tarball;
 
+/// The family's name, in ids of documents and sources too.
+const NAME: &str = "signature-base";
+
 /// The family and its tasks.
 pub const FAMILY: Family = Family {
-    name: "signature-base",
     tasks: &[
-        Registered::of::<sync_signature_base_yara::SyncSignatureBaseYara>(),
-        Registered::of::<sync_signature_base_iocs::SyncSignatureBaseIocs>(),
-        Registered::of::<sync_signature_base_all::SyncSignatureBaseAll>(),
-        Registered::of::<get_signature_base_stats::GetSignatureBaseStats>(),
+        Registered::of::<sync_signature_base_yara::SyncSignatureBaseYara>(NAME),
+        Registered::of::<sync_signature_base_iocs::SyncSignatureBaseIocs>(NAME),
+        Registered::of::<sync_signature_base_all::SyncSignatureBaseAll>(NAME),
+        Registered::of::<get_signature_base_stats::GetSignatureBaseStats>(NAME),
     ],
+    settings: DeclaredSettings::of::<settings::Settings>(),
+    owners: &[
+        (indicator::INDEX, &indicator::OWNER),
+        (yara::document::INDEX, &yara::document::OWNER),
+        (yara::document::INDEX, &yara::link::OF_RULE),
+    ],
+    sources: SourceCatalog {
+        list: |config, _| {
+            Box::pin(async move {
+                let url = Url::parse(&config.of::<settings::Settings>()?.url).ok();
+                let entry = |part: sync::Part| SourceEntry {
+                    id: part.id().to_owned(),
+                    name: format!("Neo23x0/signature-base, {}", part.id()),
+                    url: url.clone(),
+                    category: None,
+                    language: None,
+                    enabled: true,
+                };
+                Ok(sync::Part::ALL.map(entry).into())
+            })
+        },
+        edit: None,
+    },
+    ..Family::named(NAME)
 };
 
 /// The `main` of each of the family's binaries.
 pub fn main_of(task: &str) -> ExitCode {
-    task::function::main_of(FAMILY.tasks, task)
+    task::function::main_of(&FAMILY, task)
 }

@@ -7,18 +7,18 @@
 
 use base::Result;
 use base::report::Report;
-use task::{Ctx, Kind, NoInput, Task};
+use task::{Ctx, NoInput, Reaches, Task};
 
-use crate::sync::{Wanted, sync};
+use crate::sync::{Part, sync};
 
 pub(crate) struct SyncSignatureBaseYara;
 
 impl Task for SyncSignatureBaseYara {
     const NAME: &'static str = "sync_signature_base_yara";
-    const KIND: Kind = Kind::Fetches;
+    const REACHES: &'static [Reaches] = &[Reaches::Network, Reaches::Stores];
     type Input = NoInput;
 
     async fn run(ctx: &Ctx, _: NoInput) -> Result<Report> {
-        sync(ctx, Wanted { rules: true, iocs: false }).await
+        sync(ctx, &[Part::Rules]).await
     }
 }

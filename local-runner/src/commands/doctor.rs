@@ -6,19 +6,20 @@ use std::sync::Arc;
 use base::address::Address;
 use base::clock::SKEW_MAX;
 use base::{Class, Error, Result};
-use rss::sources::Sources;
 use serde::Serialize;
 use stores::documents::Index;
 use stores::state::{Postgres, State};
+use task::function::Home;
 
 use super::{open_documents, open_state, settings};
 use crate::cli::Cli;
+use crate::families::FAMILIES;
 use crate::out::{self, Outcome};
 use crate::runner;
 use crate::settings::Settings;
 
 #[derive(Serialize)]
-struct Check {
+struct Finding {
     name: &'static str,
     ok: bool,
     /// What was found.
@@ -30,7 +31,7 @@ struct Check {
     code: u8,
 }
 
-impl Check {
+impl Finding {
     fn of(name: &'static str, result: Result<String>) -> Self {
         match result {
             Ok(says) => Self { name, ok: true, says, hint: None, code: out::DONE },
@@ -48,18 +49,19 @@ impl Check {
 /// `local-runner doctor`.
 pub(crate) async fn doctor(cli: &Cli) -> Outcome {
     let settings = settings(cli);
-    let mut checks = vec![Check::of(
+    let mut checks = vec![Finding::of(
         "settings",
         settings.as_ref().map(|_| "all can be read".to_owned()).map_err(same),
     )];
-    checks.push(Check::of("timetable", timetable()));
+    checks.push(Finding::of("timetable", timetable()));
     if let Ok(settings) = &settings {
-        checks.push(Check::of("documents", documents(settings).await));
-        checks.push(Check::of("state", state(settings).await));
-        checks.push(Check::of("sources", sources(settings).await));
-        checks.push(Check::of("archive", archive(settings)));
-        checks.push(Check::of("network", Ok(network(settings))));
-        checks.push(Check::of("port 9000", port()));
+        checks.push(Finding::of("documents", documents(settings).await));
+        checks.push(Finding::of("state", state(settings).await));
+        checks.push(Finding::of("sources", sources(settings).await));
+        checks.extend(families(settings).await);
+        checks.push(Finding::of("archive", archive(settings)));
+        checks.push(Finding::of("network", Ok(network(settings))));
+        checks.push(Finding::of("port 9000", port()));
     }
     if cli.json {
         out::json(&checks);
@@ -157,18 +159,34 @@ async fn postgres(address: &Address) -> Result<(String, Arc<dyn State>)> {
 
 async fn sources(settings: &Settings) -> Result<String> {
     let state = open_state(settings).await?;
-    let sources = Sources::load(&settings.config, state.as_ref()).await?;
-    let place = settings
-        .config
-        .sources
-        .rss
-        .as_ref()
-        .map_or_else(|| "the list compiled in".to_owned(), |path| path.display().to_string());
-    Ok(format!(
-        "{} RSS sources, {} switched on, from {place}",
-        sources.all().len(),
-        sources.enabled().count()
-    ))
+    let mut counts = Vec::new();
+    for family in FAMILIES {
+        let sources = (family.sources.list)(&settings.config, state.as_ref()).await?;
+        let enabled = sources.iter().filter(|source| source.enabled).count();
+        counts.push(format!("{} of {} ({enabled} enabled)", sources.len(), family.name));
+    }
+    Ok(counts.join(", "))
+}
+
+/// What each family has to look at under these settings.
+async fn families(settings: &Settings) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if FAMILIES.iter().all(|family| family.checks.is_empty()) {
+        return findings;
+    }
+    let home = match Home::open(settings.config.clone()).await {
+        Ok(home) => home,
+        // What cannot be opened is told under its own name.
+        Err(_) => return findings,
+    };
+    for check in FAMILIES.iter().flat_map(|family| family.checks) {
+        match (check.look)(&home).await {
+            Ok(None) => {}
+            Ok(Some(says)) => findings.push(Finding::of(check.about, Ok(says))),
+            Err(error) => findings.push(Finding::of(check.about, Err(error))),
+        }
+    }
+    findings
 }
 
 fn archive(settings: &Settings) -> Result<String> {

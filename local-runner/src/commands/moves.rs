@@ -9,7 +9,7 @@ use stores::state::{Lease, State};
 
 use super::{interrupted, open_state, settings};
 use crate::cli::{AdoptArgs, Cli, ReindexArgs};
-use crate::families::ADOPTERS;
+use crate::families::adopters;
 use crate::out::{self, Outcome};
 
 /// Lines of progress where there is no terminal.
@@ -80,7 +80,7 @@ pub(crate) async fn adopt(cli: &Cli, args: &AdoptArgs) -> Outcome {
         })?;
     let state = open_state(&settings).await?;
     let _lease = hold(state.as_ref(), index).await?;
-    let adopter = ADOPTERS.iter().find(|adopter| adopter.index == index.name);
+    let adopter = adopters().find(|adopter| adopter.index == index.name);
     let identify = match adopter {
         None => None,
         Some(adopter) => Some((adopter.open)(&settings.config, state.as_ref()).await?),

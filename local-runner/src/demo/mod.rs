@@ -188,7 +188,7 @@ fn count(summary: &mut Summary, report: &Report) {
         Status::Complete | Status::Partial | Status::Failed => summary.runs_executed += 1,
     }
     for source in &report.sources {
-        *summary.sources.entry(source.outcome.clone()).or_default() += 1;
+        *summary.sources.entry(source.outcome.to_string()).or_default() += 1;
     }
 }
 

@@ -1,8 +1,10 @@
 //! Every setting, and the only code that reads the environment.
 //!
-//! A struct per concern; a field is its documentation, its type, its default and its name in the environment. All
-//! problems are reported together. `docs/CONFIG.md` is generated from [`all`].
+//! A struct per concern; a field is its documentation, its type, its default and its name in the environment. A family
+//! declares its own with [`settings!`](crate::settings) and reads them with [`Config::of`]. All problems are reported together.
+//! `docs/CONFIG.md` is generated from [`all`] and from what the families declare.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -48,29 +50,33 @@ pub struct Setting {
 }
 
 /// A type that a setting can have.
-trait Value: Sized + Default {
+pub trait SettingValue: Sized + Default {
+    /// Reads what is written in the environment.
+    ///
+    /// # Errors
+    /// What is wrong with it, without repeating a secret.
     fn read(text: &str) -> Result<Self, String>;
 }
 
-impl Value for PathBuf {
+impl SettingValue for PathBuf {
     fn read(text: &str) -> Result<Self, String> {
         Ok(Self::from(text))
     }
 }
 
-impl Value for String {
+impl SettingValue for String {
     fn read(text: &str) -> Result<Self, String> {
         Ok(text.to_owned())
     }
 }
 
-impl Value for u32 {
+impl SettingValue for u32 {
     fn read(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| format!("`{text}` is not a whole number"))
     }
 }
 
-impl Value for Option<NonZeroU32> {
+impl SettingValue for Option<NonZeroU32> {
     fn read(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Ok(None);
@@ -79,25 +85,25 @@ impl Value for Option<NonZeroU32> {
     }
 }
 
-impl Value for Clock {
+impl SettingValue for Clock {
     fn read(text: &str) -> Result<Self, String> {
         Self::parse(text)
     }
 }
 
-impl Value for KeepDays {
+impl SettingValue for KeepDays {
     fn read(text: &str) -> Result<Self, String> {
         Self::parse(text)
     }
 }
 
-impl Value for AllowNets {
+impl SettingValue for AllowNets {
     fn read(text: &str) -> Result<Self, String> {
         Self::parse(text)
     }
 }
 
-impl Value for Option<Secret<Url>> {
+impl SettingValue for Option<Secret<Url>> {
     fn read(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Ok(None);
@@ -108,7 +114,7 @@ impl Value for Option<Secret<Url>> {
     }
 }
 
-impl Value for Option<Url> {
+impl SettingValue for Option<Url> {
     fn read(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Ok(None);
@@ -123,13 +129,13 @@ impl Value for Option<Url> {
     }
 }
 
-impl Value for Option<Address> {
+impl SettingValue for Option<Address> {
     fn read(text: &str) -> Result<Self, String> {
         if text.is_empty() { Ok(None) } else { Address::parse(text).map(Some) }
     }
 }
 
-impl Value for Secret<Vec<Url>> {
+impl SettingValue for Secret<Vec<Url>> {
     fn read(text: &str) -> Result<Self, String> {
         let read = |part: &str| {
             let url = Url::parse(part.trim()).map_err(|cause| format!("not a URL: {cause}"))?;
@@ -148,34 +154,50 @@ impl Value for Secret<Vec<Url>> {
     }
 }
 
-impl Value for Secret<String> {
+impl SettingValue for Secret<String> {
     fn read(text: &str) -> Result<Self, String> {
         Ok(Self(text.to_owned()))
     }
 }
 
-impl<T: Value> Value for Option<T> {
+impl<T: SettingValue> SettingValue for Option<T> {
     fn read(text: &str) -> Result<Self, String> {
         if text.is_empty() { Ok(None) } else { T::read(text).map(Some) }
     }
 }
 
 /// Reads settings by name and remembers every problem.
-struct Reader<'a> {
+pub struct SettingsReader<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
     problems: Vec<String>,
 }
 
-impl Reader<'_> {
-    fn read<T: Value>(&mut self, name: &str, default: &str) -> T {
+impl SettingsReader<'_> {
+    /// The value of a setting, or the type's own default beside a remembered problem.
+    pub fn read<T: SettingValue>(&mut self, name: &str, default: &str) -> T {
         let given = (self.lookup)(name).filter(|text| !text.trim().is_empty());
         T::read(given.as_deref().map_or(default, str::trim)).unwrap_or_else(|problem| {
             self.problems.push(format!("`{name}`: {problem}"));
             T::default()
         })
     }
+
+    fn finish(self) -> Result<()> {
+        if self.problems.is_empty() { Ok(()) } else { Err(Config::refused(&self.problems)) }
+    }
 }
 
+/// Settings that one concern, or one family, declares: a struct made by [`settings!`](crate::settings).
+pub trait Settings: Sized {
+    /// Each of them, in the order of the struct's fields.
+    const LIST: &'static [Setting];
+
+    /// Reads all of them.
+    fn read(reader: &mut SettingsReader<'_>) -> Self;
+}
+
+/// Declares structs of settings: per field its documentation, its type, its default as text, and its name in the environment.
+#[macro_export]
 macro_rules! settings {
     ($( $(#[doc = $about:literal])* pub struct $concern:ident {
         $( $(#[doc = $doc:literal])* $field:ident: $type:ty = $default:literal, $name:literal; )*
@@ -185,17 +207,35 @@ macro_rules! settings {
             #[derive(Clone, Debug, Default)]
             pub struct $concern { $( $(#[doc = $doc])* pub $field: $type, )* }
 
-            impl $concern {
-                const SETTINGS: &[Setting] = &[
-                    $( Setting { name: $name, default: $default, about: concat!($($doc),*) }, )*
+            impl $crate::config::Settings for $concern {
+                const LIST: &'static [$crate::config::Setting] = &[
+                    $( $crate::config::Setting { name: $name, default: $default, about: concat!($($doc),*) }, )*
                 ];
 
-                fn read(reader: &mut Reader<'_>) -> Self {
+                fn read(reader: &mut $crate::config::SettingsReader<'_>) -> Self {
                     Self { $( $field: reader.read($name, $default), )* }
                 }
             }
         )*
     };
+}
+
+/// What a family declares, as plain data.
+#[derive(Clone, Copy)]
+pub struct DeclaredSettings {
+    /// Each setting.
+    pub list: &'static [Setting],
+    check: fn(&mut SettingsReader<'_>),
+}
+
+impl DeclaredSettings {
+    /// No setting at all.
+    pub const NONE: Self = Self { list: &[], check: |_| {} };
+
+    /// Those of a struct.
+    pub const fn of<T: Settings>() -> Self {
+        Self { list: T::LIST, check: |reader| drop(T::read(reader)) }
+    }
 }
 
 settings! {
@@ -227,30 +267,18 @@ settings! {
         archive_days: u32 = "30", "MINERVA_ARCHIVE_DAYS";
     }
 
-    /// What is read.
-    pub struct Sources {
-        /// TOML file with the RSS sources; default: the list compiled in.
-        rss: Option<PathBuf> = "", "RSS_SOURCES";
-        /// Address of signature-base's tarball: any `.tar.gz` with one folder at its top.
-        signature_base: String = "https://codeload.github.com/Neo23x0/signature-base/tar.gz/refs/heads/master", "SIGNATURE_BASE_URL";
-        /// Score of signature-base's command servers and hashes that have none of their own, 0 to 100.
-        signature_base_score: u32 = "75", "SIGNATURE_BASE_SCORE";
-        /// Malpedia, or a mirror of it.
-        malpedia_url: Option<Url> = "https://malpedia.caad.fkie.fraunhofer.de", "MALPEDIA_URL";
-        /// Folder, or `s3://bucket/prefix`, that holds `families_enriched` and `actors_enriched`; Malpedia's API when unset.
-        malpedia_dir: Option<String> = "", "MALPEDIA_DIR";
-        /// Token for Malpedia's API. None is needed, and a wrong one is refused everywhere.
-        malpedia_token: Option<Secret<String>> = "", "MALPEDIA_API_TOKEN";
-        /// Region of the bucket, where a place is `s3://…`.
-        aws_region: Option<String> = "", "AWS_REGION";
+    /// How buckets are reached, where a place is `s3://…`.
+    pub struct Buckets {
+        /// Region of the bucket.
+        region: Option<String> = "", "AWS_REGION";
         /// Another server that speaks S3: `http://127.0.0.1:5000`.
-        aws_endpoint_url: Option<Url> = "", "AWS_ENDPOINT_URL_S3";
+        endpoint_url: Option<Url> = "", "AWS_ENDPOINT_URL_S3";
         /// Key for the bucket; the machine's role when unset. On Lambda it is set by itself.
-        aws_access_key_id: Option<String> = "", "AWS_ACCESS_KEY_ID";
+        access_key_id: Option<String> = "", "AWS_ACCESS_KEY_ID";
         /// The key's secret.
-        aws_secret_access_key: Option<Secret<String>> = "", "AWS_SECRET_ACCESS_KEY";
+        secret_access_key: Option<Secret<String>> = "", "AWS_SECRET_ACCESS_KEY";
         /// Token of a key that expires.
-        aws_session_token: Option<Secret<String>> = "", "AWS_SESSION_TOKEN";
+        session_token: Option<Secret<String>> = "", "AWS_SESSION_TOKEN";
     }
 
     /// How it is fetched.
@@ -285,21 +313,33 @@ settings! {
 pub struct Config {
     /// Where documents and state are kept.
     pub stores: Stores,
-    /// What is read.
-    pub sources: Sources,
+    /// How buckets are reached.
+    pub buckets: Buckets,
     /// How it is fetched.
     pub network: Network,
     /// How a run behaves.
     pub behaviour: Behaviour,
+    /// What families declared and was set.
+    given: Given,
 }
 
-/// Every setting, by concern, in the order of `docs/CONFIG.md`.
+/// Values of families' settings by name. They may be secrets.
+#[derive(Clone, Default)]
+struct Given(BTreeMap<&'static str, String>);
+
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// Every setting that no family declares, by concern, in the order of `docs/CONFIG.md`.
 pub fn all() -> [(&'static str, &'static [Setting]); 4] {
     [
-        ("Stores", Stores::SETTINGS),
-        ("Sources", Sources::SETTINGS),
-        ("Network", Network::SETTINGS),
-        ("Behaviour", Behaviour::SETTINGS),
+        ("Stores", Stores::LIST),
+        ("Buckets", Buckets::LIST),
+        ("Network", Network::LIST),
+        ("Behaviour", Behaviour::LIST),
     ]
 }
 
@@ -313,36 +353,50 @@ impl Config {
     /// The folder of the embedded store when `MINERVA_DATA_DIR` does not name one.
     pub const DATA_DIR: &str = "minerva-data";
 
-    /// Reads the environment of this process.
+    /// Reads the environment of this process; `families` are what the families in it declare.
     ///
     /// # Errors
     /// `Config`, with all problems in one message.
-    pub fn from_env() -> Result<Self> {
-        Self::from_lookup(&variable)
+    pub fn from_env(families: &[DeclaredSettings]) -> Result<Self> {
+        Self::from_lookup(&variable, families)
     }
 
     /// Reads settings from any source of names and values, such as a test's table.
     ///
     /// # Errors
     /// `Config`, with all problems in one message.
-    pub fn from_lookup(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
-        let mut reader = Reader { lookup, problems: Vec::new() };
+    pub fn from_lookup(
+        lookup: &dyn Fn(&str) -> Option<String>,
+        families: &[DeclaredSettings],
+    ) -> Result<Self> {
+        let mut reader = SettingsReader { lookup, problems: Vec::new() };
+        let names = families.iter().flat_map(|declared| declared.list).map(|setting| setting.name);
         let config = Self {
             stores: Stores::read(&mut reader),
-            sources: Sources::read(&mut reader),
+            buckets: Buckets::read(&mut reader),
             network: Network::read(&mut reader),
             behaviour: Behaviour::read(&mut reader),
+            given: Given(names.filter_map(|name| Some((name, lookup(name)?))).collect()),
         };
-        if reader.problems.is_empty() {
-            return Ok(config);
-        }
-        Err(Self::refused(&reader.problems))
+        families.iter().for_each(|declared| (declared.check)(&mut reader));
+        reader.finish().map(|()| config)
     }
 
-    /// Settings that cannot be used, each problem led by the name of its setting.
+    /// The error of settings that cannot be read, for these reasons.
     pub fn refused(problems: &[String]) -> Error {
         Error::config(format!("read the settings: {}", problems.join("; ")))
             .hint("docs/CONFIG.md lists every setting; `local-runner doctor` checks them")
+    }
+
+    /// The settings of a family, which declared them when these were read.
+    ///
+    /// # Errors
+    /// `Config`, with all problems in one message.
+    pub fn of<T: Settings>(&self) -> Result<T> {
+        let lookup = |name: &str| self.given.0.get(name).cloned();
+        let mut reader = SettingsReader { lookup: &lookup, problems: Vec::new() };
+        let settings = T::read(&mut reader);
+        reader.finish().map(|()| settings)
     }
 
     /// The folder of the embedded store.
@@ -365,11 +419,37 @@ impl Config {
 mod tests {
     use super::*;
 
+    settings! {
+        /// What a family declares.
+        pub struct Example {
+            /// Where it is.
+            url: Option<Url> = "https://example.org", "EXAMPLE_URL";
+            /// A secret.
+            token: Option<Secret<String>> = "", "EXAMPLE_TOKEN";
+        }
+    }
+
+    #[test]
+    fn a_familys_settings_are_read_with_the_others_and_not_shown() {
+        let config = read(&[("EXAMPLE_TOKEN", "hunter2")]).unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let example = config.of::<Example>().unwrap();
+        assert_eq!(example.token.unwrap().expose(), "hunter2");
+        assert_eq!(example.url.unwrap().as_str(), "https://example.org/");
+        let error = read(&[("EXAMPLE_URL", "ftp:x"), ("MINERVA_CLOCK", "noon")]).unwrap_err();
+        assert!(
+            error.chain().contains("`EXAMPLE_URL`") && error.chain().contains("`MINERVA_CLOCK`")
+        );
+    }
+
     #[track_caller]
     fn read(settings: &[(&str, &str)]) -> Result<Config> {
-        Config::from_lookup(&|name| {
-            settings.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
-        })
+        Config::from_lookup(
+            &|name| {
+                settings.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+            },
+            &[DeclaredSettings::of::<Example>()],
+        )
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Its numbers must balance: each item that was found is counted exactly once under what became of it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::AddAssign;
 
 use jiff::Timestamp;
@@ -37,6 +38,158 @@ impl Status {
     }
 }
 
+/// What came of a visit to one source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Not known yet.
+    #[default]
+    #[serde(rename = "")]
+    Pending,
+    /// Something new or changed was stored.
+    Stored,
+    /// It was read, and all of it was stored before.
+    Unchanged,
+    /// It said that nothing changed.
+    NotModified,
+    /// It was read for another source's sake.
+    Read,
+    /// Another run holds it.
+    Busy,
+    /// It asked not to be asked yet.
+    Waiting,
+    /// It said that it is gone for good, now or before.
+    Gone,
+    /// Time ran out; a continuation goes on.
+    Deferred,
+    /// Left out because of another source.
+    Skipped,
+    /// A setting of it is missing or wrong.
+    Misconfigured,
+    /// Its store refused what it gave.
+    NotStored,
+    /// Time ran out without a continuation.
+    OutOfTime,
+    /// Every key for it has used up its budget, or is blocked.
+    BudgetSpent,
+
+    // What a request can come to.
+    /// No connection could be made.
+    Unreachable,
+    /// An address that must not be reached.
+    Blocked,
+    /// The request itself is wrong.
+    InvalidRequest,
+    /// Its name has no address.
+    Unresolved,
+    /// The connection was refused.
+    Refused,
+    /// The connection broke.
+    Reset,
+    /// The body ended early.
+    Truncated,
+    /// TLS failed.
+    Tls,
+    /// It sent something that is no HTTP.
+    Malformed,
+    /// It took longer than a limit.
+    TimedOut,
+    /// The body is larger than its limit.
+    TooLarge,
+    /// The body's encoding is broken.
+    Undecodable,
+    /// It redirects without end.
+    TooManyRedirects,
+    /// It redirects in a circle.
+    RedirectLoop,
+    /// It redirects from https to http.
+    Downgraded,
+    /// An endpoint that the operator set redirects.
+    Redirected,
+    /// Status 401 or 403.
+    Unauthorized,
+    /// Status 404.
+    NotFound,
+    /// Status 429, or 503 with a wait.
+    RateLimited,
+    /// Another status that is no answer.
+    Status,
+
+    // What a body can turn out to be.
+    /// Nothing, or nothing of what the source is for.
+    Empty,
+    /// A page for people.
+    WebPage,
+    /// Something that is no feed.
+    NotAFeed,
+    /// Nested deeper than a limit.
+    TooDeep,
+    /// Malformed, or mostly so.
+    Unreadable,
+    /// A word of another version.
+    #[serde(other)]
+    Other,
+}
+
+impl Outcome {
+    /// The word in reports and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "",
+            Self::Stored => "stored",
+            Self::Unchanged => "unchanged",
+            Self::NotModified => "not_modified",
+            Self::Read => "read",
+            Self::Busy => "busy",
+            Self::Waiting => "waiting",
+            Self::Gone => "gone",
+            Self::Deferred => "deferred",
+            Self::Skipped => "skipped",
+            Self::Misconfigured => "misconfigured",
+            Self::NotStored => "not_stored",
+            Self::OutOfTime => "out_of_time",
+            Self::BudgetSpent => "budget_spent",
+            Self::Unreachable => "unreachable",
+            Self::Blocked => "blocked",
+            Self::InvalidRequest => "invalid_request",
+            Self::Unresolved => "unresolved",
+            Self::Refused => "refused",
+            Self::Reset => "reset",
+            Self::Truncated => "truncated",
+            Self::Tls => "tls",
+            Self::Malformed => "malformed",
+            Self::TimedOut => "timed_out",
+            Self::TooLarge => "too_large",
+            Self::Undecodable => "undecodable",
+            Self::TooManyRedirects => "too_many_redirects",
+            Self::RedirectLoop => "redirect_loop",
+            Self::Downgraded => "downgraded",
+            Self::Redirected => "redirected",
+            Self::Unauthorized => "unauthorized",
+            Self::NotFound => "not_found",
+            Self::RateLimited => "rate_limited",
+            Self::Status => "status",
+            Self::Empty => "empty",
+            Self::WebPage => "web_page",
+            Self::NotAFeed => "not_a_feed",
+            Self::TooDeep => "too_deep",
+            Self::Unreadable => "unreadable",
+            Self::Other => "other",
+        }
+    }
+
+    /// Whether the source was read, or said that there is nothing new to read.
+    pub fn is_read(self) -> bool {
+        matches!(self, Self::Stored | Self::Unchanged | Self::NotModified | Self::Read)
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// What became of the items that were found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
@@ -52,28 +205,33 @@ pub struct Counts {
     pub merged: u64,
     /// Left out by a rule.
     pub filtered: u64,
-    /// Made no sense, with a reason in `rejects`.
+    /// Malformed, or refused by the store for good, with a reason in `rejects`.
     pub rejected: u64,
-    /// Could not be stored; they are in the retry ledger.
+    /// Could not be stored this time; they are in the retry ledger.
     pub failed: u64,
     /// Left for the continuation.
     pub deferred: u64,
 }
 
 impl Counts {
-    /// Refuses numbers that do not balance.
-    ///
-    /// # Errors
-    /// `Format`: an item was lost or counted twice, which is a bug of the task.
-    pub fn balanced(self) -> Result<Self> {
-        let told = self.new
+    /// Items of which it is known what became of them.
+    pub fn accounted_for(self) -> u64 {
+        self.new
             + self.changed
             + self.unchanged
             + self.merged
             + self.filtered
             + self.rejected
             + self.failed
-            + self.deferred;
+            + self.deferred
+    }
+
+    /// Refuses numbers that do not balance.
+    ///
+    /// # Errors
+    /// `Format`: an item was lost or counted twice, which is a bug of the task.
+    pub fn balanced(self) -> Result<Self> {
+        let told = self.accounted_for();
         if told == self.found {
             return Ok(self);
         }
@@ -99,7 +257,7 @@ impl AddAssign for Counts {
     }
 }
 
-/// An item that made no sense.
+/// A malformed item, or one that the store refuses for good.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reject {
     /// The source that gave it.
@@ -135,10 +293,10 @@ impl From<&Error> for Problem {
 pub struct SourceReport {
     /// The source's id.
     pub source: String,
-    /// The index its items went to.
+    /// The index its items went to; of several the first.
     pub index: String,
-    /// What came of it in a word: `stored`, `unchanged`, `not_modified`, `busy`, `too_large`, …
-    pub outcome: String,
+    /// What came of it.
+    pub outcome: Outcome,
     /// What went wrong, when something did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
@@ -148,6 +306,12 @@ pub struct SourceReport {
     /// What became of its items.
     #[serde(flatten)]
     pub counts: Counts,
+    /// The same by index, where its items went to several.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_index: BTreeMap<String, Counts>,
+    /// A visit that was cut off after it moved its cursor: the next one goes on there and does not find these items again.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub resumes: bool,
     /// Bytes that came over the wire.
     pub bytes: u64,
     /// Requests that were sent.
@@ -162,14 +326,40 @@ impl SourceReport {
         Self {
             source: source.into(),
             index: index.into(),
-            outcome: String::new(),
+            outcome: Outcome::Pending,
             problem: None,
             notes: Vec::new(),
             counts: Counts::default(),
+            by_index: BTreeMap::new(),
+            resumes: false,
             bytes: 0,
             requests: 0,
             took_ms: 0,
         }
+    }
+}
+
+impl SourceReport {
+    /// Adds what an earlier visit of the same run did, which this one went on from.
+    fn add(&mut self, earlier: &Self) {
+        let done = |counts: &Counts| Counts {
+            found: counts.found - counts.deferred,
+            deferred: 0,
+            ..*counts
+        };
+        self.counts += done(&earlier.counts);
+        for (index, counts) in &earlier.by_index {
+            *self.by_index.entry(index.clone()).or_default() += done(counts);
+        }
+        if self.outcome == Outcome::Unchanged && self.counts.new + self.counts.changed > 0 {
+            self.outcome = Outcome::Stored;
+        }
+        // It may not even have begun: the next one still goes on from the earlier one.
+        self.resumes |= self.outcome == Outcome::Deferred;
+        self.notes.splice(0..0, earlier.notes.iter().cloned());
+        self.bytes += earlier.bytes;
+        self.requests += earlier.requests;
+        self.took_ms += earlier.took_ms;
     }
 }
 
@@ -258,7 +448,9 @@ impl Report {
             report.status = Status::Partial;
             report.reason = Some(format!("{} of {} sources failed", problems.len(), sources.len()));
         }
-        if !sources.is_empty() && problems.len() == sources.len() {
+        // What was left out because of another source has not fared well by itself.
+        let tried = sources.iter().filter(|source| source.outcome != Outcome::Skipped).count();
+        if !problems.is_empty() && problems.len() == tried {
             report.status = Status::Failed;
             report.error = Some(all_failed(&problems));
         }
@@ -287,26 +479,32 @@ impl Report {
         Self { detail, ..Self::blank(Status::Complete) }
     }
 
-    /// Adds what the task has to say beyond the numbers.
+    /// Adds what the task has to say beyond the numbers, beside what was said before.
     #[must_use]
     pub fn with_detail(mut self, detail: Value) -> Self {
-        self.detail = detail;
+        match (&mut self.detail, detail) {
+            (Value::Object(told), Value::Object(more)) => told.extend(more),
+            (told, detail) => *told = detail,
+        }
         self
     }
 
     /// Adds what earlier steps of the same run did, so that the last report tells the whole run.
     ///
-    /// A source's later visit replaces the earlier one that left it for this step.
+    /// A source's later visit replaces the earlier one that left it for this step; where it went on from the earlier one's
+    /// cursor, both count.
     ///
     /// # Errors
     /// `Format` when the numbers do not balance.
     pub fn after(self, earlier: Self) -> Result<Self> {
-        let mut sources: Vec<SourceReport> = earlier
-            .sources
-            .into_iter()
-            .filter(|old| self.sources.iter().all(|new| new.source != old.source))
-            .collect();
-        sources.extend(self.sources);
+        let mut sources = self.sources;
+        for old in earlier.sources {
+            match sources.iter_mut().find(|new| new.source == old.source) {
+                Some(new) if old.resumes => new.add(&old),
+                Some(_) => {}
+                None => sources.push(old),
+            }
+        }
         sources.sort_by(|one, other| one.source.cmp(&other.source));
         let rejects = earlier.rejects.into_iter().chain(self.rejects).collect();
         let whole = Self::of_sources(sources, rejects)?;
@@ -317,7 +515,7 @@ impl Report {
     pub fn outcomes(&self) -> BTreeMap<&str, u64> {
         let mut outcomes = BTreeMap::new();
         for source in &self.sources {
-            *outcomes.entry(source.outcome.as_str()).or_default() += 1;
+            *outcomes.entry(source.outcome.name()).or_default() += 1;
         }
         outcomes
     }
@@ -326,6 +524,11 @@ impl Report {
     pub fn writes(&self) -> u64 {
         self.counts.new + self.counts.changed
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]

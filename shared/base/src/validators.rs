@@ -20,4 +20,10 @@ impl Validators {
     pub fn is_empty(&self) -> bool {
         self.etag.is_none() && self.last_modified.is_none()
     }
+
+    /// What the rest of this version is asked for with (`If-Range`); empty when nothing is strong enough.
+    pub fn for_range(&self) -> &str {
+        let strong = self.etag.as_deref().filter(|etag| !etag.starts_with("W/"));
+        strong.or(self.last_modified.as_deref()).unwrap_or_default()
+    }
 }

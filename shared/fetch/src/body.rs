@@ -119,15 +119,7 @@ pub(super) async fn read(
 ) -> Result<Body, Reason> {
     let cap = limits.max_body;
     let announced = response.content_length();
-    if announced.is_some_and(|length| length > cap) {
-        return Err(Reason::TooLarge { cap });
-    }
-    let encoding = encoding(&response);
-    let on_wire = Arc::new(AtomicU64::new(0));
-    let wire =
-        wire(response, limits.idle_timeout, cap.saturating_add(WIRE_SLACK), Arc::clone(&on_wire));
-    let (mut decoder, is_plain) =
-        decoder(wire, &encoding).await.map_err(|error| reason(&error, limits))?;
+    let OpenBody { mut decoder, is_plain, on_wire } = open(response, limits, false).await?;
 
     let mut bytes = Vec::new();
     let mut share = None;
@@ -169,6 +161,39 @@ pub(super) async fn read(
         tokio::task::coop::consume_budget().await;
     }
     Ok(Body { bytes, truncated, on_wire: on_wire.load(Ordering::Relaxed), share })
+}
+
+/// A body whose encoding is known.
+pub(super) struct OpenBody {
+    pub(super) decoder: Box<dyn AsyncRead + Unpin + Send>,
+    /// It is not compressed.
+    pub(super) is_plain: bool,
+    pub(super) on_wire: Arc<AtomicU64>,
+}
+
+/// Reads the body's first bytes; a part of a body is taken as it is, whatever it begins with.
+pub(super) async fn open(
+    response: reqwest::Response,
+    limits: &Limits,
+    is_part: bool,
+) -> Result<OpenBody, Reason> {
+    let cap = limits.max_body;
+    if response.content_length().is_some_and(|length| length > cap) {
+        return Err(Reason::TooLarge { cap });
+    }
+    let encoding = encoding(&response);
+    let on_wire = Arc::new(AtomicU64::new(0));
+    let wire =
+        wire(response, limits.idle_timeout, cap.saturating_add(WIRE_SLACK), Arc::clone(&on_wire));
+    if is_part {
+        return match encoding.as_str() {
+            "" | "identity" => Ok(OpenBody { decoder: Box::new(wire), is_plain: true, on_wire }),
+            _ => Err(Reason::Malformed("a part of a body that is compressed".into())),
+        };
+    }
+    let (decoder, is_plain) =
+        decoder(wire, &encoding).await.map_err(|error| reason(&error, limits))?;
+    Ok(OpenBody { decoder, is_plain, on_wire })
 }
 
 /// Reads what a refusal says, up to its caps on size and time; what is missing is nobody's failure.
@@ -275,7 +300,8 @@ impl fmt::Display for Stop {
 
 impl StdError for Stop {}
 
-fn reason(error: &io::Error, limits: &Limits) -> Reason {
+/// What an error of the decoder or of the wire behind it means.
+pub(super) fn reason(error: &io::Error, limits: &Limits) -> Reason {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Stop>()) {
         Some(Stop::Idle) => Reason::TimedOut { limit: Limit::Idle, after: limits.idle_timeout },
         Some(Stop::Broken) => Reason::Reset,

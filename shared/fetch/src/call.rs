@@ -12,6 +12,7 @@ use url::Url;
 
 use super::failure::{Failure, Reason, shown};
 use super::pace::Pace;
+use super::range::Range;
 
 /// What one call may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,14 @@ impl Limits {
         idle_timeout: Duration::from_secs(15),
         total_timeout: Duration::from_secs(240),
     };
+
+    /// For a stream: 16 GiB once it is decompressed, 20 s, 30 s, 15 min; the caller's own deadline comes before.
+    pub const STREAM: Self = Self {
+        max_body: 16 << 30,
+        head_timeout: Duration::from_secs(20),
+        idle_timeout: Duration::from_secs(30),
+        total_timeout: Duration::from_secs(15 * 60),
+    };
 }
 
 impl Default for Limits {
@@ -66,6 +75,7 @@ pub struct Request<'a> {
     pub(super) is_once: bool,
     pub(super) is_idempotent: bool,
     pub(super) pace: Option<Pace>,
+    pub(super) range: Option<Range<'a>>,
 }
 
 /// What a request carries.
@@ -105,6 +115,7 @@ impl<'a> Request<'a> {
             is_trusted: false,
             is_once: false,
             pace: None,
+            range: None,
         }
     }
 
@@ -192,6 +203,17 @@ impl<'a> Request<'a> {
         self
     }
 
+    /// Asks for the body without compression, from its byte `from` on: for [`Http::stream`](super::Http::stream) only.
+    ///
+    /// The validator names the version that the bytes before belong to ([`Validators::for_range`]): of another one, and
+    /// wherever the server gives no ranges, all comes, as [`Stream::starts_at`](super::Stream::starts_at) says. So it does
+    /// from byte 0 on, and with a validator that is empty or weak. Not to be sent with [`Request::validators`].
+    #[must_use]
+    pub fn range(mut self, from: u64, validator: &'a str) -> Self {
+        self.range = Some(Range { from, validator });
+        self
+    }
+
     /// Whether a redirect by 301, 302 or 303, after which the method and the body are lost, still means the same.
     pub(super) fn is_plain(&self) -> bool {
         matches!(self.method, Method::GET | Method::HEAD) && self.body.is_none()
@@ -260,10 +282,7 @@ impl Fetched {
         match self {
             Self::Body(response) => Ok(Some(response)),
             Self::NotModified(_) => Ok(None),
-            Self::Refused(response) => {
-                let reason = response.refusal.unwrap_or(Reason::Status(response.status));
-                Err(Failure::new(reason, response.requests, &response.final_url, None))
-            }
+            Self::Refused(response) => Err(response.refused()),
         }
     }
 }
@@ -312,6 +331,12 @@ impl Response {
     /// The body alone; from here on its memory is no longer counted among [`LARGE_BODIES`](super::LARGE_BODIES).
     pub fn into_body(self) -> Vec<u8> {
         self.body
+    }
+
+    /// The failure that a refusal is where nobody asks to see it.
+    pub(super) fn refused(&self) -> Failure {
+        let reason = self.refusal.clone().unwrap_or(Reason::Status(self.status));
+        Failure::new(reason, self.requests, &self.final_url, None)
     }
 
     /// Refuses a truncated body, for formats of which a part is worth nothing.

@@ -12,7 +12,7 @@ use reqwest::header::{ETAG, HeaderMap, HeaderName, LAST_MODIFIED};
 
 /// The longest `Retry-After` that is believed; a source must not be able to silence itself for years.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// The longest validator that is kept; they are stored for each source.
+/// The longest validator that is returned; they are stored for each source.
 const VALIDATOR_MAX: usize = 1024;
 
 /// What the server says to tell this version of the body from the next.
@@ -85,9 +85,10 @@ mod tests {
         check("Thu Dec  3 12:00:07 2026", Some(86400));
         check("Sun, 06 Nov 1994 08:49:37 GMT", Some(0));
         check("Sun, 06 Nov 9994 08:49:37 GMT", Some(86400));
-        for nonsense in ["", "-1", "1.5", "soon", "1s", "+5", "Mon, 99 Nov 2026 12:00:07 GMT", "２"]
+        for malformed in
+            ["", "-1", "1.5", "soon", "1s", "+5", "Mon, 99 Nov 2026 12:00:07 GMT", "２"]
         {
-            check(nonsense, None);
+            check(malformed, None);
         }
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
+use base::report::Outcome;
 use base::{Class, Error};
 use url::Url;
 
@@ -115,30 +116,30 @@ impl Failure {
         self
     }
 
-    /// The name of this failure in reports.
-    pub fn outcome(&self) -> &'static str {
+    /// What it makes of a visit.
+    pub fn outcome(&self) -> Outcome {
         match self.reason {
-            Reason::Blocked { .. } => "blocked",
-            Reason::InvalidRequest(_) => "invalid_request",
-            Reason::Unresolved(_) => "unresolved",
-            Reason::Refused => "refused",
-            Reason::Unreachable(_) => "unreachable",
-            Reason::Reset => "reset",
-            Reason::Truncated => "truncated",
-            Reason::Tls(_) => "tls",
-            Reason::Malformed(_) => "malformed",
-            Reason::TimedOut { .. } => "timed_out",
-            Reason::TooLarge { .. } => "too_large",
-            Reason::Undecodable(_) => "undecodable",
-            Reason::TooManyRedirects => "too_many_redirects",
-            Reason::RedirectLoop => "redirect_loop",
-            Reason::Downgraded => "downgraded",
-            Reason::Redirected { .. } => "redirected",
-            Reason::Unauthorized(_) => "unauthorized",
-            Reason::NotFound => "not_found",
-            Reason::Gone => "gone",
-            Reason::RateLimited { .. } => "rate_limited",
-            Reason::Status(_) => "status",
+            Reason::Blocked { .. } => Outcome::Blocked,
+            Reason::InvalidRequest(_) => Outcome::InvalidRequest,
+            Reason::Unresolved(_) => Outcome::Unresolved,
+            Reason::Refused => Outcome::Refused,
+            Reason::Unreachable(_) => Outcome::Unreachable,
+            Reason::Reset => Outcome::Reset,
+            Reason::Truncated => Outcome::Truncated,
+            Reason::Tls(_) => Outcome::Tls,
+            Reason::Malformed(_) => Outcome::Malformed,
+            Reason::TimedOut { .. } => Outcome::TimedOut,
+            Reason::TooLarge { .. } => Outcome::TooLarge,
+            Reason::Undecodable(_) => Outcome::Undecodable,
+            Reason::TooManyRedirects => Outcome::TooManyRedirects,
+            Reason::RedirectLoop => Outcome::RedirectLoop,
+            Reason::Downgraded => Outcome::Downgraded,
+            Reason::Redirected { .. } => Outcome::Redirected,
+            Reason::Unauthorized(_) => Outcome::Unauthorized,
+            Reason::NotFound => Outcome::NotFound,
+            Reason::Gone => Outcome::Gone,
+            Reason::RateLimited { .. } => Outcome::RateLimited,
+            Reason::Status(_) => Outcome::Status,
         }
     }
 
@@ -162,9 +163,9 @@ impl Failure {
             Reason::Unresolved(_) => {
                 Some("check the spelling of the host name, and whether DNS works here")
             }
-            Reason::Tls(_) => Some(
-                "the source has to renew or repair its certificate; verification is never disabled",
-            ),
+            Reason::Tls(_) => {
+                Some("the source's certificate has to be repaired; verification is never disabled")
+            }
             Reason::Downgraded => Some("configure the http URL if the source has no other"),
             Reason::Redirected { .. } => {
                 Some("set the address that it redirects to, if that is the right one")

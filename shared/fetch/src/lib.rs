@@ -1,6 +1,6 @@
 //! The only HTTP client that tasks use (`ctx.http`): what it fetches is hostile, and it takes nobody's time for granted.
 //!
-//! A call is `http.send(Request::get(&url))`. What holds for every call, whatever the caller asks for:
+//! A call is `http.send(Request::get(&url))`, or `http.stream(…)` for a body of any length. What holds for every call, whatever the caller asks for:
 //!
 //! - only public addresses are reached, also after redirects and DNS ([`AllowNets`] and [`Request::trusted`] except);
 //! - at most [`MAX_REDIRECTS`] hops, none from https to http, followed by hand so that each is judged;
@@ -18,7 +18,9 @@ mod conditional;
 mod failure;
 mod guard;
 mod pace;
+mod range;
 mod route;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -35,7 +37,7 @@ use reqwest::Client;
 pub use reqwest::Method;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, LOCATION, RETRY_AFTER,
+    IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE, RETRY_AFTER,
 };
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
@@ -50,15 +52,20 @@ pub use self::conditional::{RETRY_AFTER_MAX, retry_after};
 pub use self::failure::{Failure, Limit, Phase, Reason, shown};
 pub use self::pace::{GAP_MAX, Pace};
 pub use self::route::MAX_REDIRECTS;
+pub use self::stream::{CHUNK_BYTES_MAX, LINE_BYTES_MAX, Line, Stream, Streamed};
 
 use self::body::{Body, Memory};
 use self::guard::{GuardedResolver, Lookup, Names};
 use self::pace::{Hosts, Turn};
+use self::range::Part;
 use self::route::Route;
+use self::stream::{Head, Source};
 
 /// A wait that is asked for is waited within the call up to its whole time divided by this: 20 s for a feed, 80 s for a
 /// library, whose throttle asks for 16 s and more.
 const RETRY_AFTER_SHARE: u32 = 3;
+/// The longest wait within a call, for those whose whole time is a stream's.
+const RETRY_AFTER_WITHIN: Duration = Duration::from_secs(80);
 
 /// Until a connection stands, TLS included; shared by all addresses of a name, so a dead first one costs half of it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -97,8 +104,8 @@ struct Inner {
     now: Box<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
-/// What tests replace.
-struct Workings {
+/// The parts that tests replace.
+struct Parts {
     lookup: Lookup,
     roots: RootCertStore,
     gap: Duration,
@@ -106,7 +113,7 @@ struct Workings {
     slow_for: Duration,
 }
 
-impl Default for Workings {
+impl Default for Parts {
     /// The roots are those compiled in: to look for a certificate store would cost a cold start its time.
     fn default() -> Self {
         let mut roots = RootCertStore::empty();
@@ -135,6 +142,13 @@ struct Redirect {
     is_permanent: bool,
 }
 
+/// What a call came to, with the body as it was received.
+enum Answer<B> {
+    NotModified(Box<NotModified>),
+    Body(B),
+    Refused(Box<Response>),
+}
+
 /// A request that brought no answer.
 struct NoAnswer {
     reason: Reason,
@@ -148,21 +162,88 @@ impl From<Reason> for NoAnswer {
     }
 }
 
+/// An answer whose header is there and whose body is not.
+struct Opened<'a> {
+    request: &'a Request<'a>,
+    head: Head,
+    part: Option<Part>,
+    response: reqwest::Response,
+    turn: Turn,
+    deadline: Instant,
+}
+
+/// How a body is received.
+trait Receive {
+    type Body: Send;
+
+    fn receive(
+        inner: &Inner,
+        opened: Opened<'_>,
+        progress: &mut Progress,
+    ) -> impl Future<Output = Result<Self::Body, Reason>> + Send;
+}
+
+/// All of it at once.
+struct Whole;
+
+impl Receive for Whole {
+    type Body = Response;
+
+    async fn receive(
+        inner: &Inner,
+        opened: Opened<'_>,
+        progress: &mut Progress,
+    ) -> Result<Response, Reason> {
+        let Opened { request, mut head, response, turn, .. } = opened;
+        let body = body::read(response, &request.limits, &inner.memory, progress).await?;
+        drop(turn);
+        if body.truncated {
+            head.validators = Validators::default();
+        }
+        Ok(assemble(head, body))
+    }
+}
+
+/// As it comes.
+struct AsStream;
+
+impl Receive for AsStream {
+    type Body = Stream;
+
+    async fn receive(_: &Inner, opened: Opened<'_>, _: &mut Progress) -> Result<Stream, Reason> {
+        let Opened { request, mut head, part, response, turn, deadline } = opened;
+        let limits = request.limits;
+        let body = body::open(response, &limits, part.is_some()).await?;
+        head.starts_at = part.map_or(0, |part| part.starts_at);
+        let source = Source {
+            decoder: body.decoder,
+            is_plain: body.is_plain,
+            on_wire: body.on_wire,
+            url: request.url.clone(),
+            limits,
+            deadline,
+            ends_at: part.map(|part| part.ends_at),
+            _turn: turn,
+        };
+        Ok(Stream::new(head, source))
+    }
+}
+
 impl Http {
     /// Builds the client; `now` is asked when a `Retry-After` holds a date.
     pub fn new(
         network: &Network,
         now: impl Fn() -> Timestamp + Send + Sync + 'static,
     ) -> Result<Self> {
-        Self::build(network, now, Workings::default())
+        Self::build(network, now, Parts::default())
     }
 
     fn build(
         network: &Network,
         now: impl Fn() -> Timestamp + Send + Sync + 'static,
-        workings: Workings,
+        parts: Parts,
     ) -> Result<Self> {
-        let Workings { lookup, roots, gap, retry_pause, slow_for } = workings;
+        let Parts { lookup, roots, gap, retry_pause, slow_for } = parts;
         let tls = tls_config(roots);
         let mut resolver = GuardedResolver {
             allow: network.allow_nets.clone(),
@@ -194,6 +275,30 @@ impl Http {
 
     /// Sends a request and reads the answer. Dropping the future ends the request.
     pub async fn send(&self, request: Request<'_>) -> Result<Fetched, Failure> {
+        if request.range.is_some() {
+            let reason = Reason::InvalidRequest("a range of a body that is not streamed".into());
+            return Err(Failure::new(reason, 0, request.url, None));
+        }
+        Ok(match self.call::<Whole>(&request).await? {
+            Answer::NotModified(answer) => Fetched::NotModified(*answer),
+            Answer::Body(response) => Fetched::Body(response),
+            Answer::Refused(response) => Fetched::Refused(*response),
+        })
+    }
+
+    /// Sends a request and hands out the body as it comes; a refusal is always a failure.
+    ///
+    /// A failure before the first byte is tried again as for [`Http::send`], one in the middle is the stream's. Until it is
+    /// dropped, a stream takes one of the two places at its host.
+    pub async fn stream(&self, request: Request<'_>) -> Result<Streamed, Failure> {
+        match self.call::<AsStream>(&request).await? {
+            Answer::NotModified(answer) => Ok(Streamed::NotModified(*answer)),
+            Answer::Body(stream) => Ok(Streamed::Open(stream)),
+            Answer::Refused(response) => Err(response.refused()),
+        }
+    }
+
+    async fn call<R: Receive>(&self, request: &Request<'_>) -> Result<Answer<R::Body>, Failure> {
         let mut progress = Progress::default();
         let failure = |reason, progress: &Progress| {
             let failure =
@@ -201,11 +306,11 @@ impl Http {
             if request.is_plain() { failure } else { failure.of_sending() }
         };
         // A host's slowness to others is not this call's: the time starts with the first turn.
-        self.inner.check(&request, request.url).map_err(|reason| failure(reason, &progress))?;
-        let turn = self.inner.turn(&request, request.url).await;
+        self.inner.check(request, request.url).map_err(|reason| failure(reason, &progress))?;
+        let turn = self.inner.turn(request, request.url).await;
         let total = request.limits.total_timeout;
         let deadline = Instant::now() + total;
-        let call = Box::pin(self.inner.follow(&request, turn, deadline, &mut progress));
+        let call = Box::pin(self.inner.follow::<R>(request, turn, deadline, &mut progress));
         let result = match timeout_at(deadline, call).await {
             Ok(result) => result,
             Err(_) => Err(Reason::TimedOut { limit: Limit::Total(progress.phase), after: total }),
@@ -215,35 +320,35 @@ impl Http {
 }
 
 impl Inner {
-    async fn follow(
+    async fn follow<R: Receive>(
         &self,
         request: &Request<'_>,
         first_turn: Turn,
         deadline: Instant,
         progress: &mut Progress,
-    ) -> Result<Fetched, Reason> {
+    ) -> Result<Answer<R::Body>, Reason> {
         let mut route = Route::from(request.url);
         let mut may_try_again = request.has_second_try();
+        let longest_wait = request.limits.total_timeout / RETRY_AFTER_SHARE;
+        let longest_wait = longest_wait.min(RETRY_AFTER_WITHIN);
         let mut turn = Some(first_turn);
         loop {
             progress.last_url = Some(route.here.clone());
             self.check(request, &route.here)?;
             let NoAnswer { reason, refused } =
-                match self.hop(request, &route, turn.take(), progress).await {
+                match self.hop::<R>(request, &route, turn.take(), deadline, progress).await {
                     Ok(ControlFlow::Continue(Redirect { location, is_permanent })) => {
                         // The place that was refused is the one to be shown.
                         progress.last_url = route.here.join(&location).ok();
                         route = route.follow(&location, is_permanent)?;
                         continue;
                     }
-                    Ok(ControlFlow::Break(fetched)) => return Ok(fetched),
+                    Ok(ControlFlow::Break(answer)) => return Ok(answer),
                     Err(no_answer) => no_answer,
                 };
             let pause = self.retry_pause + jitter(self.retry_pause / 2);
             let wait = match reason {
-                Reason::RateLimited { retry_after: Some(asked), .. }
-                    if asked <= request.limits.total_timeout / RETRY_AFTER_SHARE =>
-                {
+                Reason::RateLimited { retry_after: Some(asked), .. } if asked <= longest_wait => {
                     Some(asked.max(pause))
                 }
                 _ => reason.is_passing().then_some(pause),
@@ -252,7 +357,7 @@ impl Inner {
             let (Some(wait), Some(start), true) =
                 (wait, start.filter(|start| *start < deadline), may_try_again)
             else {
-                return refused.map(|response| Fetched::Refused(*response)).ok_or(reason);
+                return refused.map(Answer::Refused).ok_or(reason);
             };
             may_try_again = false;
             progress.phase = Phase::Pause;
@@ -275,16 +380,17 @@ impl Inner {
     }
 
     /// One request and its answer, within the host's turn.
-    async fn hop(
+    async fn hop<R: Receive>(
         &self,
         request: &Request<'_>,
         route: &Route<'_>,
         turn: Option<Turn>,
+        deadline: Instant,
         progress: &mut Progress,
-    ) -> Result<ControlFlow<Fetched, Redirect>, NoAnswer> {
+    ) -> Result<ControlFlow<Answer<R::Body>, Redirect>, NoAnswer> {
         let headers = headers(request, route)?;
         progress.phase = Phase::Turn;
-        let _turn = match turn {
+        let turn = match turn {
             Some(turn) => turn,
             None => self.turn(request, &route.here).await,
         };
@@ -309,67 +415,61 @@ impl Inner {
             }
         };
 
-        let status = response.status().as_u16();
-        let validators = conditional::validators(response.headers());
-        let requests = progress.requests;
-        match status {
+        let head = head(&response, route, progress.requests);
+        match head.status {
             200..=299 => {}
             304 if request.validators.is_some_and(|validators| !validators.is_empty()) => {
-                return Ok(ControlFlow::Break(Fetched::NotModified(NotModified {
-                    final_url: route.here.clone(),
-                    moved_to: route.moved_to(),
-                    validators,
-                    requests,
-                })));
+                return Ok(ControlFlow::Break(Answer::NotModified(Box::new(NotModified {
+                    final_url: head.final_url,
+                    moved_to: head.moved_to,
+                    validators: head.validators,
+                    requests: head.requests,
+                }))));
             }
             301 | 302 | 303 | 307 | 308 => {
-                let redirect = redirect(status, response.headers())?;
-                if !follows(request, route, status, &redirect) {
+                let redirect = redirect(head.status, response.headers())?;
+                if !follows(request, route, head.status, &redirect) {
                     let to = route.target(&redirect.location)?;
                     return Err(Reason::Redirected { to: shown(&to) }.into());
                 }
                 return Ok(ControlFlow::Continue(redirect));
             }
-            _ => return Err(self.refused(request, route, response, progress).await),
+            _ => return Err(self.refused(request, head, response, progress).await),
         }
 
         progress.phase = Phase::Body;
-        let headers = response.headers().clone();
-        let body = body::read(response, &request.limits, &self.memory, progress).await?;
-        let validators = if body.truncated { Validators::default() } else { validators };
-        let response = assemble(status, route, headers, validators, body, requests);
-        Ok(ControlFlow::Break(Fetched::Body(response)))
+        let part = Part::of(request, head.status, response.headers())?;
+        let opened = Opened { request, head, part, response, turn, deadline };
+        let body = R::receive(self, opened, progress).await?;
+        Ok(ControlFlow::Break(Answer::Body(body)))
     }
 
     /// What a refusal means, with the wait that its body names where a header names none and the caller can read the body.
     async fn refused(
         &self,
         request: &Request<'_>,
-        route: &Route<'_>,
+        mut head: Head,
         response: reqwest::Response,
         progress: &mut Progress,
     ) -> NoAnswer {
-        let status = response.status().as_u16();
-        let mut reason = self.refusal(status, response.headers());
+        let mut reason = self.refusal(head.status, response.headers());
         let wait_in_body = match reason {
             Reason::RateLimited { retry_after: None, .. } => request.wait_in_body,
             _ => None,
         };
         // An unasked 304 has nothing to show.
-        let hands_back = request.hands_back_refusals && status != 304;
+        let hands_back = request.hands_back_refusals && head.status != 304;
         if wait_in_body.is_none() && !hands_back {
             return reason.into();
         }
         progress.phase = Phase::Body;
-        let headers = response.headers().clone();
         let body = body::read_refusal(response).await;
         if let (Some(read), Reason::RateLimited { retry_after, .. }) = (wait_in_body, &mut reason) {
             *retry_after = read(&body.bytes).map(|wait| wait.min(RETRY_AFTER_MAX));
         }
         let refused = hands_back.then(|| {
-            let validators = Validators::default();
-            let mut response =
-                assemble(status, route, headers, validators, body, progress.requests);
+            head.validators = Validators::default();
+            let mut response = assemble(head, body);
             response.refusal = Some(reason.clone());
             Box::new(response)
         });
@@ -392,29 +492,35 @@ impl Inner {
     }
 }
 
-/// The response of a status and a body that was read.
-fn assemble(
-    status: u16,
-    route: &Route<'_>,
-    headers: HeaderMap,
-    validators: Validators,
-    body: Body,
-    requests: u32,
-) -> Response {
+fn head(response: &reqwest::Response, route: &Route<'_>, requests: u32) -> Head {
+    let headers = response.headers();
     let content_type = headers.get(CONTENT_TYPE);
     let content_type =
         content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    Response {
-        status,
+    Head {
+        status: response.status().as_u16(),
         final_url: route.here.clone(),
         moved_to: route.moved_to(),
-        validators,
+        validators: conditional::validators(headers),
         content_type,
-        headers: Headers(headers),
+        headers: Headers(headers.clone()),
+        requests,
+        starts_at: 0,
+    }
+}
+
+fn assemble(head: Head, body: Body) -> Response {
+    Response {
+        status: head.status,
+        final_url: head.final_url,
+        moved_to: head.moved_to,
+        validators: head.validators,
+        content_type: head.content_type,
+        headers: head.headers,
         body: body.bytes,
         truncated: body.truncated,
         bytes_on_wire: body.on_wire,
-        requests,
+        requests: head.requests,
         refusal: None,
         share: body.share,
     }
@@ -431,7 +537,7 @@ fn redirect(status: u16, headers: &HeaderMap) -> Result<Redirect, Reason> {
 
 /// Whether the request goes where it is sent on to.
 ///
-/// With a body or another method than GET it goes only where both are kept (307, 308), and only within its origin: nobody
+/// With a body or another method than GET it goes only where both stay (307, 308), and only within its origin: nobody
 /// else is given what was meant for that one.
 fn follows(request: &Request<'_>, route: &Route<'_>, status: u16, redirect: &Redirect) -> bool {
     let is_within_origin = || {
@@ -452,7 +558,16 @@ fn headers(request: &Request<'_>, route: &Route<'_>) -> Result<HeaderMap, Reason
         Ok(())
     };
     insert(ACCEPT, request.accept)?;
-    insert(ACCEPT_ENCODING, body::ACCEPT_ENCODING)?;
+    match &request.range {
+        None => insert(ACCEPT_ENCODING, body::ACCEPT_ENCODING)?,
+        Some(range) => {
+            insert(ACCEPT_ENCODING, "identity")?;
+            if range.is_asked_for() {
+                insert(RANGE, &format!("bytes={}-", range.from))?;
+                insert(IF_RANGE, range.validator)?;
+            }
+        }
+    }
     if let Some(body) = &request.body {
         insert(CONTENT_TYPE, body.content_type)?;
     }

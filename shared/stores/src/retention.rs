@@ -183,6 +183,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::documents::Owner;
 
     fn articles() -> &'static Index {
         Index::named("rss_articles").unwrap()
@@ -209,6 +210,22 @@ mod tests {
             read(wrong).expect_err(wrong);
         }
         assert!(read("rss=1").unwrap_err().to_string().contains("rss_articles"));
+    }
+
+    #[test]
+    fn a_write_is_too_old_by_the_date_of_whichever_part_has_one() {
+        const DATED: Owner = Owner { fields: &["published"], ..Owner::named("dated") };
+        const OTHER: Owner = Owner { fields: &["title"], ..Owner::named("other") };
+        let body = |fields: serde_json::Value| fields.as_object().unwrap().clone();
+        let now = "2026-03-01T00:00:00Z".parse().unwrap();
+        let keep = KeepDays::parse("rss_articles=30").unwrap();
+        let is_old = |write: Write| is_too_old(&keep, articles(), &write, now);
+        let undated = || Write::of("a", &OTHER, body(json!({"title": "t"})));
+        let dated = |day: &str| undated().and(&DATED, body(json!({"published": day})));
+        assert!(is_old(dated("2026-01-01")));
+        assert!(!is_old(dated("2026-02-20")) && !is_old(undated()));
+        assert!(!is_old(Write::retire("a", &DATED, None, now)));
+        assert!(!is_too_old(&KeepDays::default(), articles(), &dated("1999-01-01"), now));
     }
 
     #[test]

@@ -96,10 +96,13 @@ fn lock_folder(folder: &Path) -> std::io::Result<File> {
 }
 
 async fn migrate(pool: &SqlitePool, migrations: &[&'static str]) -> sqlx::Result<()> {
-    let (done,): (i64,) = sqlx::query_as("PRAGMA user_version").fetch_one(pool).await?;
+    // On one connection: another that has read the tables before they change would give rows of the old columns, on which
+    // sqlx's worker panics and answers with none.
+    let mut connection = pool.acquire().await?;
+    let (done,): (i64,) = sqlx::query_as("PRAGMA user_version").fetch_one(&mut *connection).await?;
     let done = usize::try_from(done).unwrap_or(0);
     for (number, migration) in migrations.iter().enumerate().skip(done) {
-        let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::raw_sql(*migration).execute(&mut *transaction).await?;
         sqlx::raw_sql(AssertSqlSafe(format!("PRAGMA user_version = {}", number + 1)))
             .execute(&mut *transaction)

@@ -3,6 +3,7 @@
 //! `<archive>/<family>/<source>/<instant>.gz` holds the body, `….json` beside it what a parser must know of the response.
 //! Names of sources are digested where they could mean something to a file system.
 
+use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -26,9 +27,12 @@ pub struct Archive {
     days: u32,
 }
 
-/// A response as it was kept.
+/// A response as it was archived.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct ArchivedResponse {
+    /// The address that was asked for; those of older versions do not say.
+    #[serde(default)]
+    pub asked: String,
     /// The address it came from in the end.
     pub url: String,
     /// Its `Content-Type`.
@@ -55,7 +59,7 @@ impl Archive {
     ///
     /// # Errors
     /// `Store`, when the folder cannot be written.
-    pub fn keep(&self, source: &str, about: &Kept, body: &[u8]) -> Result<()> {
+    pub fn add(&self, source: &str, about: &ArchivedResponse, body: &[u8]) -> Result<()> {
         let Some(folder) = self.source_folder(source) else { return Ok(()) };
         let failed = |cause: std::io::Error| {
             Error::store(format!("write the archive `{}`", folder.display()))
@@ -97,20 +101,38 @@ impl Archive {
         Ok(bodies)
     }
 
+    /// The archived responses of a source by the address that was asked for, oldest first. Those of older versions stand under
+    /// the address that answered.
+    ///
+    /// # Errors
+    /// `Store`, when the folder cannot be read.
+    pub fn by_address(&self, source: &str) -> Result<HashMap<String, VecDeque<PathBuf>>> {
+        let mut all: HashMap<String, VecDeque<PathBuf>> = HashMap::new();
+        for path in self.kept(source)? {
+            let about = Self::about(&path)?;
+            let asked = if about.asked.is_empty() { about.url } else { about.asked };
+            all.entry(asked).or_default().push_back(path);
+        }
+        Ok(all)
+    }
+
     /// Reads one kept response.
     ///
     /// # Errors
     /// `Store`, when it is damaged or gone.
-    pub fn read(path: &Path) -> Result<Kept> {
-        let failed = |cause: std::io::Error| {
-            Error::store(format!("read the archived response `{}`", path.display())).because(cause)
-        };
-        let about = fs::read(path.with_extension("json")).map_err(failed)?;
-        let mut kept: Kept =
-            serde_json::from_slice(&about).map_err(|cause| failed(cause.into()))?;
+    pub fn read(path: &Path) -> Result<ArchivedResponse> {
+        let failed = |cause| unreadable(path, cause);
+        let mut archived = Self::about(path)?;
         let body = GzDecoder::new(File::open(path).map_err(failed)?);
-        body.take(BODY_MAX).read_to_end(&mut kept.body).map_err(failed)?;
-        Ok(kept)
+        body.take(BODY_MAX).read_to_end(&mut archived.body).map_err(failed)?;
+        Ok(archived)
+    }
+
+    /// What is known of an archived response without its body.
+    fn about(path: &Path) -> Result<ArchivedResponse> {
+        let about =
+            fs::read(path.with_extension("json")).map_err(|cause| unreadable(path, cause))?;
+        serde_json::from_slice(&about).map_err(|cause| unreadable(path, cause.into()))
     }
 
     fn source_folder(&self, source: &str) -> Option<PathBuf> {
@@ -149,6 +171,10 @@ impl Archive {
     }
 }
 
+fn unreadable(path: &Path, cause: std::io::Error) -> Error {
+    Error::store(format!("read the archived response `{}`", path.display())).because(cause)
+}
+
 fn is_body(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "gz")
 }
@@ -157,8 +183,8 @@ fn is_body(path: &Path) -> bool {
 mod tests {
     use super::*;
 
-    fn kept(fetched: &str, body: &[u8]) -> Kept {
-        Kept {
+    fn kept(fetched: &str, body: &[u8]) -> ArchivedResponse {
+        ArchivedResponse {
             url: "https://example.org/feed".to_owned(),
             content_type: Some("application/rss+xml".to_owned()),
             fetched: fetched.parse().unwrap(),
@@ -171,9 +197,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let archive = Archive { folder: Some(folder.path().to_path_buf()), days: 30 };
         for day in ["2026-01-01T00:00:00Z", "2026-02-20T00:00:00Z", "2026-03-01T00:00:00Z"] {
-            archive.keep("rss/a", &kept(day, b""), day.as_bytes()).unwrap();
+            archive.add("rss/a", &kept(day, b""), day.as_bytes()).unwrap();
         }
-        let bodies: Vec<Kept> = archive
+        let bodies: Vec<ArchivedResponse> = archive
             .kept("rss/a")
             .unwrap()
             .iter()
@@ -192,7 +218,7 @@ mod tests {
     fn a_hostile_name_stays_within_the_folder() {
         let folder = tempfile::tempdir().unwrap();
         let archive = Archive::at(folder.path());
-        archive.keep("rss/../../etc", &kept("2026-01-01T00:00:00Z", b""), b"x").unwrap();
+        archive.add("rss/../../etc", &kept("2026-01-01T00:00:00Z", b""), b"x").unwrap();
         assert_eq!(
             fs::read_dir(folder.path().join("rss")).unwrap().count(),
             1,

@@ -1,44 +1,46 @@
-//! The contract of a task: a name, an input whose default is the scheduled run, and one async function.
+//! The contract of a task: a name, what it reaches, an input whose default is the scheduled run, and one async function.
 
+use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base::clock::Deadline;
-use base::config::Config;
+use base::config::{Config, DeclaredSettings, Settings};
 use base::report::Report;
 use base::{Error, Result};
-use fetch::Http;
+use fetch::{Http, Response};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use stores::documents::Documents;
-use stores::state::State;
-use tokio::sync::Mutex;
+use stores::documents::{Adopter, DocumentReader, Documents, Identity, Index, Owner};
+use stores::state::{State, StateReader};
 
 use crate::archive::Archive;
+use crate::catalog::{Check, SourceCatalog};
 
-/// What a task does with the world, which decides what the contract asks of it.
+/// A part of the world that a task reaches, which decides what the contract asks of it. A task names every one it may use, under
+/// whatever settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Fetches from sources.
-    Fetches,
-    /// Reads files from a folder or a bucket.
-    ReadsFiles,
-    /// Works on what is stored.
-    Computes,
+pub enum Reaches {
+    /// Upstream servers, over the network.
+    Network,
+    /// Files of a folder or a bucket.
+    Files,
+    /// Documents and state, to write.
+    Stores,
 }
 
 /// One of the tasks.
 pub trait Task {
     /// The name, the same everywhere: file, binary, function, timetable row, log field.
     const NAME: &'static str;
-    /// What it does with the world.
-    const KIND: Kind;
+    /// What it reaches; a task that names nothing computes on what is stored.
+    const REACHES: &'static [Reaches];
     /// What it can be asked; the default is the scheduled run. Derive it with `#[serde(default, deny_unknown_fields)]`.
-    type Input: DeserializeOwned + Default + Send;
+    type Input: DeserializeOwned + Default;
 
     /// Does the work once. Twice must be harmless.
-    fn run(ctx: &Ctx, input: Self::Input) -> impl Future<Output = Result<Report>> + Send;
+    fn run(ctx: &Ctx, input: Self::Input) -> impl Future<Output = Result<Report>>;
 }
 
 /// The input of a task that takes none.
@@ -46,28 +48,36 @@ pub trait Task {
 #[serde(deny_unknown_fields)]
 pub struct NoInput {}
 
-type Running<'a> = Pin<Box<dyn Future<Output = Result<Report>> + Send + 'a>>;
+type Running<'a> = Pin<Box<dyn Future<Output = Result<Report>> + 'a>>;
 
 /// A task in its family's list.
 #[derive(Clone, Copy)]
 pub struct Registered {
     /// Its name.
     pub name: &'static str,
-    /// What it does with the world.
-    pub kind: Kind,
+    /// The family it is of.
+    pub family: &'static str,
+    /// What it reaches.
+    pub reaches: &'static [Reaches],
     check: fn(&Value) -> Result<()>,
     run: for<'a> fn(&'a Ctx, Value) -> Running<'a>,
 }
 
 impl Registered {
-    /// The entry of a task.
-    pub const fn of<T: Task>() -> Self {
+    /// The entry of a task of this family.
+    pub const fn of<T: Task>(family: &'static str) -> Self {
         Self {
             name: T::NAME,
-            kind: T::KIND,
+            family,
+            reaches: T::REACHES,
             check: |input| read_input::<T>(input.clone()).map(drop),
             run: |ctx, input| Box::pin(async move { T::run(ctx, read_input::<T>(input)?).await }),
         }
+    }
+
+    /// Whether it may reach this part of the world.
+    pub fn may_reach(&self, part: Reaches) -> bool {
+        self.reaches.contains(&part)
     }
 
     /// Refuses an input that the task does not understand.
@@ -106,13 +116,38 @@ fn read_input<T: Task>(input: Value) -> Result<T::Input> {
     })
 }
 
-/// A family's tasks, listed once in its `lib.rs`.
+/// A family: everything that the command line, `doctor`, the demo and the tests need to serve it without knowing it.
 #[derive(Clone, Copy)]
 pub struct Family {
     /// Its name, as in `functions/<name>`.
     pub name: &'static str,
     /// Its tasks.
     pub tasks: &'static [Registered],
+    /// The settings that it declares.
+    pub settings: DeclaredSettings,
+    /// Who writes into which index; an owner stands once for each of its indices.
+    pub owners: &'static [(&'static str, &'static Owner)],
+    /// How it knows its own in indices of the predecessor.
+    pub adopters: &'static [Adopter],
+    /// Its sources, for listing, trying and changing them.
+    pub sources: SourceCatalog,
+    /// What `doctor` asks of it.
+    pub checks: &'static [Check],
+}
+
+impl Family {
+    /// A family of that name with nothing in it yet.
+    pub const fn named(name: &'static str) -> Self {
+        Self {
+            name,
+            tasks: &[],
+            settings: DeclaredSettings::NONE,
+            owners: &[],
+            adopters: &[],
+            sources: SourceCatalog::NONE,
+            checks: &[],
+        }
+    }
 }
 
 /// The run at hand.
@@ -132,37 +167,53 @@ pub struct Run {
     pub checkpoint: Option<Value>,
 }
 
-/// A task's only way to the world.
+/// A task's only way to the world, each part of it a narrow view: a task reads documents and state here, and writes through a
+/// visit. It cannot delete, finish a run or settle another's row.
 pub struct Ctx {
     /// The settings.
     pub config: Arc<Config>,
+    /// The family that the task is of.
+    pub family: &'static str,
     /// Requests, with limits.
     pub http: Http,
-    /// The document store.
-    pub documents: Arc<dyn Documents>,
-    /// Cursors, health, leases.
-    pub state: Arc<dyn State>,
-    /// Responses as they were fetched.
-    pub archive: Archive,
+    /// What is stored.
+    pub documents: Arc<dyn DocumentReader>,
+    /// How sources fare, and how runs ended.
+    pub ledger: Arc<dyn StateReader>,
     /// The run at hand.
     pub run: Run,
     /// When it must have answered.
     pub deadline: Deadline,
+    pub(crate) store: Arc<dyn Documents>,
+    pub(crate) state: Arc<dyn State>,
+    pub(crate) archive: Archive,
     left: Mutex<Option<Value>>,
+    identities: tokio::sync::Mutex<HashMap<&'static str, Identity>>,
+    shared_answers: Mutex<HashMap<String, Arc<Response>>>,
 }
 
 impl Ctx {
-    /// A context for one run.
-    pub fn new(home: &crate::function::Home, run: Run, deadline: Deadline) -> Self {
+    /// A context for one run of a family's task.
+    pub fn new(
+        home: &crate::function::Home,
+        family: &'static str,
+        run: Run,
+        deadline: Deadline,
+    ) -> Self {
         Self {
             config: Arc::clone(&home.config),
+            family,
             http: home.http.clone(),
-            documents: Arc::clone(&home.documents),
-            state: Arc::clone(&home.state),
-            archive: home.archive.clone(),
+            documents: Arc::clone(&home.documents) as Arc<dyn DocumentReader>,
+            ledger: Arc::clone(&home.state) as Arc<dyn StateReader>,
             run,
             deadline,
+            store: Arc::clone(&home.documents),
+            state: Arc::clone(&home.state),
+            archive: home.archive.clone(),
             left: Mutex::default(),
+            identities: tokio::sync::Mutex::default(),
+            shared_answers: Mutex::default(),
         }
     }
 
@@ -171,13 +222,45 @@ impl Ctx {
         self.config.behaviour.clock.now(self.run.slot)
     }
 
+    /// The family's own settings.
+    ///
+    /// # Errors
+    /// `Config`, with all problems in one message.
+    pub fn settings<T: Settings>(&self) -> Result<T> {
+        self.config.of()
+    }
+
     /// Leaves the rest of the work to a continuation, which finds `checkpoint` in [`Run::checkpoint`].
-    pub async fn leave(&self, checkpoint: Value) {
-        *self.left.lock().await = Some(checkpoint);
+    pub(crate) fn leave(&self, checkpoint: Value) {
+        *locked(&self.left) = Some(checkpoint);
     }
 
     /// What was left, once.
-    pub(crate) async fn take_left(&self) -> Option<Value> {
-        self.left.lock().await.take()
+    pub(crate) fn take_left(&self) -> Option<Value> {
+        locked(&self.left).take()
     }
+
+    /// Which store an index is in, asked once a run.
+    pub(crate) async fn identity(&self, index: &'static Index) -> Result<Identity> {
+        let mut known = self.identities.lock().await;
+        if let Some(identity) = known.get(index.name) {
+            return Ok(identity.clone());
+        }
+        let identity = self.store.identity(index).await?;
+        known.insert(index.name, identity.clone());
+        Ok(identity)
+    }
+
+    /// An answer that an earlier visit of this run shares.
+    pub(crate) fn shared_answer(&self, url: &str) -> Option<Arc<Response>> {
+        locked(&self.shared_answers).get(url).cloned()
+    }
+
+    pub(crate) fn share_answer(&self, url: &str, response: &Arc<Response>) {
+        locked(&self.shared_answers).insert(url.to_owned(), Arc::clone(response));
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

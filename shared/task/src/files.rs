@@ -63,21 +63,21 @@ impl Files {
                 .hint("a bucket is written `s3://bucket/prefix`; docs/CONFIG.md lists the settings that begin with `AWS_`")
         };
         fetch::install_tls();
-        let aws = &config.sources;
+        let aws = &config.buckets;
         let mut builder = AmazonS3Builder::new().with_bucket_name(bucket).with_retry(RetryConfig {
             max_retries: RETRIES,
             retry_timeout: RETRY_TIMEOUT,
             ..RetryConfig::default()
         });
-        if let Some(region) = &aws.aws_region {
+        if let Some(region) = &aws.region {
             builder = builder.with_region(region);
         }
-        if let Some(endpoint) = &aws.aws_endpoint_url {
+        if let Some(endpoint) = &aws.endpoint_url {
             let text = endpoint.as_str().trim_end_matches('/');
             builder = builder.with_endpoint(text).with_allow_http(endpoint.scheme() == "http");
         }
         // Without keys, those of the machine's role are asked for.
-        match (&aws.aws_access_key_id, &aws.aws_secret_access_key) {
+        match (&aws.access_key_id, &aws.secret_access_key) {
             (Some(id), Some(key)) => {
                 builder = builder.with_access_key_id(id).with_secret_access_key(key.expose());
             }
@@ -87,7 +87,7 @@ impl Files {
                     .hint("set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or neither"));
             }
         }
-        if let Some(token) = aws.aws_session_token.as_ref().map(Secret::expose) {
+        if let Some(token) = aws.session_token.as_ref().map(Secret::expose) {
             builder = builder.with_token(token);
         }
         let store = builder.build().map_err(failed)?;

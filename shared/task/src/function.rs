@@ -22,7 +22,7 @@ use tokio::sync::OnceCell;
 use crate::archive::Archive;
 use crate::events::{Continuation, Events, Invocation};
 use crate::telemetry;
-use crate::{Ctx, Registered, Run};
+use crate::{Ctx, Family, Registered, Run};
 
 /// Continuations a run may have; more than any honest run needs, few enough to end a runaway within hours.
 pub const CONTINUATIONS_MAX: u32 = 24;
@@ -67,8 +67,8 @@ impl Home {
 /// The whole of a function's `main`: serves the task of that name until the platform ends the process.
 ///
 /// Plain and not generic, so that it is compiled here once and not in each of the binaries.
-pub fn main_of(tasks: &'static [Registered], name: &str) -> ExitCode {
-    let Some(task) = tasks.iter().find(|task| task.name == name) else {
+pub fn main_of(family: &'static Family, name: &str) -> ExitCode {
+    let Some(task) = family.tasks.iter().find(|task| task.name == name) else {
         return telemetry::complain(&format!("there is no task `{name}`"));
     };
     let runtime =
@@ -76,7 +76,7 @@ pub fn main_of(tasks: &'static [Registered], name: &str) -> ExitCode {
             Ok(runtime) => runtime,
             Err(error) => return telemetry::complain(&format!("start the async runtime: {error}")),
         };
-    match runtime.block_on(serve(task)) {
+    match runtime.block_on(serve(family, task)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => telemetry::complain(&format!("serve `{name}`: {error}")),
     }
@@ -86,8 +86,8 @@ pub fn main_of(tasks: &'static [Registered], name: &str) -> ExitCode {
 ///
 /// # Errors
 /// When the Runtime API is gone.
-async fn serve(task: &'static Registered) -> Result<(), lambda_runtime::Error> {
-    let config = Config::from_env();
+async fn serve(family: &Family, task: &'static Registered) -> Result<(), lambda_runtime::Error> {
+    let config = Config::from_env(&[family.settings]);
     if let Ok(config) = &config {
         telemetry::start(&config.behaviour.log);
         if config.behaviour.under_runner.is_some() {
@@ -192,28 +192,17 @@ async fn claim_and_run(
     deadline: Deadline,
 ) -> Result<Report> {
     let clock = home.config.behaviour.clock;
-    let (claim, input, slot) = match Invocation::read(payload)? {
+    let (claim, slot) = match Invocation::read(payload)? {
         Invocation::Scheduled(slot) => {
-            let claim = home
-                .state
-                .begin(
-                    task.name,
-                    &Identity::Slot(slot),
-                    &Value::Null,
-                    request_id,
-                    clock.now(Some(slot)),
-                )
-                .await?;
-            (claim, Value::Null, Some(slot))
+            let (identity, now) = (Identity::Slot(slot), clock.now(Some(slot)));
+            let claim =
+                home.state.begin(task.name, &identity, &Value::Null, request_id, now).await?;
+            (claim, Some(slot))
         }
         Invocation::OnDemand(input) => {
             task.check_input(&input)?;
-            let identity = Identity::Request(request_id.to_owned());
-            (
-                home.state.begin(task.name, &identity, &input, request_id, clock.now(None)).await?,
-                input,
-                None,
-            )
+            let (identity, now) = (Identity::Request(request_id.to_owned()), clock.now(None));
+            (home.state.begin(task.name, &identity, &input, request_id, now).await?, None)
         }
         Invocation::Continued(Continuation { task: meant, run_id, step }) => {
             if meant != task.name {
@@ -222,11 +211,7 @@ async fn claim_and_run(
                     task.name,
                 ));
             }
-            (
-                home.state.resume(&run_id, step, request_id, clock.now(None)).await?,
-                Value::Null,
-                None,
-            )
+            (home.state.resume(&run_id, step, request_id, clock.now(None)).await?, None)
         }
     };
     let hold = match claim {
@@ -243,7 +228,9 @@ async fn claim_and_run(
         step: hold.step,
         checkpoint: hold.checkpoint.clone(),
     };
-    let ctx = Ctx::new(home, run, deadline);
+    let ctx = Ctx::new(home, task.family, run, deadline);
+    // That of the run's first attempt: a continuation knows what its run was asked for.
+    let input = hold.input.clone();
     let started = Instant::now();
     let report = attempt(task, &ctx, input).await.unwrap_or_else(|error| Report::failed(&error));
     let report = Report {
@@ -281,7 +268,7 @@ async fn conclude(home: &Home, ctx: &Ctx, hold: Hold, report: Report) -> Result<
         }
         _ => report,
     };
-    let Some(checkpoint) = ctx.take_left().await.filter(|_| whole.status != Status::Failed) else {
+    let Some(checkpoint) = ctx.take_left().filter(|_| whole.status != Status::Failed) else {
         let whole = retention::after_run(ctx, whole).await;
         home.state.finish(hold, &whole, now).await?;
         return Ok(whole);

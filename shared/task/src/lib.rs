@@ -3,14 +3,24 @@
 //! This crate names no source. Families depend on it; it depends on none of them.
 
 pub mod archive;
+pub mod catalog;
 mod contract;
+mod each;
 pub mod events;
 pub mod files;
 pub mod function;
+mod keys;
 mod retention;
-pub mod source;
+mod retire;
+mod stream;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod visit;
 
-pub use contract::{Ctx, Family, Kind, NoInput, Registered, Run, Task};
+pub use contract::{Ctx, Family, NoInput, Reaches, Registered, Run, Task};
+pub use each::{Chosen, Source};
+pub use keys::KeyPool;
+pub use retire::{Present, Retired};
+pub use stream::{BodyStream, Position};
+pub use visit::{Answer, Stop, Visit};

@@ -31,7 +31,7 @@ pub(crate) async fn after_run(ctx: &Ctx, report: Report) -> Report {
         let Some(before) = limit(keep, index, ctx.now()) else { continue };
         while pruned < RUN_COUNT_MAX {
             // A page at a time, so that what was done is known when time is up.
-            let one = delete(ctx.documents.as_ref(), index, before, 1);
+            let one = delete(ctx.store.as_ref(), index, before, 1);
             match timeout_at(until, one).await {
                 Ok(Ok(0)) => break,
                 Ok(Ok(deleted)) => pruned += deleted,

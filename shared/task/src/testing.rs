@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use base::Result;
 use base::clock::Deadline;
-use base::config::Config;
+use base::config::{Config, DeclaredSettings};
 use base::report::Report;
 use futures_util::stream;
 use serde_json::Value;
@@ -49,6 +49,8 @@ struct Served {
     bodies: BTreeMap<String, Bytes>,
     lacking: BTreeSet<String>,
     answer: Option<Answer>,
+    /// The request from which on there is no answer.
+    silent_from: Option<usize>,
     requests: Vec<String>,
     unexpected: Vec<String>,
 }
@@ -91,7 +93,16 @@ impl Upstream {
 
     /// From now on every path answers like this.
     pub fn answer(&self, answer: Answer) {
-        lock(&self.served).answer = Some(answer);
+        let mut served = lock(&self.served);
+        served.answer = Some(answer);
+        served.silent_from = None;
+    }
+
+    /// Answers so many further requests well, and then none any more.
+    pub fn answer_then_fall_silent(&self, requests: usize) {
+        let mut served = lock(&self.served);
+        served.answer = None;
+        served.silent_from = Some(served.requests.len() + requests);
     }
 
     /// The paths that were asked for, in order.
@@ -124,7 +135,9 @@ async fn serve(State(served): State<Arc<Mutex<Served>>>, uri: Uri, headers: Head
             }
             return StatusCode::NOT_FOUND.into_response();
         };
-        (served.answer.clone().unwrap_or(Answer::Good), body)
+        let is_silent = served.silent_from.is_some_and(|from| served.requests.len() > from);
+        let answer = served.answer.clone().unwrap_or(Answer::Good);
+        (if is_silent { Answer::Silence } else { answer }, body)
     };
     match answer {
         Answer::Good => {
@@ -171,14 +184,19 @@ pub struct TestHome {
 }
 
 impl TestHome {
-    /// Opens embedded stores, with loopback excepted from the ban on private addresses; `settings` go above that.
+    /// Opens embedded stores, with loopback excepted from the ban on private addresses; `settings` go above that, and are
+    /// read as `families` declare them.
     ///
     /// # Errors
     /// What [`Home::open`] says.
     ///
     /// # Panics
     /// When there is no temporary folder to be had.
-    pub async fn open(folder: tempfile::TempDir, settings: &[(String, String)]) -> Result<Self> {
+    pub async fn open(
+        folder: tempfile::TempDir,
+        settings: &[(String, String)],
+        families: &[DeclaredSettings],
+    ) -> Result<Self> {
         let data = folder.path().join("data").to_string_lossy().into_owned();
         let given = |name: &str| match settings.iter().find(|(key, _)| key == name) {
             Some((_, value)) => Some(value.clone()),
@@ -186,8 +204,10 @@ impl TestHome {
             None if name == "MINERVA_ALLOW_NETS" => Some("127.0.0.0/8".to_owned()),
             None => None,
         };
-        let home =
-            Home { events: Events::kept(), ..Home::open(Config::from_lookup(&given)?).await? };
+        let home = Home {
+            events: Events::kept(),
+            ..Home::open(Config::from_lookup(&given, families)?).await?
+        };
         Ok(Self { home, folder, requests: Mutex::default() })
     }
 

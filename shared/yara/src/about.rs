@@ -1,11 +1,24 @@
 //! What a rule's meta means: a multimap that each author fills in their own way, read into the fields that analysts ask by.
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use jiff::civil::Date;
 
 use super::{Meta, Rule, date};
 
 /// Hashes that one document holds; a rule at hand has 31.
 const HASHES_MAX: usize = 1000;
+
+/// Under which names authors write what, as seen in published rules; the order of names decides.
+static KEYS: LazyLock<BTreeMap<String, Vec<String>>> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("meta_keys.json")).expect("a unit test reads it")
+});
+
+/// The names for one meaning.
+fn keys(meaning: &str) -> &'static [String] {
+    KEYS.get(meaning).map(Vec::as_slice).unwrap_or_default()
+}
 
 /// What a rule says of itself.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,8 +43,8 @@ pub struct About {
     pub license: Option<String>,
     /// MD5, SHA-1, SHA-256 and longer, lower-case, each once.
     pub hashes: Vec<String>,
-    /// Malpedia's id of the family.
-    pub malpedia_family: Option<String>,
+    /// The id of the family in the library of families that rules cite.
+    pub family_id: Option<String>,
     /// Names of malware.
     pub families: Vec<String>,
     /// Names of actors.
@@ -49,22 +62,20 @@ pub struct About {
 impl About {
     /// Reads a rule's meta and tags.
     pub fn of(rule: &Rule) -> Self {
-        let first = |names: &'static [&str]| text_under(rule, names);
-        let every = |names: &'static [&str]| -> Vec<String> {
-            let mut list = Vec::new();
+        let first = |meaning: &str| text_under(rule, keys(meaning));
+        let every = |meaning: &str| -> Vec<String> {
+            let (names, mut list) = (keys(meaning), Vec::new());
             for text in rule.texts(move |key| is_one_of(key, names)) {
                 push_new(&mut list, text);
             }
             list
         };
-        let descriptions = every(&["description", "desc", "descripton"]);
-        let authors_raw = every(&["author", "authors"]);
-        let date_raw = first(&["date", "date_created", "creation_date", "created"]);
-        let modified = first(&["modified", "last_modified", "last_updated", "updated"]);
-        let malpedia_family = first(&["malpedia_family", "malpedia_rule_family"])
-            .or_else(|| family_page(&first(&["malpedia_reference"])?));
-        let mut families = every(&["family", "malware_family", "malware", "threat_name", "threat"]);
-        malpedia_family.iter().for_each(|family| push_new(&mut families, family));
+        let descriptions = every("description");
+        let authors_raw = every("author");
+        let date_raw = first("date");
+        let family_id = first("family_id").or_else(|| family_page(&first("family_page")?));
+        let mut families = every("families");
+        family_id.iter().for_each(|family| push_new(&mut families, family));
         Self {
             description: joined(&descriptions, "\n"),
             authors: authors(&authors_raw),
@@ -72,27 +83,29 @@ impl About {
             references: references(rule),
             date: date_raw.as_deref().and_then(date::read),
             date_raw,
-            modified: modified.as_deref().and_then(date::read),
-            score: number_under(rule, "score").filter(|score| (0..=100).contains(score)),
-            license: joined(&every(&["license", "licence", "malpedia_license"]), ", "),
+            modified: first("modified").as_deref().and_then(date::read),
+            score: first("score")
+                .and_then(|score| score.parse().ok())
+                .filter(|score| (0..=100).contains(score)),
+            license: joined(&every("license"), ", "),
             hashes: hashes(rule),
-            malpedia_family,
+            family_id,
             families,
-            actors: every(&["actor", "threat_actor", "activity_group", "apt", "group"]),
+            actors: every("actors"),
             techniques: techniques(rule),
-            tlp: first(&["tlp", "sharing", "malpedia_sharing"]).as_deref().and_then(tlp),
-            version: first(&["version", "rule_version", "malpedia_rule_version"]),
-            severity: first(&["severity"]),
+            tlp: first("tlp").as_deref().and_then(tlp),
+            version: first("version"),
+            severity: first("severity"),
         }
     }
 }
 
-fn is_one_of(key: &str, names: &[&str]) -> bool {
-    names.iter().any(|name| key.eq_ignore_ascii_case(name))
+fn is_one_of(key: &str, names: &[impl AsRef<str>]) -> bool {
+    names.iter().any(|name| key.eq_ignore_ascii_case(name.as_ref()))
 }
 
 /// The first value under one of these names, numbers as they are written; the names' order decides.
-fn text_under(rule: &Rule, names: &[&str]) -> Option<String> {
+fn text_under(rule: &Rule, names: &[String]) -> Option<String> {
     names.iter().find_map(|name| {
         let mut values = rule.meta.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
         values.find_map(|(_, value)| match value {
@@ -103,10 +116,6 @@ fn text_under(rule: &Rule, names: &[&str]) -> Option<String> {
             Meta::Bool(_) => None,
         })
     })
-}
-
-fn number_under(rule: &Rule, name: &'static str) -> Option<i64> {
-    text_under(rule, &[name])?.parse().ok()
 }
 
 fn push_new(list: &mut Vec<String>, text: &str) {
@@ -236,34 +245,4 @@ pub fn strictest(words: impl IntoIterator<Item = Option<&'static str>>) -> Optio
     const ORDER: [&str; 5] = ["clear", "green", "amber", "amber+strict", "red"];
     let rank = |word: &&str| ORDER.iter().position(|known| known == word);
     words.into_iter().flatten().max_by_key(rank)
-}
-
-/// What kind of rules a file holds, by the words at the beginning of its name: `apt_…`, `thor-webshells`.
-///
-/// The first word decides; where it says nothing, the first of the others that says something does.
-pub fn category(file: &str) -> &'static str {
-    let name = file.rsplit('/').next().unwrap_or(file);
-    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_ascii_lowercase();
-    stem.split(['_', '-', ' ']).find_map(category_word).unwrap_or("other")
-}
-
-fn category_word(word: &str) -> Option<&'static str> {
-    Some(match word {
-        "apt" => "apt",
-        "crime" => "crime",
-        "gen" | "generic" | "general" => "generic",
-        "mal" | "malware" => "malware",
-        "expl" | "exploit" | "exploits" => "exploit",
-        "vul" | "vuln" | "vulnerability" => "vulnerability",
-        "hktl" | "hacktool" | "hacktools" => "hacktool",
-        "spy" => "spyware",
-        "pua" => "pua",
-        "pup" => "pup",
-        "webshell" | "webshells" => "webshell",
-        "susp" => "suspicious",
-        "bkdr" => "backdoor",
-        "ransom" => "ransomware",
-        "inverse" => "anomaly",
-        _ => return None,
-    })
 }

@@ -180,7 +180,7 @@ pub fn write(
     set("license", json!(license));
     set("license_from", json!(license_from));
     set("hashes", list(&about.hashes));
-    set("malpedia_family", json!(about.malpedia_family.as_ref().or_else(|| given.first())));
+    set("malpedia_family", json!(about.family_id.as_ref().or_else(|| given.first())));
     set("threat_name", json!(families.first()));
     set("families", list(&families));
     set("threat_actor", json!(about.actors.first()));

@@ -9,17 +9,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use base::{Error, Result};
+use base::{Result, report};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use stores::documents::{Body, Index, Owner, Pages, Scan, Write, Written};
-use task::Ctx;
-use task::source::{Begun, Visit};
+use stores::documents::{Body, Index, MALWARE_FAMILIES, Owner, Pages, Scan, Write};
+use task::{Ctx, Stop, Visit};
 
 use super::document::{INDEX as RULES, OWNER};
-
-/// The index of families.
-const FAMILIES: &str = "malpedia_families";
 
 /// Families that may bear one name and still all be meant.
 pub const NAMESAKES_MAX: usize = 3;
@@ -27,35 +23,29 @@ pub const NAMESAKES_MAX: usize = 3;
 const NAME_CHARS_MIN: usize = 3;
 /// Rules that a family's document lists; its count tells of all.
 const LISTED_MAX: usize = 2_000;
-/// Documents that are written together.
-const BATCH: usize = 256;
+/// Stored documents that are read together.
+const PAGE: u32 = 500;
 /// Raised when all must be linked anew because links are made in another way.
 const READER: u32 = 1;
 
 /// What this pass gives to a rule: ids of families.
-pub const OF_RULE: Owner = Owner { shared: &["families"], ..Owner::named("yara_links") };
-
-/// What it gives to a family.
-const OF_FAMILY: Owner = Owner {
-    fields: &["yara_rule_ids", "yara_rule_names", "yara_rules_count"],
-    ..Owner::named(OF_RULE.name)
+pub const OF_RULE: Owner = Owner {
+    name: "yara_links",
+    fields: &[],
+    unhashed: &[],
+    insert_only: &[],
+    fallback: &[],
+    shared: &["families"],
+    derived: &[],
+    derive: None,
 };
 
-/// What a [`Rule`] is read from.
-const RULE_FIELDS: &[&str] =
-    &["name", "malpedia_family", "threat_name", "tags", "active", "owners.shared.families"];
-/// What a [`Family`] is read from.
-const FAMILY_FIELDS: &[&str] = &[
-    "family_id",
-    "name",
-    "common_name",
-    "names",
-    "aka",
-    "active",
-    "yara_rule_ids",
-    "yara_rule_names",
-    "yara_rules_count",
-];
+/// What it gives to a family.
+pub const OF_FAMILY: Owner = Owner {
+    fields: &["yara_rule_ids", "yara_rule_names", "yara_rules_count"],
+    shared: &[],
+    ..OF_RULE
+};
 
 /// A stored family, as far as it matters here.
 #[derive(Clone, Debug, Default)]
@@ -127,32 +117,29 @@ pub fn links(families: &[Family], rules: &[Rule]) -> Vec<BTreeSet<usize>> {
 /// # Errors
 /// `Store`, when documents can be neither read nor written.
 pub async fn link(ctx: &Ctx) -> Result<Value> {
-    let (family_index, rule_index) = (Index::named(FAMILIES)?, Index::named(RULES)?);
-    let mut visit = match Visit::begin(ctx, "yara", "links", family_index).await? {
-        Begun::Visit(visit) => visit,
-        Begun::Not(report) => return Ok(json!(report.outcome)),
-    };
-    ctx.documents.ensure(family_index).await?;
-    ctx.documents.ensure(rule_index).await?;
+    let linked = ctx.pass("yara/links", &[MALWARE_FAMILIES, RULES], write_links).await?;
+    Ok(linked.unwrap_or_else(|| json!(report::Outcome::Busy)))
+}
+
+async fn write_links(visit: &mut Visit<'_>) -> Result<Value, Stop> {
+    let ctx = visit.ctx();
+    let (family_index, rule_index) = (Index::named(MALWARE_FAMILIES)?, Index::named(RULES)?);
     let mut reached = Cursor {
         reader: READER,
         families: ctx.documents.sequence(family_index).await?,
         rules: ctx.documents.sequence(rule_index).await?,
     };
-    let before: Option<Cursor> =
-        visit.cursor().and_then(|cursor| serde_json::from_value(cursor.clone()).ok());
-    if before.is_some_and(|before| before == reached) {
-        visit.end(Ok(())).await?;
+    if visit.cursor::<Cursor>().is_some_and(|before| before == reached) {
         return Ok(json!({ "written": 0 }));
     }
-    let families: Vec<Family> = read(ctx, family_index, FAMILY_FIELDS, family).await?;
-    let rules: Vec<Rule> = read(ctx, rule_index, RULE_FIELDS, rule).await?;
+    let families: Vec<Family> = read(ctx, family_index, &FAMILY_FIELDS, family).await?;
+    let rules: Vec<Rule> = read(ctx, rule_index, &RULE_FIELDS, rule).await?;
     let links = links(&families, &rules);
     let mut of_families: Vec<Vec<usize>> = vec![Vec::new(); families.len()];
     for (at, linked) in links.iter().enumerate() {
         linked.iter().for_each(|family| of_families[*family].push(at));
     }
-    let told = json!({
+    let mut told = json!({
         "rules": links.iter().filter(|linked| !linked.is_empty()).count(),
         "families": of_families.iter().filter(|linked| !linked.is_empty()).count(),
     });
@@ -162,7 +149,7 @@ pub async fn link(ctx: &Ctx) -> Result<Value> {
         ids.sort_unstable();
         let part = if ids.is_empty() { Value::Null } else { json!(ids) };
         let fields = Body::from_iter([("families".to_owned(), part.clone())]);
-        (part != rule.stored).then(|| Write::of(&rule.id, &OF_RULE, fields))
+        (part != rule.stored).then(|| Write::of(rule.id.clone(), &OF_RULE, fields))
     });
     let of_families = families.iter().zip(&of_families).filter_map(|(family, linked)| {
         let fields = fields(&rules, linked);
@@ -171,19 +158,34 @@ pub async fn link(ctx: &Ctx) -> Result<Value> {
             .all(|(name, value)| family.stored.get(name).unwrap_or(&Value::Null) == value);
         // A family that never had a rule needs no count to say so.
         let is_bare = linked.is_empty() && family.stored.values().all(Value::is_null);
-        (!is_stored && !is_bare).then(|| Write::of(&family.id, &OF_FAMILY, fields))
+        (!is_stored && !is_bare).then(|| Write::of(family.id.clone(), &OF_FAMILY, fields))
     });
     // Counted from before the reading: what others write meanwhile is linked next time.
-    let written_rules = write(ctx, rule_index, of_rules.collect()).await?;
-    let written_families = write(ctx, family_index, of_families.collect()).await?;
+    let written_rules = visit.amend(rule_index, &of_rules.collect::<Vec<_>>()).await?;
+    let written_families = visit.amend(family_index, &of_families.collect::<Vec<_>>()).await?;
     reached.rules += written_rules;
     reached.families += written_families;
     visit.reach(json!(reached));
-    visit.end(Ok(())).await?;
-    let mut told = told;
     told["written"] = json!(written_rules + written_families);
     Ok(told)
 }
+
+/// What is read of a family.
+const FAMILY_FIELDS: [&str; 9] = [
+    "family_id",
+    "name",
+    "common_name",
+    "names",
+    "aka",
+    "active",
+    "yara_rule_ids",
+    "yara_rule_names",
+    "yara_rules_count",
+];
+
+/// What is read of a rule.
+const RULE_FIELDS: [&str; 6] =
+    ["name", "tags", "malpedia_family", "threat_name", "active", "owners"];
 
 /// A family's own fields for these rules.
 fn fields(rules: &[Rule], linked: &[usize]) -> Body {
@@ -208,8 +210,10 @@ async fn read<T>(
     fields: &[&str],
     one: fn(String, &Body) -> T,
 ) -> Result<Vec<T>> {
+    let fields = Some(fields.iter().map(|field| (*field).to_owned()).collect());
+    let scan = Scan { fields, limit: PAGE, ..Scan::default() };
+    let mut pages = Pages::new(ctx.documents.as_ref(), index, scan);
     let mut all = Vec::new();
-    let mut pages = Pages::new(ctx.documents.as_ref(), index, Scan::of(fields));
     while let Some(page) = pages.next().await? {
         all.extend(page.into_iter().map(|document| one(document.id, &document.body)));
     }
@@ -251,26 +255,6 @@ fn rule(id: String, body: &Body) -> Rule {
         is_active: body.get("active") == Some(&Value::Bool(true)),
         stored: part(OF_RULE.name).cloned().unwrap_or_default(),
     }
-}
-
-async fn write(ctx: &Ctx, index: &'static Index, writes: Vec<Write>) -> Result<u64> {
-    let mut written = 0;
-    for batch in writes.chunks(BATCH) {
-        for outcome in ctx.documents.upsert(index, batch).await? {
-            match outcome {
-                Written::Failed(reason) | Written::Rejected(reason) => {
-                    return Err(Error::store(format!(
-                        "link documents of `{}`: {reason}",
-                        index.name
-                    ))
-                    .hint("all is linked by the next sync"));
-                }
-                Written::New | Written::Changed => written += 1,
-                Written::Unchanged | Written::Filtered => {}
-            }
-        }
-    }
-    Ok(written)
 }
 
 #[cfg(test)]

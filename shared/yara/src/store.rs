@@ -3,13 +3,12 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use base::report::{Reject, Report};
+use base::report::Report;
 use base::{Error, Result};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use stores::documents::{Body, Filter, Index, Owner, Pages, Scan, Write, Written};
-use task::Ctx;
-use task::source::{Stop, Visit};
+use stores::documents::{Body, Filter, Index, Pages, Scan, Write};
+use task::{Ctx, Present, Stop, Visit};
 use tokio::sync::mpsc;
 
 use super::document::{self, INDEX, OWNER, Origin, Place};
@@ -19,6 +18,8 @@ use super::{Known, Rule, Split, about, split};
 
 /// Rules that are written together.
 const BATCH: usize = 256;
+/// Stored documents that are read together.
+const PAGE: u32 = 500;
 /// Rules that one rule may stand on, itself included.
 const NEEDED_MAX: usize = 200;
 
@@ -43,7 +44,7 @@ impl Given {
 pub struct Collected {
     files: Vec<(String, Split)>,
     /// Things in files that are no rules.
-    rejects: Vec<Reject>,
+    rejects: Vec<String>,
     rejected: u64,
     /// Rules that are there but broken: they have not left.
     broken: HashSet<String>,
@@ -54,15 +55,15 @@ pub struct Collected {
 
 impl Collected {
     /// Adds a file, in the order that decides which of two rules of one name is kept.
-    pub fn add(&mut self, source: &str, path: &str, split: Split) {
-        self.add_given(source, path, split, &Given::default());
+    pub fn add(&mut self, path: &str, split: Split) {
+        self.add_given(path, split, &Given::default());
     }
 
     /// As [`Collected::add`], with what the source says of all rules of the file; of equal rules all that is said counts.
-    pub fn add_given(&mut self, source: &str, path: &str, split: Split, given: &Given) {
+    pub fn add_given(&mut self, path: &str, split: Split, given: &Given) {
         let mut split = split;
         for reject in std::mem::take(&mut split.rejects) {
-            self.reject(source, &format!("{path}: {}", reject.reason));
+            self.reject(&format!("{path}: {}", reject.reason));
             self.broken.extend(reject.name);
         }
         let place = self.files.len();
@@ -90,7 +91,7 @@ impl Collected {
                         "{path}: line {}: `{}` is the name of another rule in `{}`",
                         rule.line, rule.name, known.0
                     );
-                    self.reject(source, &reason);
+                    self.reject(&reason);
                 }
             }
         }
@@ -99,11 +100,10 @@ impl Collected {
     }
 
     /// Counts something that is no rule.
-    pub fn reject(&mut self, source: &str, reason: &str) {
+    pub fn reject(&mut self, reason: &str) {
         self.rejected += 1;
         if self.rejects.len() < Report::REJECTS_SHOWN {
-            let reason = reason.replace('\0', "");
-            self.rejects.push(Reject { source: source.to_owned(), reason });
+            self.rejects.push(reason.to_owned());
         }
     }
 
@@ -137,7 +137,7 @@ impl Collected {
             families: texts(Some(own)).into_iter().collect(),
             tlp: text("tlp").and_then(about::tlp),
         };
-        self.add_given("", text("source_file").unwrap_or_default(), split, &given);
+        self.add_given(text("source_file").unwrap_or_default(), split, &given);
     }
 
     fn rule(&self, name: &str) -> Option<(&str, &Rule)> {
@@ -150,7 +150,6 @@ impl Collected {
 /// What is known of a stored rule without its text.
 struct Stored {
     is_active: bool,
-    source_type: String,
     name: String,
     file: String,
     depends_on: Vec<String>,
@@ -182,24 +181,20 @@ impl Outcome {
 /// # Errors
 /// Why not all is stored.
 pub async fn store(
-    ctx: &Ctx,
     visit: &mut Visit<'_>,
     origin: &Origin,
     mut collected: Collected,
     is_complete: bool,
-    rejects: &mut Vec<Reject>,
 ) -> Result<Outcome, Stop> {
-    let index = Index::named(INDEX)?;
+    let (ctx, index) = (visit.ctx(), Index::named(INDEX)?);
     let stored = Arc::new(stored(ctx, index, origin.family).await?);
     if !is_complete {
         complete(ctx, index, &stored, &mut collected).await?;
     }
-    let counts = &mut visit.report().counts;
-    counts.found += collected.len() as u64 + collected.rejected + collected.merged;
-    counts.rejected += collected.rejected;
-    counts.merged += collected.merged;
-    rejects.append(&mut collected.rejects);
-    rejects.truncate(Report::REJECTS_SHOWN);
+    visit.found(index, collected.len() as u64 + collected.rejected + collected.merged);
+    visit.rejected(index, collected.rejected);
+    visit.merged(index, collected.merged);
+    collected.rejects.drain(..).for_each(|reason| visit.show_reject(reason));
 
     let (sender, mut batches) = mpsc::channel(1);
     let (work, known) = ((origin.clone(), ctx.now()), Arc::clone(&stored));
@@ -213,7 +208,7 @@ pub async fn store(
         seen += writes.len();
         outcome.compiled += part.compiled;
         outcome.broken += part.broken;
-        visit.store(&writes).await?;
+        visit.store(index, &writes).await?;
     }
     if seen != collected.len() {
         return Err(Error::format("read the rules: the compiler's thread panicked")
@@ -221,14 +216,15 @@ pub async fn store(
             .into());
     }
     if is_complete {
-        let gone = stored.iter().filter(|(id, known)| {
-            known.is_active
-                && known.source_type == origin.source_type
-                && !collected.broken.contains(&known.name)
-                && collected.rule(&known.name).is_none_or(|_| origin.id(&known.name) != **id)
-        });
-        let gone: Vec<&str> = gone.map(|(id, _)| id.as_str()).collect();
-        outcome.left = leave(ctx, index, &OWNER, &gone).await?;
+        let mut present = Present::default();
+        // A broken rule is there all the same.
+        for name in collected.names.keys().chain(&collected.broken) {
+            present.add(&origin.id(name))?;
+        }
+        let of_source = [("source_family", origin.family), ("source_type", origin.source_type)];
+        let among =
+            of_source.map(|(field, value)| Filter::Terms(field.to_owned(), vec![value.to_owned()]));
+        outcome.left = visit.retire(index, &OWNER, None, among.into(), present).await?.count;
     }
     Ok(outcome)
 }
@@ -279,57 +275,21 @@ async fn complete(
     Ok(())
 }
 
-/// Marks documents whose items are gone.
-///
-/// # Errors
-/// `Store`, when they cannot be written.
-pub async fn leave(
-    ctx: &Ctx,
-    index: &'static Index,
-    owner: &'static Owner,
-    gone: &[&str],
-) -> Result<u64> {
-    let mut left = 0;
-    for ids in gone.chunks(BATCH) {
-        let writes: Vec<Write> =
-            ids.iter().map(|id| Write::retire(*id, owner, None, ctx.now())).collect();
-        for written in ctx.documents.upsert(index, &writes).await? {
-            match written {
-                Written::Failed(reason) | Written::Rejected(reason) => {
-                    return Err(Error::store(format!("mark what left `{}`: {reason}", index.name))
-                        .hint("the source is read again next time"));
-                }
-                Written::New | Written::Changed => left += 1,
-                Written::Unchanged | Written::Filtered => {}
-            }
-        }
-    }
-    Ok(left)
-}
-
-/// What [`Stored`] is read from.
-const STORED_FIELDS: &[&str] = &[
-    "active",
-    "source_type",
-    "name",
-    "source_file",
-    "depends_on",
-    "verdict_key",
-    "verdict",
-    "verdict_error",
-];
+/// What is needed of a stored rule to tell whether it must be compiled again, and what stands on it.
+const KNOWN_BY: [&str; 7] =
+    ["active", "name", "source_file", "depends_on", "verdict", "verdict_error", "verdict_key"];
 
 async fn stored(ctx: &Ctx, index: &'static Index, family: &str) -> Result<HashMap<String, Stored>> {
-    let mut all = HashMap::new();
     let of_family = Filter::Terms("source_family".to_owned(), vec![family.to_owned()]);
-    let scan = Scan { filters: vec![of_family], ..Scan::of(STORED_FIELDS) };
+    let fields = Some(KNOWN_BY.map(ToOwned::to_owned).into());
+    let scan = Scan { filters: vec![of_family], fields, limit: PAGE, ..Scan::default() };
     let mut pages = Pages::new(ctx.documents.as_ref(), index, scan);
+    let mut all = HashMap::new();
     while let Some(page) = pages.next().await? {
         for document in page {
             let text = |name: &str| document.body.get(name).and_then(Value::as_str);
             let known = Stored {
                 is_active: document.body.get("active") == Some(&Value::Bool(true)),
-                source_type: text("source_type").unwrap_or_default().to_owned(),
                 name: text("name").unwrap_or_default().to_owned(),
                 file: text("source_file").unwrap_or_default().to_owned(),
                 depends_on: texts(document.body.get("depends_on")),

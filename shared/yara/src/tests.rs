@@ -162,21 +162,6 @@ fn meta_is_read_as_analysts_ask_for_it() {
     assert_eq!(about.families, ["win.akira"]);
 }
 
-#[test]
-fn a_category_is_the_first_word_that_says_something() {
-    for (file, category) in [
-        ("yara/apt_apt28.yar", "apt"),
-        ("yara/thor-webshells.yar", "webshell"),
-        ("thor-hacktools.yar", "hacktool"),
-        ("gen_webshells.yar", "generic"),
-        ("yara-rules_vuln_drivers_strict_renamed.yar", "vulnerability"),
-        ("BlueHammer.yar", "other"),
-        ("vendor/yara/airbnb_binaryalert.yar", "other"),
-    ] {
-        assert_eq!(about::category(file), category, "{file}");
-    }
-}
-
 proptest! {
     #[test]
     fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use base::config::Secret;
 use serde_json::{Value, json};
-use stores::state::{Retry, Sqlite, State};
+use stores::state::{Ledger as _, LedgerKind, Retry, Sqlite};
 use tests::services::search::Kind;
 
 use super::{complete, home, home_on, runtime, sequence};
@@ -88,32 +88,52 @@ pub(super) fn refused_items(kind: Kind) {
         (&bad["new"], &bad["rejected"], &bad["failed"]),
         (&json!(297), &json!(3), &json!(0))
     );
-    let notes = bad["notes"].as_array().unwrap();
-    assert_eq!(notes.len(), 3, "{report}");
-    for note in notes.iter().filter_map(Value::as_str) {
-        assert!(note.contains("[tags]") || note.contains("\"tags"), "{note}");
-        assert!(note.contains("immense term"), "{note}");
+    let rejects = report["rejects"].as_array().unwrap();
+    assert_eq!(rejects.len(), 3, "{report}");
+    for reason in rejects.iter().filter_map(|reject| reject["reason"].as_str()) {
+        assert!(reason.contains("[tags]") || reason.contains("\"tags"), "{reason}");
+        assert!(reason.contains("immense term"), "{reason}");
     }
     assert_eq!(ledger(&home, "rss/bad"), [], "trying again would not help");
+    assert_eq!(rejects_of(&home, "rss/bad"), 3);
     // OpenSearch counts what it refuses as well.
     let refused = if matches!(kind, Kind::OpenSearch2 | Kind::OpenSearch3) { 3 } else { 0 };
     assert_eq!(sequence(&place), 299 + refused);
-    assert_eq!(state_of(&home, "bad")["etag"], "\"one\"");
+    assert_eq!(etag_of(&home, "bad"), "\"one\"", "the cursor moves on");
     assert_eq!(home.report(&[ALL])["sources"][0]["outcome"], "not_modified");
+    assert_eq!(rejects_of(&home, "rss/bad"), 3, "an unchanged source was not read again");
 
     upstream.tagged("bad", "two", whole);
     assert_eq!(complete(&home.report(&[ALL])), [302, 3, 0, 0]);
     assert_eq!(ledger(&home, "rss/bad"), []);
-    assert_eq!(state_of(&home, "bad")["etag"], "\"two\"");
+    assert_eq!(rejects_of(&home, "rss/bad"), 0);
+    assert_eq!(etag_of(&home, "bad"), "\"two\"");
     let undisturbed = self::home(&sources);
     complete(&undisturbed.report(&[ALL]));
     assert!(home.articles() == undisturbed.articles(), "the stores differ");
 }
 
+/// How many documents of a source the command line lists as refused for good.
+fn rejects_of(home: &Home, source: &str) -> u64 {
+    let listed = home.run(&["sources", "rejects", source, "--json"]).ends_with(0).json();
+    let items = listed["items"].as_array().unwrap();
+    assert!(items.iter().all(|item| item["reason"].as_str().unwrap().contains("immense term")));
+    assert_eq!(listed["count"], items.len());
+    items.len() as u64
+}
+
 fn ledger(home: &Home, source: &str) -> Vec<Retry> {
     runtime().block_on(async {
-        Sqlite::open(&home.path("data")).await.unwrap().retries(source).await.unwrap()
+        let state = Sqlite::open(&home.path("data")).await.unwrap();
+        state.ledger(source, LedgerKind::Failed, u32::MAX >> 1).await.unwrap()
     })
+}
+
+/// The `ETag` of the only address whose validators a source has.
+pub(super) fn etag_of(home: &Home, id: &str) -> Value {
+    let state = state_of(home, id);
+    let validators = state["validators"].as_object().unwrap();
+    validators.values().next().map_or(Value::Null, |one| one["etag"].clone())
 }
 
 /// What is known of a source.

@@ -1,7 +1,7 @@
-//! BibTeX in one pass: entries that borrow from the text, and a reject for each that makes no sense.
+//! BibTeX in one pass: entries that borrow from the text, and a reject for each that is malformed.
 //!
 //! The lexer is our own. `serde_bibtex` was tried: where a value has one brace too many, it ends the entry there and gives
-//! it without the fields that follow, and nobody is told; an entry that never closes takes the next one with it. Here both
+//! it without the fields that follow, and nobody is warned; an entry that never closes takes the next one with it. Here both
 //! are rejects, and reading goes on at the next line that starts with `@word{`. Such a line ends a value wherever it
 //! stands, so that any text is read in one pass.
 //!
@@ -42,7 +42,7 @@ impl Entry<'_> {
     }
 }
 
-/// An entry that makes no sense.
+/// A malformed entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reject {
     /// The line it begins on, from 1.

@@ -1,126 +1,95 @@
 //! Reads all families or actors from the API in one answer, where its version grew.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
+use base::report::Outcome;
 use base::{Error, Result};
-use fetch::{Fetched, Reason};
 use serde::Deserializer as _;
 use serde::de::{MapAccess, Visitor};
 use serde_json::{Value, json};
-use task::Ctx;
-use task::source::{Stop, Visit};
+use task::{Stop, Visit};
 
-use super::{BATCH, Cursor, READER, Row, Seen, What, known, store, vanish};
-use crate::api::Api;
-use crate::wire::Record;
+use super::{BATCH, Cursor, RecordKind, StoredRecord};
+use crate::api::{Api, read_json};
+use crate::wire::{Read, Record};
 
 pub(super) async fn read(
-    ctx: &Ctx,
-    api: &Api,
     visit: &mut Visit<'_>,
-    what: What,
-    seen: &mut Seen,
-) -> Result<(), Stop> {
-    let place = api.base.as_str().to_owned();
-    let before = known(ctx, visit, what, &place).await?;
-    let version = version(ctx, api, visit).await?;
-    if version.is_some() && before.version >= version {
-        visit
-            .report()
-            .notes
-            .push(format!("version {} is stored already", version.unwrap_or_default()));
-        return Ok(());
+    kind: &'static RecordKind,
+    api: &Api,
+) -> Result<BTreeSet<String>, Stop> {
+    let index = kind.source.index()?;
+    let before = Cursor::of(visit, api.base.as_str());
+    let version = version(visit, api).await?;
+    if let Some(version) = version
+        && before.version >= Some(version)
+    {
+        visit.note(format!("version {version} is stored already"));
+        return Ok(BTreeSet::new());
     }
-    let url = api.url(&format!("api/get/{}", what.name()))?;
-    let Some(answer) = visit.next(api.get(&url).accept("application/json")).await? else {
-        return Ok(());
-    };
-    if answer.is_truncated() {
-        return Err(Error::upstream(format!("read `{url}`: the body ended early")).into());
-    }
-    let read = tokio::task::spawn_blocking(move || read_object(what, answer.body()));
-    let records =
-        read.await.map_err(|_| Error::format(format!("read `{url}`: the reader panicked")))?;
-    let records = records.map_err(|cause| {
-        Error::format(format!("read `{url}`: it is not what Malpedia sends"))
-            .because(cause)
-            .hint("look at the address in a browser")
-    })?;
-    let mut now = Cursor { reader: READER, place, version, ..Cursor::default() };
+    let url = api.url(kind.source.path())?;
+    let Some(answer) = visit.get(api.get_json(&url)).await? else { return Ok(BTreeSet::new()) };
+    let records = read_json(&url, answer, |body| read_object(kind.read, body)).await?;
+    let mut reached = Cursor { version, ..Cursor::at(api.base.as_str()) };
     let (mut batch, mut taken) = (Vec::new(), HashSet::new());
     for (key, record) in records {
-        visit.report().counts.found += 1;
+        visit.found(index, 1);
         match record {
-            Err(reason) => seen.reject(visit, what, &format!("{key}: {reason}")),
-            Ok(record) if !taken.insert(record.id.clone()) => visit.report().counts.merged += 1,
+            Err(reason) => visit.reject(index, format!("{key}: {reason}")),
+            Ok(record) if !taken.insert(record.id.clone()) => visit.merged(index, 1),
             Ok(record) => {
-                let row = Row {
-                    i: record.id.clone(),
-                    n: record.name.clone(),
-                    l: record.links.clone(),
-                    ..Row::default()
-                };
-                now.rows.insert(key, row);
+                reached.rows.insert(key, StoredRecord::of(&record));
                 batch.push(record);
             }
         }
         if batch.len() >= BATCH {
-            store(ctx, visit, what, true, &mut batch).await?;
+            kind.store(visit, kind.of_api, &mut batch).await?;
         }
     }
-    store(ctx, visit, what, true, &mut batch).await?;
-    let counts = visit.report().counts;
+    kind.store(visit, kind.of_api, &mut batch).await?;
+    let counts = visit.counts(index);
     if counts.found == counts.rejected {
-        return Err(Error::format(format!(
-            "read `{url}`: none of its {} records makes sense",
-            counts.found
-        ))
-        .into());
+        let error = format!("read `{url}`: each of its {} records is malformed", counts.found);
+        return Err(Error::format(error).into());
     }
+    let mut vanished = BTreeSet::new();
     // What could not be read this time is not gone.
     if counts.rejected == 0 {
-        vanish(ctx, what, true, &before, &now, seen).await?;
+        vanished = kind.retire(visit, kind.of_api, &before, &reached).await?;
     }
-    visit.reach(json!(now));
-    Ok(())
+    visit.reach(json!(reached));
+    Ok(vanished)
 }
 
 /// The version of all that Malpedia holds, which grows with every change.
-async fn version(ctx: &Ctx, api: &Api, visit: &mut Visit<'_>) -> Result<Option<i64>, Stop> {
-    if ctx.config.behaviour.reparse.is_some() {
+async fn version(visit: &mut Visit<'_>, api: &Api) -> Result<Option<i64>, Stop> {
+    // What an archive holds is read whatever is stored.
+    if visit.ctx().config.behaviour.reparse.is_some() {
         return Ok(None);
     }
     let url = api.url("api/get/version")?;
-    let fetched = match ctx.http.send(api.get(&url)).await {
-        Ok(fetched) => fetched,
-        Err(failure) => {
-            visit.report().requests += u64::from(failure.requests);
-            // A mirror without one is read each time.
-            if failure.reason == Reason::NotFound {
-                visit.report().notes.push(format!("`{url}` is not there: all is read"));
-                return Ok(None);
-            }
-            let error = Error::from(failure);
-            return Err(api.refused(&error).unwrap_or(error).into());
+    match visit.get_anyway(api.get(&url)).await {
+        Ok(None) => Ok(None),
+        Ok(Some(answer)) => {
+            let body =
+                read_json(&url, answer, |body| serde_json::from_slice::<Value>(body)).await?;
+            Ok(body["version"].as_i64())
         }
-    };
-    let Fetched::Body(response) = fetched else { return Ok(None) };
-    visit.report().requests += u64::from(response.requests);
-    visit.report().bytes += response.bytes_on_wire;
-    let body: Value = serde_json::from_slice(&response.body).map_err(|cause| {
-        Error::format(format!("read `{url}`: it is no JSON"))
-            .because(cause)
-            .hint("look at the address in a browser")
-    })?;
-    Ok(body["version"].as_i64())
+        // A mirror without one is read each time.
+        Err(stop) if stop.outcome == Outcome::NotFound => {
+            visit.note(format!("`{url}` is not there: all is read"));
+            Ok(None)
+        }
+        Err(stop) => Err(stop),
+    }
 }
 
 type Records = Vec<(String, Result<Record, &'static str>)>;
 
 /// Reads `{id: record}` record by record, so that no tree of the whole is built.
-fn read_object(what: What, body: &[u8]) -> serde_json::Result<Records> {
-    struct Each(What);
+fn read_object(read: Read, body: &[u8]) -> serde_json::Result<Records> {
+    struct Each(Read);
     impl<'de> Visitor<'de> for Each {
         type Value = Records;
 
@@ -132,7 +101,7 @@ fn read_object(what: What, body: &[u8]) -> serde_json::Result<Records> {
             let mut records = Vec::new();
             while let Some(key) = map.next_key::<String>()? {
                 let record = match map.next_value::<Value>()? {
-                    Value::Object(object) => (self.0.read())(&object, &key),
+                    Value::Object(object) => (self.0)(&object, &key),
                     _ => Err("it is no object"),
                 };
                 records.push((key, record));
@@ -140,9 +109,8 @@ fn read_object(what: What, body: &[u8]) -> serde_json::Result<Records> {
             Ok(records)
         }
     }
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let records = reader.deserialize_map(Each(what))?;
+    let records = reader.deserialize_map(Each(read))?;
     reader.end()?;
     Ok(records)
 }

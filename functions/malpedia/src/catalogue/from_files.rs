@@ -1,15 +1,14 @@
 //! Reads the files that are new or have another time or size, and tells of those that are gone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use base::Error;
 use serde_json::{Value, json};
-use task::Ctx;
 use task::files::{Files, Found};
-use task::source::{Stop, Visit};
+use task::{Stop, Visit};
 
-use super::{BATCH, Cursor, READER, Row, SHOWN, Seen, What, known, store, vanish};
-use crate::wire::Record;
+use super::{BATCH, Cursor, RecordKind, SHOWN, StoredRecord};
+use crate::wire::{Read, Record};
 
 /// Bytes of files whose records are written together.
 const BATCH_BYTES: usize = 16 << 20;
@@ -18,52 +17,42 @@ const BATCH_BYTES: usize = 16 << 20;
 const FILE_MAX: u64 = 16 << 20;
 
 pub(super) async fn read(
-    ctx: &Ctx,
     visit: &mut Visit<'_>,
-    what: What,
+    kind: &'static RecordKind,
     place: &str,
-    seen: &mut Seen,
-) -> Result<(), Stop> {
-    let files = Files::at(place, &ctx.config)?;
-    let mut listing = files.list(what.folder()).await?;
-    listing.retain(|file| file.name.to_ascii_lowercase().ends_with(".json"));
+) -> Result<BTreeSet<String>, Stop> {
+    let index = kind.source.index()?;
+    let files = Files::at(place, &visit.ctx().config)?;
+    let shown = format!("{}/{}", files.place(), kind.folder);
+    let listing = kind.list(&files).await?;
     if listing.is_empty() {
-        return Err(Error::config(format!(
-            "find a `*.json` in `{}/{}`",
-            files.place(),
-            what.folder()
-        ))
-        .hint("check MALPEDIA_DIR; nothing that is stored was touched")
-        .into());
+        return Err(Error::config(format!("find a `*.json` in `{shown}`"))
+            .hint("check MALPEDIA_DIR; nothing that is stored was touched")
+            .into());
     }
-    let before = known(ctx, visit, what, place).await?;
+    let before = Cursor::of(visit, place);
     let mut holders: HashMap<&str, u32> = HashMap::new();
     for row in before.rows.values() {
-        *holders.entry(row.i.as_str()).or_default() += 1;
+        *holders.entry(&row.id).or_default() += 1;
     }
-    let mut now = Cursor { reader: READER, place: place.to_owned(), ..Cursor::default() };
+    let mut reached = Cursor::at(place);
     let mut taken: HashMap<String, (i64, String)> = HashMap::new();
     let mut to_read: Vec<Found> = Vec::new();
     for file in listing {
-        visit.report().counts.found += 1;
+        visit.found(index, 1);
         let row = before.rows.get(&file.name);
         if file.size > FILE_MAX {
-            seen.reject(
-                visit,
-                what,
-                &format!(
-                    "{}: it has {} bytes, more than the {FILE_MAX} that are read",
-                    file.name, file.size
-                ),
-            );
-            keep(&mut now, &file.name, row);
+            let size =
+                format!("it has {} bytes, more than the {FILE_MAX} that are read", file.size);
+            visit.reject(index, format!("{}: {size}", file.name));
+            reached.keep(&file.name, row);
         } else if let Some(row) = row
-            && (row.m, row.s) == (file.modified_ms, file.size)
-            && holders.get(row.i.as_str()) == Some(&1)
+            && (row.modified_ms, row.size) == (file.modified_ms, file.size)
+            && holders.get(row.id.as_str()) == Some(&1)
         {
-            visit.report().counts.unchanged += 1;
-            taken.insert(row.i.clone(), (row.m, file.name.clone()));
-            now.rows.insert(file.name, row.clone());
+            visit.unchanged(index, 1);
+            taken.insert(row.id.clone(), (row.modified_ms, file.name.clone()));
+            reached.rows.insert(file.name, row.clone());
         } else {
             to_read.push(file);
         }
@@ -73,79 +62,63 @@ pub(super) async fn read(
         other.modified_ms.cmp(&one.modified_ms).then_with(|| one.name.cmp(&other.name))
     });
     let (mut batch, mut bytes) = (Vec::new(), 0);
-    for file in to_read {
-        let row = before.rows.get(&file.name);
-        let body = match files.read(what.folder(), &file.name, FILE_MAX).await {
-            Ok(body) => body,
-            Err(error) => {
-                seen.reject(visit, what, &format!("{}: {}", file.name, error.chain()));
-                keep(&mut now, &file.name, row);
-                continue;
-            }
-        };
-        match record(what, &body, &file.name) {
+    for Found { name, size, modified_ms } in to_read {
+        let body = files.read(kind.folder, &name, FILE_MAX).await;
+        let body = body.map_err(|error| error.chain());
+        match body.and_then(|body| Ok((record(kind.read, &body, &name)?, body.len()))) {
             Err(reason) => {
-                seen.reject(visit, what, &format!("{}: {reason}", file.name));
-                keep(&mut now, &file.name, row);
+                visit.reject(index, format!("{name}: {reason}"));
+                reached.keep(&name, before.rows.get(&name));
             }
-            Ok(record) => {
-                let row = Row {
-                    m: file.modified_ms,
-                    s: file.size,
-                    i: record.id.clone(),
-                    n: record.name.clone(),
-                    l: record.links.clone(),
-                };
-                now.rows.insert(file.name.clone(), row);
-                if let Some((_, other)) =
-                    taken.get(&record.id).filter(|(at, _)| *at >= file.modified_ms)
-                {
-                    let counts = &mut visit.report().counts;
-                    counts.merged += 1;
-                    if counts.merged <= SHOWN as u64 {
-                        let note = format!(
-                            "`{}` and `{other}` are both `{}`: the later one is taken, `{other}`",
-                            file.name, record.id
-                        );
-                        visit.report().notes.push(note);
+            Ok((record, length)) => {
+                let row = StoredRecord { modified_ms, size, ..StoredRecord::of(&record) };
+                reached.rows.insert(name.clone(), row);
+                match taken.get(&record.id) {
+                    Some((at, other)) if *at >= modified_ms => {
+                        if visit.counts(index).merged < SHOWN as u64 {
+                            visit.note(format!(
+                                "`{name}` and `{other}` are both `{}`: the later one is taken, `{other}`",
+                                record.id
+                            ));
+                        }
+                        visit.merged(index, 1);
                     }
-                    continue;
+                    _ => {
+                        taken.insert(record.id.clone(), (modified_ms, name));
+                        bytes += length;
+                        batch.push(record);
+                    }
                 }
-                taken.insert(record.id.clone(), (file.modified_ms, file.name));
-                bytes += body.len();
-                batch.push(record);
             }
         }
         if batch.len() >= BATCH || bytes >= BATCH_BYTES {
-            store(ctx, visit, what, false, &mut batch).await?;
+            kind.store(visit, kind.of_files, &mut batch).await?;
             bytes = 0;
         }
     }
-    store(ctx, visit, what, false, &mut batch).await?;
-    let counts = visit.report().counts;
+    kind.store(visit, kind.of_files, &mut batch).await?;
+    let counts = visit.counts(index);
     if counts.rejected == counts.found {
-        let error = Error::format(format!(
-            "read `{}/{}`: none of {} files makes sense",
-            files.place(),
-            what.folder(),
-            counts.found
-        ));
+        let error =
+            Error::format(format!("read `{shown}`: each of {} files is malformed", counts.found));
         return Err(error.hint("the rejects say why; check MALPEDIA_DIR").into());
     }
-    vanish(ctx, what, false, &before, &now, seen).await?;
-    visit.reach(json!(now));
-    Ok(())
+    let vanished = kind.retire(visit, kind.of_files, &before, &reached).await?;
+    visit.reach(json!(reached));
+    Ok(vanished)
 }
 
-/// A file that makes no sense now is there still: what it held before is not gone, and it is looked at again.
-fn keep(now: &mut Cursor, name: &str, row: Option<&Row>) {
-    if let Some(row) = row {
-        now.rows.insert(name.to_owned(), Row { s: u64::MAX, ..row.clone() });
+impl Cursor {
+    /// A file that is malformed now is there still: what it held before is not gone, and it is looked at again.
+    fn keep(&mut self, name: &str, row: Option<&StoredRecord>) {
+        self.rows.extend(
+            row.map(|row| (name.to_owned(), StoredRecord { size: u64::MAX, ..row.clone() })),
+        );
     }
 }
 
 /// Reads one file; where it is no JSON, the reason tells the byte.
-fn record(what: What, body: &[u8], name: &str) -> Result<Record, String> {
+fn record(read: Read, body: &[u8], name: &str) -> Result<Record, String> {
     let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let value: Value = serde_json::from_slice(text).map_err(|cause| {
         let lines =
@@ -157,5 +130,5 @@ fn record(what: What, body: &[u8], name: &str) -> Result<Record, String> {
     })?;
     let object = value.as_object().ok_or("byte 0: it is no JSON object")?;
     let stem = name.len().checked_sub(5).and_then(|end| name.get(..end)).unwrap_or(name);
-    (what.read())(object, stem).map_err(ToOwned::to_owned)
+    read(object, stem).map_err(ToOwned::to_owned)
 }

@@ -3,15 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use base::Result;
+use base::report::Outcome;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use stores::documents::{Body, Write, Written};
-use task::Ctx;
-use task::source::{Begun, Visit};
+use stores::documents::{Body, Write};
+use task::{Ctx, Stop, Visit};
 
-use super::owners::{LINKS_OF_ACTOR, LINKS_OF_FAMILY};
-use super::{BATCH, Cursor, Row, What};
-use crate::FAMILY;
+use super::{ACTORS, Cursor, FAMILIES, RecordKind, StoredRecord};
 use crate::reference::id;
 
 /// How far the links were written.
@@ -22,95 +20,72 @@ struct Linked {
     actors: BTreeSet<String>,
 }
 
-/// Writes each side's links to the other, from what both cursors say; nothing where neither changed, unless documents are
-/// new: those of a store that was emptied have no links yet.
-pub(super) async fn link(ctx: &Ctx, has_new: bool) -> Result<Value> {
-    let rows = async |what: What| -> Result<Vec<Row>> {
-        let state = ctx.state.source(&format!("{}/{}", FAMILY.name, what.name())).await?;
-        let cursor: Option<Cursor> =
-            state.cursor.and_then(|cursor| serde_json::from_value(cursor).ok());
-        Ok(cursor.map(|cursor| cursor.rows.into_values().collect()).unwrap_or_default())
-    };
-    let (families, actors) = (rows(What::Families).await?, rows(What::Actors).await?);
+/// Writes each side's links to the other, from what both cursors say; nothing where neither changed. Gives how many were
+/// written.
+pub(super) async fn link(ctx: &Ctx) -> Result<Value> {
+    let indices = [FAMILIES.index, ACTORS.index];
+    let written = ctx.pass(&format!("{}/links", crate::NAME), &indices, write_links).await?;
+    Ok(written.map_or_else(|| json!(Outcome::Busy), |written| json!(written)))
+}
+
+async fn write_links(visit: &mut Visit<'_>) -> Result<u64, Stop> {
+    let (families, actors) = (rows(visit, &FAMILIES).await?, rows(visit, &ACTORS).await?);
     let (of_families, of_actors) = links(&families, &actors);
     let digest = id(&json!([of_families, of_actors]).to_string());
-    let mut visit = match Visit::begin(ctx, FAMILY.name, "links", What::Families.index()?).await? {
-        Begun::Visit(visit) => visit,
-        Begun::Not(report) => return Ok(json!(report.outcome)),
-    };
-    let before: Linked = visit
-        .cursor()
-        .and_then(|cursor| serde_json::from_value(cursor.clone()).ok())
-        .unwrap_or_default();
-    let mut written = 0;
-    if before.digest != digest || has_new {
-        let now = Linked {
-            digest,
-            families: of_families.keys().cloned().collect(),
-            actors: of_actors.keys().cloned().collect(),
-        };
-        // What had links before and has none now is written too, without any.
-        let sides = [
-            (What::Families, &LINKS_OF_FAMILY, of_families, before.families),
-            (What::Actors, &LINKS_OF_ACTOR, of_actors, before.actors),
-        ];
-        for (what, owner, mut links, once) in sides {
-            for natural in once {
-                links.entry(natural).or_default();
-            }
-            let index = what.index()?;
-            ctx.documents.ensure(index).await?;
-            let writes: Vec<Write> = links
-                .into_iter()
-                .map(|(natural, fields)| Write::of(id(&natural), owner, fields))
-                .collect();
-            for batch in writes.chunks(BATCH) {
-                let outcomes = ctx.documents.upsert(index, batch).await?;
-                written += outcomes
-                    .iter()
-                    .filter(|outcome| !matches!(outcome, Written::Unchanged))
-                    .count();
-            }
-        }
-        visit.reach(json!(now));
+    let before: Linked = visit.cursor().unwrap_or_default();
+    if before.digest == digest {
+        return Ok(0);
     }
-    visit.end(Ok(())).await?;
-    Ok(json!(written))
+    visit.reach(json!(Linked {
+        digest,
+        families: of_families.keys().cloned().collect(),
+        actors: of_actors.keys().cloned().collect(),
+    }));
+    let sides = [(FAMILIES, of_families, before.families), (ACTORS, of_actors, before.actors)];
+    let mut written = 0;
+    for (kind, mut links, once) in sides {
+        // What had links before and has none now is written too, without any.
+        for natural in once {
+            links.entry(natural).or_default();
+        }
+        let write =
+            |(natural, fields): (String, Body)| Write::of(id(&natural), kind.of_links, fields);
+        let writes: Vec<Write> = links.into_iter().map(write).collect();
+        written += visit.amend(kind.source.index()?, &writes).await?;
+    }
+    Ok(written)
+}
+
+/// The records of one kind that are stored.
+async fn rows(visit: &Visit<'_>, kind: &RecordKind) -> Result<Vec<StoredRecord>> {
+    let state = visit.ctx().ledger.source(&kind.source.state()).await?;
+    let cursor = state.cursor.and_then(|cursor| serde_json::from_value::<Cursor>(cursor).ok());
+    Ok(cursor.map(|cursor| cursor.rows.into_values().collect()).unwrap_or_default())
 }
 
 type Sides = BTreeMap<String, Body>;
 
 /// The links of families and of actors that are there, purely.
-fn links(families: &[Row], actors: &[Row]) -> (Sides, Sides) {
-    let names: HashMap<&str, &str> =
-        families.iter().map(|row| (row.i.as_str(), row.n.as_str())).collect();
-    let mut by_name: HashMap<String, BTreeSet<&str>> = HashMap::new();
-    for actor in actors {
-        by_name.entry(actor.n.to_lowercase()).or_default().insert(&actor.i);
-    }
-    // An actor names its families by id or by name.
-    let mut families_by_name: HashMap<String, BTreeSet<&str>> = HashMap::new();
-    for family in families {
-        families_by_name.entry(family.n.to_lowercase()).or_default().insert(&family.i);
-    }
-    let actor_names: HashMap<&str, &str> =
-        actors.iter().map(|row| (row.i.as_str(), row.n.as_str())).collect();
+fn links(families: &[StoredRecord], actors: &[StoredRecord]) -> (Sides, Sides) {
+    let (family_names, ids_of_families) = names(families);
+    let (actor_names, ids_of_actors) = names(actors);
     // Pairs of family and actor, whichever side names the other.
     let mut pairs: BTreeSet<(&str, &str)> = BTreeSet::new();
     for actor in actors {
-        for named in &actor.l {
-            match names.get_key_value(named.as_str()) {
-                Some((family, _)) => pairs.extend([(*family, actor.i.as_str())]),
+        for named in &actor.links {
+            // An actor names its families by id or by name.
+            match family_names.get_key_value(named.as_str()) {
+                Some((family, _)) => pairs.extend([(*family, actor.id.as_str())]),
                 None => {
-                    let same = families_by_name.get(&named.to_lowercase()).into_iter().flatten();
-                    pairs.extend(same.map(|family| (*family, actor.i.as_str())));
+                    let same = ids_of_families.get(&named.to_lowercase()).into_iter().flatten();
+                    pairs.extend(same.map(|family| (*family, actor.id.as_str())));
                 }
             }
         }
     }
     for family in families {
-        let named = family.l.iter().filter_map(|name| by_name.get(&name.to_lowercase())).flatten();
-        pairs.extend(named.map(|actor| (family.i.as_str(), *actor)));
+        let named = family.links.iter().filter_map(|name| ids_of_actors.get(&name.to_lowercase()));
+        pairs.extend(named.flatten().map(|actor| (family.id.as_str(), *actor)));
     }
     let mut of_families: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut of_actors: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -120,35 +95,42 @@ fn links(families: &[Row], actors: &[Row]) -> (Sides, Sides) {
     }
     let family_side = of_families.into_iter().map(|(family, actors)| {
         let shown: Vec<&str> = actors.iter().map(|actor| actor_names[actor]).collect();
-        let fields = [("actor_ids", json!(actors)), ("actors", json!(shown))];
-        (
-            family.to_owned(),
-            fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect(),
-        )
+        (family.to_owned(), body([("actor_ids", json!(actors)), ("actors", json!(shown))]))
     });
     let actor_side = of_actors.into_iter().map(|(actor, families)| {
-        let shown: Vec<&str> = families.iter().map(|family| names[family]).collect();
+        let shown: Vec<&str> = families.iter().map(|family| family_names[family]).collect();
         let both: Vec<&str> = families.iter().chain(&shown).copied().collect();
         let fields = [
             ("family_names", json!(shown)),
             ("families", json!(families)),
             ("familias_relacionadas", json!(both)),
         ];
-        (
-            actor.to_owned(),
-            fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect(),
-        )
+        (actor.to_owned(), body(fields))
     });
     (family_side.collect(), actor_side.collect())
+}
+
+/// The name under each id, and the ids under each name whatever its case.
+fn names(rows: &[StoredRecord]) -> (HashMap<&str, &str>, HashMap<String, BTreeSet<&str>>) {
+    let mut ids: HashMap<String, BTreeSet<&str>> = HashMap::new();
+    for row in rows {
+        ids.entry(row.name.to_lowercase()).or_default().insert(&row.id);
+    }
+    (rows.iter().map(|row| (row.id.as_str(), row.name.as_str())).collect(), ids)
+}
+
+fn body<const N: usize>(fields: [(&str, Value); N]) -> Body {
+    fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn row(id: &str, name: &str, links: &[&str]) -> Row {
-        let l = links.iter().map(|link| (*link).to_owned()).collect();
-        Row { m: 0, s: 0, i: id.to_owned(), n: name.to_owned(), l }
+    fn row(id: &str, name: &str, links: &[&str]) -> StoredRecord {
+        let links = links.iter().map(|link| (*link).to_owned()).collect();
+        let (id, name) = (id.to_owned(), name.to_owned());
+        StoredRecord { id, name, links, ..StoredRecord::default() }
     }
 
     #[test]

@@ -8,22 +8,25 @@ mod from_files;
 mod kinship;
 mod owners;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
-use base::report::{Reject, Report, SourceReport};
-use base::{Error, Result};
+use base::Result;
+use base::report::{Counts, Outcome, Report};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use stores::documents::{Body, Index, Owner, Query, Write, Written};
-use task::Ctx;
-use task::source::{Begun, Visit};
+use stores::documents::{Body, Owner, Write};
+use task::files::{Files, Found};
+use task::{Chosen, Ctx, Stop, Visit};
+use tokio::time::timeout_at;
 use yara::link as rule_link;
 
-use self::owners::{ACTORS, ACTORS_API, FAMILIES, FAMILIES_API, TOLD_OF_ACTOR, TOLD_OF_FAMILY};
-use crate::FAMILY;
 use crate::api::Api;
 use crate::reference::{id, seconds};
 use crate::rules;
+use crate::settings::Settings;
+use crate::sources::Source;
 use crate::wire::{self, Read, Record};
 
 /// Records that are written together.
@@ -35,59 +38,60 @@ const READER: u32 = 1;
 /// Vanished and doubled records that a report names; all are counted.
 const SHOWN: usize = 10;
 
-/// Families or actors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum What {
-    /// Malware families.
-    Families,
-    /// Their actors.
-    Actors,
+/// One kind of records.
+pub(crate) struct RecordKind {
+    pub(crate) source: Source,
+    pub(crate) index: &'static str,
+    /// Where its files are, below `MALPEDIA_DIR`.
+    pub(crate) folder: &'static str,
+    read: Read,
+    /// Who writes what files say.
+    pub(crate) of_files: &'static Owner,
+    /// Who writes what the API says.
+    pub(crate) of_api: &'static Owner,
+    /// Who writes the one field of the text that an enrichment added.
+    pub(crate) of_text: &'static Owner,
+    /// Who writes what the other kind says.
+    pub(crate) of_links: &'static Owner,
 }
 
-impl What {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Families => "families",
-            Self::Actors => "actors",
-        }
-    }
+/// Malware families.
+pub(crate) const FAMILIES: RecordKind = RecordKind {
+    source: Source::Families,
+    index: "malpedia_families",
+    folder: "families_enriched",
+    read: wire::family,
+    of_files: &owners::FAMILIES,
+    of_api: &owners::FAMILIES_API,
+    of_text: &owners::TEXT_OF_FAMILY,
+    of_links: &owners::LINKS_OF_FAMILY,
+};
 
-    fn index(self) -> Result<&'static Index> {
-        Index::named(match self {
-            Self::Families => "malpedia_families",
-            Self::Actors => "malpedia_actors",
+/// Their actors.
+pub(crate) const ACTORS: RecordKind = RecordKind {
+    source: Source::Actors,
+    index: "malpedia_actors",
+    folder: "actors_enriched",
+    read: wire::actor,
+    of_files: &owners::ACTORS,
+    of_api: &owners::ACTORS_API,
+    of_text: &owners::TEXT_OF_ACTOR,
+    of_links: &owners::LINKS_OF_ACTOR,
+};
+
+/// Where records come from.
+pub(crate) enum Place {
+    /// A folder or bucket.
+    Files(String),
+    Api(Api),
+}
+
+impl Place {
+    fn of(settings: Settings) -> Result<Self> {
+        Ok(match settings.dir {
+            Some(place) => Self::Files(place),
+            None => Self::Api(Api::of(&settings)?),
         })
-    }
-
-    fn folder(self) -> &'static str {
-        match self {
-            Self::Families => "families_enriched",
-            Self::Actors => "actors_enriched",
-        }
-    }
-
-    fn read(self) -> Read {
-        match self {
-            Self::Families => wire::family,
-            Self::Actors => wire::actor,
-        }
-    }
-
-    fn owner(self, is_api: bool) -> &'static Owner {
-        match (self, is_api) {
-            (Self::Families, false) => &FAMILIES,
-            (Self::Families, true) => &FAMILIES_API,
-            (Self::Actors, false) => &ACTORS,
-            (Self::Actors, true) => &ACTORS_API,
-        }
-    }
-
-    fn told(self) -> &'static Owner {
-        match self {
-            Self::Families => &TOLD_OF_FAMILY,
-            Self::Actors => &TOLD_OF_ACTOR,
-        }
     }
 }
 
@@ -98,202 +102,184 @@ struct Cursor {
     place: String,
     version: Option<i64>,
     /// By file, or by id where the API gave it.
-    rows: BTreeMap<String, Row>,
+    rows: BTreeMap<String, StoredRecord>,
 }
 
-/// One file: time, size, the record's id and name, and whom it names.
+/// A record that is stored: its file's time and size, its id and name, and whom it names. The aliases are those of cursors of
+/// before 2026-12.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Row {
-    m: i64,
-    s: u64,
-    i: String,
-    n: String,
-    l: Vec<String>,
+struct StoredRecord {
+    #[serde(alias = "m")]
+    modified_ms: i64,
+    #[serde(alias = "s")]
+    size: u64,
+    #[serde(alias = "i")]
+    id: String,
+    #[serde(alias = "n")]
+    name: String,
+    #[serde(alias = "l")]
+    links: Vec<String>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Checkpoint {
-    remaining: Vec<What>,
+impl StoredRecord {
+    fn of(record: &Record) -> Self {
+        let (id, name, links) = (record.id.clone(), record.name.clone(), record.links.clone());
+        Self { id, name, links, ..Self::default() }
+    }
 }
 
-/// Syncs these, one after the other, and then links them to each other.
-pub async fn sync(ctx: &Ctx, what: &[What]) -> Result<Report> {
-    let mut remaining: Vec<What> = match (&ctx.run.checkpoint, ctx.run.step) {
-        (Some(checkpoint), 1..) => {
-            serde_json::from_value::<Checkpoint>(checkpoint.clone())
-                .map_err(|cause| Error::format("read the checkpoint of a run").because(cause))?
-                .remaining
+/// Syncs these sources, one after the other, and then links the records to each other and to rules.
+pub(crate) async fn sync(ctx: &Ctx, sources: &[Source]) -> Result<Report> {
+    let place = Place::of(ctx.settings()?)?;
+    let detail = RefCell::new(Map::new());
+    let work = async |visit: &mut Visit<'_>, source: &Source| {
+        let (told, work) = match source {
+            Source::Rules => match rules::read(visit, &place).await {
+                Ok(told) => (told, Ok(())),
+                Err(stop) => (None, Err(stop)),
+            },
+            Source::Families => read(visit, &FAMILIES, &place).await,
+            _ => read(visit, &ACTORS, &place).await,
+        };
+        detail.borrow_mut().extend(told.map(|told| (task::Source::id(source).to_owned(), told)));
+        match &place {
+            Place::Api(api) => work.map_err(|stop| api.explain(stop)),
+            Place::Files(_) => work,
         }
-        _ => what.to_vec(),
     };
-    let (mut reports, mut rejects, mut detail) = (Vec::new(), Vec::new(), Map::new());
-    while let Some(one) = remaining.first().copied() {
-        let work = Box::pin(visit_all_of(ctx, one, &mut rejects, &mut detail));
-        match tokio::time::timeout_at(ctx.deadline.soft_end().into(), work).await {
-            Ok(done) => reports.extend(done?),
-            Err(_late) => break,
-        }
-        remaining.remove(0);
-    }
-    for one in &remaining {
-        let outcome = "deferred".to_owned();
-        reports.push(SourceReport { outcome, ..SourceReport::new(one.name(), one.index()?.name) });
-    }
-    let has_new = reports.iter().any(|report| report.counts.new > 0);
-    if remaining.is_empty() {
-        detail.insert("linked".to_owned(), kinship::link(ctx, has_new).await?);
-        if what.contains(&What::Families) {
-            let work = Box::pin(rule_link::link(ctx));
-            let end = ctx.deadline.soft_end().into();
-            // What time does not suffice for is linked by the next sync.
-            let linked = match tokio::time::timeout_at(end, work).await {
-                Ok(linked) => linked?,
-                Err(_late) => json!("deferred"),
-            };
+    let report = ctx.each(Chosen::every(sources.to_vec()), 1, work).await?;
+    let mut detail = detail.into_inner();
+    if report.sources.iter().all(|source| source.outcome != Outcome::Deferred) {
+        // What time does not suffice for is linked by the next sync.
+        let end = ctx.deadline.soft_end().into();
+        let late = |_| Ok(json!(Outcome::Deferred));
+        let linked = timeout_at(end, Box::pin(kinship::link(ctx))).await.unwrap_or_else(late)?;
+        detail.insert("linked".to_owned(), linked);
+        if sources.contains(&Source::Families) {
+            let linked =
+                timeout_at(end, Box::pin(rule_link::link(ctx))).await.unwrap_or_else(late)?;
             detail.insert("linked_rules".to_owned(), linked);
         }
-    } else {
-        ctx.leave(json!(Checkpoint { remaining })).await;
     }
-    Ok(Report::of_sources(reports, rejects)?.with_detail(Value::Object(detail)))
+    Ok(report.with_detail(Value::Object(detail)))
 }
 
-/// One kind of records, and of families their rules too, once they are stored.
-async fn visit_all_of(
-    ctx: &Ctx,
-    what: What,
-    rejects: &mut Vec<Reject>,
-    detail: &mut Map<String, Value>,
-) -> Result<Vec<SourceReport>> {
-    let report = visit(ctx, what, rejects, detail).await?;
-    let is_read = matches!(report.outcome.as_str(), "stored" | "unchanged" | "not_modified");
-    let mut reports = vec![report];
-    if what == What::Families && is_read {
-        let state = ctx.state.source(&format!("{}/{}", FAMILY.name, what.name())).await?;
-        reports.push(rules::visit(ctx, state.cursor, rejects, detail).await?);
-    }
-    Ok(reports)
-}
-
-async fn visit(
-    ctx: &Ctx,
-    what: What,
-    rejects: &mut Vec<Reject>,
-    detail: &mut Map<String, Value>,
-) -> Result<SourceReport> {
-    let index = what.index()?;
-    ctx.documents.ensure(index).await?;
-    let mut visit = match Visit::begin(ctx, FAMILY.name, what.name(), index).await? {
-        Begun::Visit(visit) => visit,
-        Begun::Not(report) => return Ok(*report),
-    };
-    let mut seen = Seen::default();
-    let work = match &ctx.config.sources.malpedia_dir {
-        Some(place) => from_files::read(ctx, &mut visit, what, place, &mut seen).await,
-        None => {
-            let api = Api::of(&ctx.config)?;
-            from_api::read(ctx, &api, &mut visit, what, &mut seen)
-                .await
-                .map_err(|stop| api.explain(stop))
-        }
-    };
-    let report = visit.end(work).await?;
-    let counts = report.counts;
-    detail.insert(
-        what.name().to_owned(),
-        json!({
-            "files": counts.found, "already_there": counts.unchanged, "sent": counts.new + counts.changed, "new": counts.new,
-            "changed": counts.changed, "doubled": counts.merged, "errors": counts.rejected + counts.failed,
-            "vanished": seen.vanished.len(), "gone": seen.vanished.iter().take(SHOWN).collect::<Vec<_>>(),
-        }),
-    );
-    rejects.extend(seen.rejects);
-    Ok(report)
-}
-
-/// What a visit came across beside its documents.
-#[derive(Default)]
-struct Seen {
-    rejects: Vec<Reject>,
-    vanished: BTreeSet<String>,
-}
-
-impl Seen {
-    fn reject(&mut self, visit: &mut Visit<'_>, what: What, reason: &str) {
-        visit.report().counts.rejected += 1;
-        if self.rejects.len() < Report::REJECTS_SHOWN {
-            self.rejects
-                .push(Reject { source: what.name().to_owned(), reason: reason.replace('\0', "") });
-        }
-    }
-}
-
-/// What is known of a place. Where the store holds less than that, it is another store, and nothing is known.
-async fn known(ctx: &Ctx, visit: &Visit<'_>, what: What, place: &str) -> Result<Cursor> {
-    let stored: Option<Cursor> =
-        visit.cursor().and_then(|cursor| serde_json::from_value(cursor.clone()).ok());
-    let Some(cursor) = stored.filter(|cursor| cursor.reader == READER && cursor.place == place)
-    else {
-        return Ok(Cursor::default());
-    };
-    let ids: HashSet<&str> = cursor.rows.values().map(|row| row.i.as_str()).collect();
-    let held = ctx.documents.count(what.index()?, &Query::default()).await?;
-    Ok(if held < ids.len() as u64 { Cursor::default() } else { cursor })
-}
-
-async fn store(
-    ctx: &Ctx,
+/// Reads one kind of records; gives what a report tells of it, however it ends.
+async fn read(
     visit: &mut Visit<'_>,
-    what: What,
-    is_api: bool,
-    batch: &mut Vec<Record>,
-) -> Result<()> {
-    let owner = what.owner(is_api);
-    let mut writes = Vec::with_capacity(batch.len());
-    for record in batch.drain(..) {
-        let id = id(&record.id);
-        let mut fields = record.fields;
-        fields.insert("collected_at".to_owned(), json!(seconds(ctx.now())));
-        fields.insert("first_seen".to_owned(), json!(seconds(ctx.now())));
-        let mut write = Write::of(id, owner, fields);
-        if let Some(text) = record.told.filter(|_| !is_api) {
-            let field = Body::from_iter([(what.told().fields[0].to_owned(), json!(text))]);
-            write = write.and(what.told(), field);
-        }
-        writes.push(write);
-    }
-    visit.store(&writes).await
+    kind: &'static RecordKind,
+    place: &Place,
+) -> (Option<Value>, Result<(), Stop>) {
+    let read = match place {
+        Place::Files(place) => from_files::read(visit, kind, place).await,
+        Place::Api(api) => from_api::read(visit, kind, api).await,
+    };
+    let counts = kind.source.index().map(|index| visit.counts(index)).unwrap_or_default();
+    let (vanished, work) = match read {
+        Ok(vanished) => (vanished, Ok(())),
+        Err(stop) => (BTreeSet::new(), Err(stop)),
+    };
+    (Some(figures(counts, &vanished)), work)
 }
 
-/// Marks what was there before and is not now; nothing is deleted.
-async fn vanish(
-    ctx: &Ctx,
-    what: What,
-    is_api: bool,
-    before: &Cursor,
-    now: &Cursor,
-    seen: &mut Seen,
-) -> Result<()> {
-    let there: HashSet<&str> = now.rows.values().map(|row| row.i.as_str()).collect();
-    let (index, owner) = (what.index()?, what.owner(is_api));
-    let gone: BTreeSet<&str> =
-        before.rows.values().map(|row| row.i.as_str()).filter(|id| !there.contains(id)).collect();
-    let gone: Vec<&str> = gone.into_iter().collect();
-    for batch in gone.chunks(BATCH) {
-        let writes: Vec<Write> = batch
-            .iter()
-            .map(|natural| Write::retire(id(natural), owner, None, ctx.now()))
-            .collect();
-        let outcomes = ctx.documents.upsert(index, &writes).await?;
-        for (natural, outcome) in batch.iter().zip(outcomes) {
-            if let Some(reason) = outcome.refusal() {
-                return Err(Error::store(format!("mark `{natural}`, which is gone: {reason}"))
-                    .hint("the source is read again next time"));
+fn figures(counts: Counts, vanished: &BTreeSet<String>) -> Value {
+    json!({
+        "files": counts.found, "already_there": counts.unchanged, "sent": counts.new + counts.changed, "new": counts.new,
+        "changed": counts.changed, "doubled": counts.merged, "errors": counts.rejected + counts.failed,
+        "vanished": vanished.len(), "gone": vanished.iter().take(SHOWN).collect::<Vec<_>>(),
+    })
+}
+
+impl Cursor {
+    /// What is stored of a place, read as it is read now.
+    fn of(visit: &Visit<'_>, place: &str) -> Self {
+        let stored = visit.cursor::<Self>();
+        stored.filter(|one| one.reader == READER && one.place == place).unwrap_or_default()
+    }
+
+    /// Nothing of a place yet.
+    fn at(place: &str) -> Self {
+        Self { reader: READER, place: place.to_owned(), ..Self::default() }
+    }
+
+    fn ids(&self) -> BTreeSet<&str> {
+        self.rows.values().map(|row| row.id.as_str()).collect()
+    }
+}
+
+impl RecordKind {
+    /// Its files, whatever else lies beside them.
+    pub(crate) async fn list(&self, files: &Files) -> Result<Vec<Found>> {
+        let mut listing = files.list(self.folder).await?;
+        listing.retain(|file| file.name.to_ascii_lowercase().ends_with(".json"));
+        Ok(listing)
+    }
+
+    async fn store(
+        &self,
+        visit: &mut Visit<'_>,
+        owner: &'static Owner,
+        batch: &mut Vec<Record>,
+    ) -> Result<(), Stop> {
+        let (declared, now) = (owner.declared(), visit.ctx().now());
+        let write = |mut record: Record| {
+            // The API says nothing of rules and of samples: what files gave of them stays.
+            record.fields.retain(|name, _| declared.contains(name.as_str()));
+            self.write(owner, record, now)
+        };
+        let writes: Vec<Write> = batch.drain(..).map(write).collect();
+        visit.store(self.source.index()?, &writes).await?;
+        Ok(())
+    }
+
+    fn write(&self, owner: &'static Owner, record: Record, now: Timestamp) -> Write {
+        let mut fields = record.fields;
+        for name in ["collected_at", "first_seen"] {
+            fields.insert(name.to_owned(), json!(seconds(now)));
+        }
+        let write = Write::of(id(&record.id), owner, fields);
+        match record.text.filter(|_| owner.name == self.of_files.name) {
+            Some(text) => {
+                let field = self.of_text.fields[0].to_owned();
+                write.and(self.of_text, Body::from_iter([(field, json!(text))]))
             }
-            if outcome == Written::Changed {
-                seen.vanished.insert((*natural).to_owned());
-            }
+            None => write,
         }
     }
-    Ok(())
+
+    /// Marks what was there before and is not now; nothing is deleted. Gives whom.
+    async fn retire(
+        &self,
+        visit: &mut Visit<'_>,
+        owner: &'static Owner,
+        before: &Cursor,
+        reached: &Cursor,
+    ) -> Result<BTreeSet<String>, Stop> {
+        let now = visit.ctx().now();
+        let gone: BTreeSet<&str> = &before.ids() - &reached.ids();
+        let writes = gone.iter().map(|natural| Write::retire(id(natural), owner, None, now));
+        visit.amend(self.source.index()?, &writes.collect::<Vec<_>>()).await?;
+        Ok(gone.into_iter().map(ToOwned::to_owned).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_with_short_keys_is_read_still() {
+        let old = json!({"reader": 1, "place": "p", "version": null,
+            "rows": {"a.json": {"m": 5, "s": 7, "i": "win.a", "n": "A", "l": ["b"]}}});
+        let cursor: Cursor = serde_json::from_value(old).unwrap();
+        let row = StoredRecord {
+            modified_ms: 5,
+            size: 7,
+            id: "win.a".to_owned(),
+            name: "A".to_owned(),
+            links: vec!["b".to_owned()],
+        };
+        assert_eq!((cursor.reader, &cursor.rows["a.json"]), (1, &row));
+        assert_eq!(json!(row)["modified_ms"], 5);
+    }
 }

@@ -1,4 +1,4 @@
-//! Who writes which fields of families and actors: files, the API, what is told of them, and the links between both.
+//! Who writes which fields of families and actors: files, the API, the text that an enrichment added, and the links between both.
 
 use stores::documents::Owner;
 
@@ -96,20 +96,17 @@ pub(super) const ACTORS: Owner = Owner {
 
 pub(super) const ACTORS_API: Owner = Owner { name: "malpedia_actor_api", ..ACTORS };
 
-/// What is told of a family; written only where something is told, so that nothing blanks it.
-pub(super) const TOLD_OF_FAMILY: Owner = told("descricao", &["descricao"]);
-pub(super) const TOLD_OF_ACTOR: Owner = told("explicacao", &["explicacao"]);
+/// The text that an enrichment added; written only where there is one, so that nothing blanks it.
+pub(super) const TEXT_OF_FAMILY: Owner =
+    Owner { fields: &["descricao"], ..Owner::named("descricao") };
+pub(super) const TEXT_OF_ACTOR: Owner =
+    Owner { fields: &["explicacao"], ..Owner::named("explicacao") };
 
 /// What the other side says: actors of a family, families of an actor by id and name.
 pub(super) const LINKS_OF_FAMILY: Owner =
-    Owner { name: "malpedia_links", fields: &["actor_ids"], shared: &["actors"], ..TOLD_OF_FAMILY };
+    Owner { fields: &["actor_ids"], shared: &["actors"], ..Owner::named("malpedia_links") };
 pub(super) const LINKS_OF_ACTOR: Owner = Owner {
-    name: "malpedia_links",
     fields: &["family_names"],
     shared: &["families", "familias_relacionadas"],
-    ..TOLD_OF_FAMILY
+    ..Owner::named("malpedia_links")
 };
-
-const fn told(name: &'static str, fields: &'static [&'static str]) -> Owner {
-    Owner { fields, ..Owner::named(name) }
-}

@@ -34,7 +34,7 @@ pub fn id(parts: &[&str]) -> String {
         }
         if part.contains([UNIT, ESCAPE]) {
             let mut escaped = String::with_capacity(part.len() + 8);
-            escape(part, &[UNIT, ESCAPE], ESCAPE, &mut escaped);
+            escape(part, [UNIT, ESCAPE], ESCAPE, &mut escaped);
             hasher.update(escaped);
         } else {
             hasher.update(part);
@@ -115,7 +115,7 @@ fn write_value(value: &Value, out: &mut String) {
         // A quote tells the string `1` from the number 1.
         Value::String(text) => {
             out.push('"');
-            escape(text, &['"', '\\'], '\\', out);
+            escape(text, ['"', '\\'], '\\', out);
             out.push('"');
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => out.push_str(&value.to_string()),
@@ -139,20 +139,20 @@ fn write_object(map: &Map<String, Value>, out: &mut String) {
 }
 
 fn write_key(key: &str, out: &mut String) {
-    escape(key, &['\\', UNIT], '\\', out);
+    escape(key, ['\\', UNIT], '\\', out);
     out.push(UNIT);
 }
 
-fn escape(text: &str, special: &[char], by: char, out: &mut String) {
-    let mut rest = text;
-    while let Some(place) = rest.find(special) {
-        out.push_str(&rest[..place]);
+/// Writes a text with `by` before each of two letters of ASCII.
+fn escape(text: &str, special: [char; 2], by: char, out: &mut String) {
+    let [one, other] = special.map(|letter| letter as u8);
+    let mut written = 0;
+    for place in memchr::memchr2_iter(one, other, text.as_bytes()) {
+        out.push_str(&text[written..place]);
         out.push(by);
-        let end = place + rest[place..].chars().next().map_or(1, char::len_utf8);
-        out.push_str(&rest[place..end]);
-        rest = &rest[end..];
+        written = place;
     }
-    out.push_str(rest);
+    out.push_str(&text[written..]);
 }
 
 /// The first form, without escapes, by which hashes without a version were made.
@@ -208,7 +208,7 @@ mod tests {
                 let body = body.as_object().unwrap().clone();
                 print.add(&Document { id: "1".to_owned(), body });
             }
-            print.hex::encode()
+            print.hex()
         };
         let one = print(&[json!({"a": 1, "b": [2.5]})]);
         assert_eq!(one, print(&[serde_json::from_str(r#"{"b":[2.5],"a":1}"#).unwrap()]));

@@ -6,6 +6,9 @@ use std::sync::LazyLock;
 use base::{Error, Result};
 use serde_json::{Value, json};
 
+/// The index of malware families, to which rules and reports are tied whatever source gave them.
+pub const MALWARE_FAMILIES: &str = "malpedia_families";
+
 /// What kind of value a field holds, as far as a store must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FieldType {

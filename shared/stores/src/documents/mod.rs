@@ -32,7 +32,7 @@ pub(crate) use contributions::instant;
 pub use elastic::{Adopted, Elastic, Moves, Progress, Reindexed};
 pub use embedded::Embedded;
 pub use identity::Identity;
-pub use index::{FieldType, Index};
+pub use index::{FieldType, Index, MALWARE_FAMILIES};
 use plan::{ID, Intent};
 pub use plan::{Owner, Part, Plan, Write, plan};
 pub use scan::{Pages, Scan};

@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-
-
 /// A held name; dropping it releases it.
 pub(super) struct FileLock {
     path: PathBuf,

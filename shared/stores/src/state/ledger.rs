@@ -161,7 +161,7 @@ impl<D: Driver> Ledger for Sql<D> {
     }
 
     async fn ledger(&self, source: &str, kind: LedgerKind, limit: u32) -> Result<Vec<Retry>> {
-        let sql = "SELECT * FROM retries WHERE source = $1 AND kind = $2 ORDER BY id LIMIT $3";
+        let sql = "SELECT id, reason, attempts, kind, at_ms FROM retries WHERE source = $1 AND kind = $2 ORDER BY id LIMIT $3";
         let args = args![source, kind.name(), limit];
         self.fetch("read the retry ledger", sql, args, Retry::read).await
     }

@@ -291,9 +291,28 @@ pub struct RunRow {
     pub report: Option<Report>,
 }
 
+/// What is told of runs and sources, for whoever only looks: a task, a report, a list.
+#[async_trait]
+pub trait StateReader: Send + Sync {
+    /// The runs of a task, or of all, newest first.
+    async fn runs(&self, task: Option<&str>, limit: u32) -> Result<Vec<RunRow>>;
+
+    /// The run that the invocation of this request id was about.
+    async fn run_of(&self, request_id: &str) -> Result<Option<RunRow>>;
+
+    /// What is known of a source; the default for one that is new.
+    async fn source(&self, source: &str) -> Result<SourceState>;
+
+    /// Every known source of a family, by its id.
+    async fn sources(&self, family: &str) -> Result<Vec<(String, SourceState)>>;
+
+    /// A family's overrides, by source id.
+    async fn overrides(&self, family: &str) -> Result<Vec<(String, Override)>>;
+}
+
 /// The state that tasks and the runner keep. Every call is safe beside other processes.
 #[async_trait]
-pub trait State: Queue + Moving + Ledger + Budgets + Send + Sync {
+pub trait State: StateReader + Queue + Moving + Ledger + Budgets {
     /// Claims a run: a first attempt, which keeps `input` with the run, or a new one after a failure or a death.
     async fn begin(
         &self,
@@ -325,20 +344,8 @@ pub trait State: Queue + Moving + Ledger + Budgets + Send + Sync {
     /// Stores how a run ended, and releases it.
     async fn finish(&self, hold: Hold, report: &Report, now: Timestamp) -> Result<()>;
 
-    /// The runs of a task, or of all, newest first.
-    async fn runs(&self, task: Option<&str>, limit: u32) -> Result<Vec<RunRow>>;
-
-    /// The run that the invocation of this request id was about.
-    async fn run_of(&self, request_id: &str) -> Result<Option<RunRow>>;
-
     /// Takes hold of a source (`family/id`); `None` when another holds it.
     async fn lease(&self, source: &str) -> Result<Option<Lease>>;
-
-    /// What is known of a source; the default for one that is new.
-    async fn source(&self, source: &str) -> Result<SourceState>;
-
-    /// Every known source of a family, by its id.
-    async fn sources(&self, family: &str) -> Result<Vec<(String, SourceState)>>;
 
     /// Stores what is known of the source that the lease holds.
     async fn save_source(&self, lease: &Lease, state: &SourceState) -> Result<()>;
@@ -346,9 +353,6 @@ pub trait State: Queue + Moving + Ledger + Budgets + Send + Sync {
     /// Forgets what was stored of a source, so that it is read again from its beginning and at once: its validators, its
     /// cursor, and until when it asked to be left alone. Refused while another holds it.
     async fn reset_source(&self, source: &str) -> Result<()>;
-
-    /// A family's overrides, by source id.
-    async fn overrides(&self, family: &str) -> Result<Vec<(String, Override)>>;
 
     /// Sets or, with the default, forgets an override.
     async fn set_override(&self, family: &str, id: &str, word: &Override) -> Result<()>;

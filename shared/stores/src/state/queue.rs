@@ -208,7 +208,7 @@ impl<D: Driver> Queue for Sql<D> {
 
     async fn queue(&self, state: QueueState, limit: u32) -> Result<Vec<QueueEntry>> {
         let sql = format!(
-            "SELECT * FROM invocations WHERE state = $1 ORDER BY due_ms DESC, {} DESC LIMIT $2",
+            "SELECT request_id, task, event, due_ms, attempts, state, error FROM invocations WHERE state = $1 ORDER BY due_ms DESC, {} DESC LIMIT $2",
             D::INSERTED
         );
         let args = args![state.name(), limit];

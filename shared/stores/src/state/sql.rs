@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use super::db::{Arg, Pool, Row, Transaction, args, to_json};
 use super::{
-    Claim, Held, Hold, Identity, Lease, Override, RunRow, SourceState, State, Taken, ended,
+    Claim, Held, Hold, Identity, Lease, Override, RunRow, SourceState, State, StateReader, Taken,
+    ended,
 };
 
 /// What differs between databases: who holds what, what errors mean, and a few words of SQL.
@@ -233,8 +234,58 @@ fn input_json(input: &Value) -> Option<String> {
     (!input.is_null()).then(|| to_json(input))
 }
 
+/// The columns of a run, by name: `*` is other columns while a newer version of this program adds some.
+const RUN: &str = "run_id, task, identity, slot_ms, status, fence, attempt, step, input, checkpoint, checkpoint_input, report, started_ms, finished_ms";
+
 /// What `begin` tries, in its errors.
 const CLAIM: &str = "claim a run";
+
+#[async_trait]
+impl<D: Driver> StateReader for Sql<D> {
+    async fn runs(&self, task: Option<&str>, limit: u32) -> Result<Vec<RunRow>> {
+        let sql = format!(
+            "SELECT {RUN} FROM runs WHERE $1 IS NULL OR task = $1 ORDER BY started_ms DESC, {} DESC LIMIT $2",
+            D::INSERTED
+        );
+        self.fetch("read the runs", AssertSqlSafe(sql), args![task, limit], RunRow::read).await
+    }
+
+    async fn run_of(&self, request_id: &str) -> Result<Option<RunRow>> {
+        let sql = format!(
+            "SELECT {RUN} FROM runs WHERE request_id = $1 ORDER BY started_ms DESC LIMIT 1"
+        );
+        let args = args![request_id];
+        Ok(self.fetch("read a run", AssertSqlSafe(sql), args, RunRow::read).await?.pop())
+    }
+
+    async fn source(&self, source: &str) -> Result<SourceState> {
+        let sql = "SELECT state FROM sources WHERE name = $1";
+        let found = self
+            .fetch("read the state of a source", sql, args![source], |row| row.json("state"))
+            .await?;
+        Ok(found.into_iter().next().flatten().unwrap_or_default())
+    }
+
+    async fn sources(&self, family: &str) -> Result<Vec<(String, SourceState)>> {
+        self.fetch(
+            "read the states of sources",
+            "SELECT substr(name, length($1) + 2) AS id, state FROM sources WHERE name LIKE $1 || '/%' ORDER BY name",
+            args![family],
+            |row| Ok((row.text("id")?, row.json("state")?.unwrap_or_default())),
+        )
+        .await
+    }
+
+    async fn overrides(&self, family: &str) -> Result<Vec<(String, Override)>> {
+        self.fetch(
+            "read the overrides of sources",
+            "SELECT id, word FROM overrides WHERE family = $1 ORDER BY id",
+            args![family],
+            |row| Ok((row.text("id")?, row.json("word")?.unwrap_or_default())),
+        )
+        .await
+    }
+}
 
 #[async_trait]
 impl<D: Driver> State for Sql<D> {
@@ -250,7 +301,7 @@ impl<D: Driver> State for Sql<D> {
         let found = self
             .fetch(
                 CLAIM,
-                "SELECT * FROM runs WHERE task = $1 AND identity = $2",
+                AssertSqlSafe(format!("SELECT {RUN} FROM runs WHERE task = $1 AND identity = $2")),
                 args![task, &key],
                 FoundRun::read,
             )
@@ -288,7 +339,12 @@ impl<D: Driver> State for Sql<D> {
     ) -> Result<Claim> {
         const WHAT: &str = "claim a continuation";
         let found = self
-            .fetch(WHAT, "SELECT * FROM runs WHERE run_id = $1", args![run_id], FoundRun::read)
+            .fetch(
+                WHAT,
+                AssertSqlSafe(format!("SELECT {RUN} FROM runs WHERE run_id = $1")),
+                args![run_id],
+                FoundRun::read,
+            )
             .await?;
         let Some(found) = found.into_iter().next() else {
             return Ok(Claim::Skip(format!("run {run_id} is unknown here")));
@@ -347,39 +403,8 @@ impl<D: Driver> State for Sql<D> {
         fenced(&format!("run {run_id}"), updated)
     }
 
-    async fn runs(&self, task: Option<&str>, limit: u32) -> Result<Vec<RunRow>> {
-        let sql = format!(
-            "SELECT * FROM runs WHERE $1 IS NULL OR task = $1 ORDER BY started_ms DESC, {} DESC LIMIT $2",
-            D::INSERTED
-        );
-        self.fetch("read the runs", AssertSqlSafe(sql), args![task, limit], RunRow::read).await
-    }
-
-    async fn run_of(&self, request_id: &str) -> Result<Option<RunRow>> {
-        let sql = "SELECT * FROM runs WHERE request_id = $1 ORDER BY started_ms DESC LIMIT 1";
-        Ok(self.fetch("read a run", sql, args![request_id], RunRow::read).await?.pop())
-    }
-
     async fn lease(&self, source: &str) -> Result<Option<Lease>> {
         self.driver.lease(&self.pool, source).await
-    }
-
-    async fn source(&self, source: &str) -> Result<SourceState> {
-        let sql = "SELECT state FROM sources WHERE name = $1";
-        let found = self
-            .fetch("read the state of a source", sql, args![source], |row| row.json("state"))
-            .await?;
-        Ok(found.into_iter().next().flatten().unwrap_or_default())
-    }
-
-    async fn sources(&self, family: &str) -> Result<Vec<(String, SourceState)>> {
-        self.fetch(
-            "read the states of sources",
-            "SELECT substr(name, length($1) + 2) AS id, state FROM sources WHERE name LIKE $1 || '/%' ORDER BY name",
-            args![family],
-            |row| Ok((row.text("id")?, row.json("state")?.unwrap_or_default())),
-        )
-        .await
     }
 
     async fn save_source(&self, lease: &Lease, state: &SourceState) -> Result<()> {
@@ -412,16 +437,6 @@ impl<D: Driver> State for Sql<D> {
         drop(lease);
         self.driver.release().await;
         Ok(())
-    }
-
-    async fn overrides(&self, family: &str) -> Result<Vec<(String, Override)>> {
-        self.fetch(
-            "read the overrides of sources",
-            "SELECT id, word FROM overrides WHERE family = $1 ORDER BY id",
-            args![family],
-            |row| Ok((row.text("id")?, row.json("word")?.unwrap_or_default())),
-        )
-        .await
     }
 
     async fn set_override(&self, family: &str, id: &str, word: &Override) -> Result<()> {

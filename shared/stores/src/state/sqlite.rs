@@ -100,7 +100,7 @@ impl Driver for Files {
             .fetch(
                 "UPDATE invocations SET state = 'running', attempts = attempts + 1 WHERE request_id =
                      (SELECT request_id FROM invocations WHERE state = 'queued' AND due_ms <= $1 ORDER BY due_ms, rowid LIMIT 1)
-                 RETURNING *",
+                 RETURNING request_id, task, event, due_ms, attempts, state, error",
                 args![now],
             )
             .await

@@ -172,7 +172,7 @@ impl Batch<'_> {
                     self.settled[place] = Some(outcome);
                 }
                 Some(_) if !is_whole && !matches!(write, Intent::Nothing(_)) => {
-                    differing.push(place)
+                    differing.push(place);
                 }
                 _ => {
                     self.plan_one(&mut bulk, place, &known);

@@ -1,0 +1,16 @@
+//! What the family is given.
+
+use base::config::Secret;
+use url::Url;
+
+base::settings! {
+    /// Where Malpedia is, and what it is asked with.
+    pub struct Settings {
+        /// Malpedia, or a mirror of it.
+        url: Option<Url> = "https://malpedia.caad.fkie.fraunhofer.de", "MALPEDIA_URL";
+        /// Folder, or `s3://bucket/prefix`, that holds `families_enriched` and `actors_enriched`; Malpedia's API when unset.
+        dir: Option<String> = "", "MALPEDIA_DIR";
+        /// Token for Malpedia's API. None is needed, and a wrong one is refused everywhere.
+        token: Option<Secret<String>> = "", "MALPEDIA_API_TOKEN";
+    }
+}

@@ -1,0 +1,89 @@
+//! A family's sources as people list, try and change them, and what `doctor` asks of a family; for whoever serves every family
+//! without knowing one.
+
+use std::pin::Pin;
+
+use base::Result;
+use base::config::Config;
+use serde_json::Value;
+use stores::state::StateReader;
+use url::Url;
+
+use crate::function::Home;
+
+/// What an async function pointer gives.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + 'a>>;
+
+/// One source, as far as it can be told of any family's.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct SourceEntry {
+    /// Its id within the family.
+    pub id: String,
+    /// Its name for people.
+    pub name: String,
+    /// Where it is, if it has one address.
+    pub url: Option<Url>,
+    /// Under which heading it belongs.
+    pub category: Option<String>,
+    /// What language it is written in (BCP 47).
+    pub language: Option<String>,
+    /// Whether it is visited unless asked for by name.
+    pub enabled: bool,
+}
+
+/// What a trial of a source shows.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Preview {
+    /// What the source calls itself.
+    pub title: Option<String>,
+    /// Its form, as `Rss 2.0`.
+    pub form: String,
+    /// Items that were found, readable or not.
+    pub found: u64,
+    /// Repairs and the like.
+    pub notes: Vec<String>,
+    /// Malformed items.
+    pub rejects: Vec<String>,
+    /// What would be stored.
+    pub documents: Vec<Value>,
+}
+
+/// What a family lets people do with its sources.
+#[derive(Clone, Copy)]
+pub struct SourceCatalog {
+    /// Every source, enabled or not, in the order of the list.
+    pub list: for<'a> fn(&'a Config, &'a dyn StateReader) -> Pending<'a, Vec<SourceEntry>>,
+    /// How its list can be changed and tried; nothing where the sources are fixed.
+    pub edit: Option<SourceEditor>,
+}
+
+/// How a family's list is changed and tried.
+#[derive(Clone, Copy)]
+pub struct SourceEditor {
+    /// The definition of a source in the form of the family's list, checked.
+    pub define: fn(SourceEntry) -> Result<Value>,
+    /// Fetches a source once and shows what would be stored, without storing it.
+    pub preview: for<'a> fn(&'a Home, Value) -> Pending<'a, Preview>,
+}
+
+impl SourceCatalog {
+    /// The catalogue of a family with sources of its own code: listed by the states they have left.
+    pub const fn of(
+        list: for<'a> fn(&'a Config, &'a dyn StateReader) -> Pending<'a, Vec<SourceEntry>>,
+        edit: Option<SourceEditor>,
+    ) -> Self {
+        Self { list, edit }
+    }
+
+    /// A family without sources.
+    pub const NONE: Self = Self { list: |_, _| Box::pin(async { Ok(Vec::new()) }), edit: None };
+}
+
+/// One question that `doctor` asks of a family: what it is about, and a sentence on what was found.
+#[derive(Clone, Copy)]
+pub struct Check {
+    /// What is looked at, as `Malpedia's files`.
+    pub about: &'static str,
+    /// Looks, and changes nothing; `None` where there is nothing to look at under these settings.
+    pub look: for<'a> fn(&'a Home) -> Pending<'a, Option<String>>,
+}

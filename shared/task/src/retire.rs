@@ -1,0 +1,225 @@
+//! What a complete reading no longer holds, found in bounded memory: the ids that are there, sorted, beside the store's.
+//!
+//! Ids are digests in hexadecimal, and every store gives documents in the order of their ids. So the first half of each
+//! digest is kept, in memory up to a limit and beyond it in sorted files without a name, and one walk over both tells what
+//! is missing: 10 million values take 16 MiB and 160 MB of a temporary disk.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write as _};
+
+use base::{Error, Result};
+use stores::documents::{Filter, Index, Owner, Pages, Scan, Write};
+
+use crate::visit::{Stop, Visit};
+
+/// The first half of a SHA-256: of ten million ids two are alike with a chance of one in 10^24.
+type Key = [u8; 16];
+
+/// Keys held in memory before they are written to a file: 16 MiB.
+const KEYS_MAX: usize = 1 << 20;
+
+/// Stored documents that are read together; they come without fields.
+const PAGE: u32 = 2_000;
+
+/// Documents that are marked together.
+const BATCH: usize = 256;
+
+/// Ids of marked documents that are told.
+const TOLD_MAX: usize = 10;
+
+/// The ids of all documents that a complete reading holds.
+#[derive(Default)]
+pub struct Present {
+    keys: Vec<Key>,
+    /// Ids that are no digests: those of documents that were adopted under their old ids.
+    others: BTreeSet<String>,
+    files: Vec<File>,
+}
+
+/// What was marked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retired {
+    /// How many documents.
+    pub count: u64,
+    /// The ids of the first of them.
+    pub first: Vec<String>,
+}
+
+impl Present {
+    /// Adds an id; twice is harmless.
+    ///
+    /// # Errors
+    /// `Store`, when the temporary disk is full.
+    pub fn add(&mut self, id: &str) -> Result<()> {
+        match key(id) {
+            Some(key) => self.keys.push(key),
+            None => {
+                self.others.insert(id.to_owned());
+            }
+        }
+        if self.keys.len() >= KEYS_MAX {
+            self.spill().map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn spill(&mut self) -> std::io::Result<()> {
+        self.keys.sort_unstable();
+        self.keys.dedup();
+        let mut file = BufWriter::new(tempfile::tempfile()?);
+        for key in self.keys.drain(..) {
+            file.write_all(&key)?;
+        }
+        let mut file = file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        file.seek(SeekFrom::Start(0))?;
+        self.files.push(file);
+        Ok(())
+    }
+
+    fn sorted(mut self) -> Result<Sorted> {
+        self.keys.sort_unstable();
+        self.keys.dedup();
+        let memory = Box::new(self.keys.into_iter().map(Ok)) as Keys;
+        let files = self.files.into_iter().map(|file| Box::new(keys_of(file)) as Keys);
+        let mut sorted = Sorted {
+            sources: std::iter::once(memory).chain(files).collect(),
+            heads: BinaryHeap::new(),
+            others: self.others,
+        };
+        for source in 0..sorted.sources.len() {
+            sorted.advance(source)?;
+        }
+        Ok(sorted)
+    }
+}
+
+type Keys = Box<dyn Iterator<Item = std::io::Result<Key>> + Send>;
+
+fn keys_of(file: File) -> impl Iterator<Item = std::io::Result<Key>> {
+    let mut file = BufReader::new(file);
+    std::iter::from_fn(move || {
+        let mut key = Key::default();
+        match file.read_exact(&mut key) {
+            Ok(()) => Some(Ok(key)),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => None,
+            Err(error) => Some(Err(error)),
+        }
+    })
+}
+
+/// Keys in their order, out of several sources that are each in order.
+struct Sorted {
+    sources: Vec<Keys>,
+    heads: BinaryHeap<Reverse<(Key, usize)>>,
+    others: BTreeSet<String>,
+}
+
+impl Sorted {
+    fn advance(&mut self, source: usize) -> Result<()> {
+        if let Some(next) = self.sources[source].next() {
+            self.heads.push(Reverse((next.map_err(failed)?, source)));
+        }
+        Ok(())
+    }
+
+    /// Whether an id is among them; ids must be asked for in their order.
+    fn has(&mut self, id: &str) -> Result<bool> {
+        let Some(key) = key(id) else { return Ok(self.others.contains(id)) };
+        while let Some(Reverse((head, source))) = self.heads.peek().copied() {
+            if head >= key {
+                return Ok(head == key);
+            }
+            self.heads.pop();
+            self.advance(source)?;
+        }
+        Ok(false)
+    }
+}
+
+fn key(id: &str) -> Option<Key> {
+    let is_digest =
+        id.len() == 64 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if !is_digest {
+        return None;
+    }
+    let mut key = Key::default();
+    for (place, byte) in key.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(id.get(2 * place..2 * place + 2)?, 16).ok()?;
+    }
+    Some(key)
+}
+
+fn failed(cause: std::io::Error) -> Error {
+    Error::store("sort the ids of what is there in the temporary folder")
+        .because(cause)
+        .hint("free some space there; what left the source is marked by the next run")
+}
+
+pub(crate) async fn retire(
+    visit: &mut Visit<'_>,
+    index: &'static Index,
+    owner: &'static Owner,
+    contributor: Option<&str>,
+    among: Vec<Filter>,
+    present: Present,
+) -> Result<Retired, Stop> {
+    let mut present = present.sorted()?;
+    let mut filters = among;
+    filters.push(Filter::Terms("active".to_owned(), vec!["true".to_owned()]));
+    let ctx = visit.ctx();
+    let scan = Scan { filters, fields: Some(Vec::new()), limit: PAGE, ..Scan::default() };
+    let mut pages = Pages::new(ctx.documents.as_ref(), index, scan);
+    let mut retired = Retired::default();
+    let mut batch: Vec<Write> = Vec::with_capacity(BATCH);
+    loop {
+        let page = pages.next().await?;
+        let is_last = page.is_none();
+        for document in page.unwrap_or_default() {
+            if !present.has(&document.id)? {
+                if retired.first.len() < TOLD_MAX {
+                    retired.first.push(document.id.clone());
+                }
+                let contributor = contributor.map(ToOwned::to_owned);
+                batch.push(Write::retire(document.id, owner, contributor, ctx.now()));
+            }
+        }
+        if batch.len() >= BATCH || (is_last && !batch.is_empty()) {
+            retired.count += visit.amend(index, &batch).await?;
+            batch.clear();
+        }
+        if is_last {
+            return Ok(retired);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u64) -> String {
+        stores::documents::id(&["test", &number.to_string()])
+    }
+
+    #[test]
+    fn what_is_present_is_found_in_memory_and_in_files() {
+        let mut present = Present::default();
+        let mut ids: Vec<String> = (0..900).map(id).collect();
+        for (place, id) in ids.iter().enumerate() {
+            present.add(id).unwrap();
+            present.add(id).unwrap();
+            if place % 200 == 199 {
+                present.spill().unwrap();
+            }
+        }
+        present.add("an old id").unwrap();
+        ids.extend((900..1_000).map(id));
+        ids.sort_unstable();
+        let mut sorted = present.sorted().unwrap();
+        let missing = ids.iter().filter(|id| !sorted.has(id).unwrap()).count();
+        assert_eq!(missing, 100);
+        assert!(sorted.has("an old id").unwrap() && !sorted.has("another").unwrap());
+    }
+}

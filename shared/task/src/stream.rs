@@ -1,0 +1,103 @@
+//! A body of any length within a visit: read line by line or part by part, in constant memory, and gone on with after a run that
+//! was cut off or killed in the middle.
+//!
+//! Streams are not archived: what does not fit into memory does not fit into an archive of responses either.
+
+use base::validators::Validators;
+use fetch::{Line, Request, Stream, Streamed};
+use serde::{Deserialize, Serialize};
+
+use crate::visit::{Stop, Visit};
+
+/// How far a stream was read, to be kept in the cursor.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Bytes of the decoded body that were read, whole lines where lines are read.
+    pub offset: u64,
+    /// Whether the server has the same bytes, so that a range of them can be asked for.
+    pub is_plain: bool,
+    /// What names the version that was read.
+    #[serde(flatten)]
+    pub version: Validators,
+}
+
+/// A body that is being read.
+pub struct BodyStream {
+    url: String,
+    stream: Stream,
+}
+
+impl BodyStream {
+    /// The next line into `line`, without its end; nothing when there is none. A line over the limit is cut and says so.
+    ///
+    /// # Errors
+    /// Why the body cannot be read on; what came before it is good.
+    pub async fn line(&mut self, line: &mut Vec<u8>) -> Result<Option<Line>, Stop> {
+        Ok(self.stream.line(line).await?)
+    }
+
+    /// The next part of the body, at most 64 KiB; nothing when there is none.
+    ///
+    /// # Errors
+    /// Why the body cannot be read on; what came before it is good.
+    pub async fn chunk(&mut self) -> Result<Option<bytes::Bytes>, Stop> {
+        Ok(self.stream.chunk().await?)
+    }
+
+    /// How far it was read: what [`Visit::stream`] goes on from.
+    pub fn position(&self) -> Position {
+        let offset = self.stream.starts_at() + self.stream.offset();
+        let is_plain = self.stream.is_plain();
+        Position { offset, is_plain, version: self.stream.validators().clone() }
+    }
+}
+
+impl Visit<'_> {
+    /// Asks once for an address whose body may be of any length, on condition that it changed; gives nothing when it did not, when
+    /// this visit has had it already, and in a replay of the archive. With `from`, the rest of the version that was begun is
+    /// read, if the server still has it; of another version all is.
+    ///
+    /// # Errors
+    /// Why there is no body.
+    pub async fn stream(
+        &mut self,
+        request: Request<'_>,
+        from: Option<&Position>,
+    ) -> Result<Option<BodyStream>, Stop> {
+        let url = request.url().to_string();
+        if self.is_replay() || !self.asks_first(&url) {
+            return Ok(None);
+        }
+        let from = from.filter(|from| from.offset > 0 && !from.version.is_empty());
+        let known = self.known_version(&url).filter(|_| from.is_none());
+        let request = match (&known, from) {
+            (Some(validators), _) => request.validators(validators),
+            (None, Some(from)) if from.is_plain => {
+                request.range(from.offset, from.version.for_range())
+            }
+            (None, _) => request,
+        };
+        let mut stream = match self.ctx().http.stream(request).await {
+            Ok(Streamed::NotModified(answer)) => {
+                self.note_not_modified(answer.requests);
+                return Ok(None);
+            }
+            Ok(Streamed::Open(stream)) => stream,
+            Err(failure) => return Err(self.note_failure(failure)),
+        };
+        self.note_requests(stream.requests());
+        if let Some(from) = from.filter(|from| from.version == *stream.validators())
+            && stream.starts_at() == 0
+        {
+            stream.skip(from.offset).await?;
+        }
+        Ok(Some(BodyStream { url, stream }))
+    }
+
+    /// Takes back a stream that was read to its end: the next visit asks whether there is another version.
+    pub fn close(&mut self, stream: BodyStream) {
+        self.note_bytes(stream.stream.bytes_on_wire());
+        let validators = stream.stream.validators().clone();
+        self.note_version(stream.url, validators);
+    }
+}

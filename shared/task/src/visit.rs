@@ -1,0 +1,752 @@
+//! One visit to one source: the hold on it, every request to it, every document from it, and how far it is stored.
+//!
+//! The order is the promise that nothing is lost, so it lives here and not in each task: what a server said to tell the
+//! next version apart, and the cursor, are kept back until everything that they stand for is stored. The end always runs,
+//! also when time ran out in the middle, so health, counts and cursor are true.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use base::report::{Counts, Outcome, Problem, Reject, Report, SourceReport};
+use base::validators::Validators;
+use base::{Class, Error, Result};
+use fetch::{Failure, Fetched, Reason, Request, Response};
+use jiff::{SignedDuration, Timestamp};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use stores::documents::{Filter, Identity, Index, Owner, Write, Written};
+use stores::retention;
+use stores::state::{Lease, LedgerItem, LedgerKind, SourceState};
+
+use crate::archive::{Archive, ArchivedResponse};
+use crate::contract::Ctx;
+use crate::retire::{Present, Retired};
+
+/// Requests whose validators a source keeps; of more, those of this visit and the newest before.
+const VALIDATORS_MAX: usize = 64;
+
+/// Documents that are amended together.
+const AMEND_BATCH: usize = 256;
+
+/// Items of one visit that the ledger names; all are counted.
+const LEDGER_MAX: usize = 1_000;
+
+/// Why a visit ended before its source was read to the end.
+#[derive(Debug)]
+pub struct Stop {
+    /// The outcome that the report shows.
+    pub outcome: Outcome,
+    /// What went wrong.
+    pub error: Error,
+    retry_after: Option<SignedDuration>,
+}
+
+impl Stop {
+    /// An answer that is not what the source gives, under an outcome of its own.
+    pub fn new(outcome: Outcome, error: Error) -> Self {
+        Self { outcome, error, retry_after: None }
+    }
+
+    /// A source that is left out this time because of another one, which is no failure of its own.
+    pub fn skipped(reason: impl Into<String>) -> Self {
+        Self::new(Outcome::Skipped, Error::upstream(reason.into()))
+    }
+
+    /// A source that time did not suffice for.
+    pub(crate) fn deferred() -> Self {
+        Self::new(Outcome::Deferred, Error::deadline("read the source: time ran out"))
+    }
+
+    /// For how long the source asked to be left alone.
+    pub(crate) fn wait(&self) -> Option<SignedDuration> {
+        self.retry_after
+    }
+
+    /// The source is not asked again before this time has passed.
+    #[must_use]
+    pub fn retry_after(mut self, wait: SignedDuration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        let retry_after = match failure.reason {
+            Reason::RateLimited { retry_after, .. } => retry_after,
+            _ => None,
+        };
+        Self {
+            outcome: failure.outcome(),
+            retry_after: retry_after.and_then(|wait| wait.try_into().ok()),
+            error: failure.into(),
+        }
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        let outcome = match error.class() {
+            Class::Config => Outcome::Misconfigured,
+            Class::Upstream => Outcome::Unreachable,
+            Class::Format => Outcome::Unreadable,
+            Class::Store => Outcome::NotStored,
+            Class::Deadline => Outcome::OutOfTime,
+        };
+        Self::new(outcome, error)
+    }
+}
+
+/// A response in hand; dropping it releases its share of the process's memory for large bodies.
+pub enum Answer {
+    /// As it came over the network; one response may serve several visits of a run ([`Visit::get_shared`]).
+    Fetched(Arc<Response>),
+    /// As the archive holds it.
+    Archived(ArchivedResponse),
+}
+
+impl Answer {
+    /// The address it came from in the end.
+    pub fn url(&self) -> &str {
+        match self {
+            Self::Fetched(response) => response.final_url.as_str(),
+            Self::Archived(archived) => &archived.url,
+        }
+    }
+
+    /// Its `Content-Type`.
+    pub fn content_type(&self) -> Option<&str> {
+        match self {
+            Self::Fetched(response) => response.content_type.as_deref(),
+            Self::Archived(archived) => archived.content_type.as_deref(),
+        }
+    }
+
+    /// The body, decompressed.
+    pub fn body(&self) -> &[u8] {
+        match self {
+            Self::Fetched(response) => &response.body,
+            Self::Archived(archived) => &archived.body,
+        }
+    }
+
+    /// Whether the connection ended before the body did.
+    pub fn is_truncated(&self) -> bool {
+        matches!(self, Self::Fetched(response) if response.truncated)
+    }
+}
+
+/// Whether a source can be visited now.
+pub(crate) enum Begun<'a> {
+    /// It can.
+    Visit(Box<Visit<'a>>),
+    /// It is left alone this time, for the reason that the report gives.
+    Not(Box<SourceReport>),
+}
+
+/// A source that is held.
+pub struct Visit<'a> {
+    ctx: &'a Ctx,
+    lease: Lease,
+    /// Which stores its indices are in, and how much those hold.
+    identities: BTreeMap<&'static str, Identity>,
+    state: SourceState,
+    report: SourceReport,
+    counts: BTreeMap<&'static str, Counts>,
+    rejects: Vec<String>,
+    ledger: Vec<LedgerItem>,
+    /// Writes that may succeed another time; while there is one, the cursor stays.
+    failed: u64,
+    started: Instant,
+    /// Addresses that were answered in this visit.
+    answered: HashSet<String>,
+    not_modified: u64,
+    /// What tells the next version of an address from this one, once this one is stored.
+    pending: Vec<(String, Validators)>,
+    /// How far the source is stored when this visit ends well.
+    reached: Option<Value>,
+    has_saved: bool,
+    was_late: bool,
+    replay: Option<HashMap<String, VecDeque<PathBuf>>>,
+}
+
+impl<'a> Visit<'a> {
+    /// Takes hold of a source by its name, `family/id`, unless another run holds it, it asked for time, or it is gone for good. `indices` are those
+    /// that the source is stored in: where one of them was emptied or replaced, nothing that was known of the source holds.
+    ///
+    /// # Errors
+    /// `Store`, when its state cannot be read.
+    pub(crate) async fn begin(
+        ctx: &'a Ctx,
+        name: &str,
+        indices: Vec<&'static Index>,
+    ) -> Result<Begun<'a>> {
+        let id = name.split_once('/').map_or(name, |(_, id)| id);
+        let index = indices.first().map(|index| index.name).unwrap_or_default();
+        let mut report = SourceReport::new(id, index);
+        let mut left_alone = |outcome: Outcome, why: String| {
+            report.outcome = outcome;
+            report.notes.push(why);
+            Ok(Begun::Not(Box::new(report.clone())))
+        };
+        let Some(lease) = ctx.state.lease(name).await? else {
+            return left_alone(Outcome::Busy, "another run is at it".to_owned());
+        };
+        let replay = match &ctx.config.behaviour.reparse {
+            Some(folder) => Some(Archive::at(folder).by_address(name)?),
+            None => None,
+        };
+        let mut state = ctx.state.source(name).await?;
+        if replay.is_none() && state.gone {
+            let why = "it said that it is gone for good; enable it again if it is back";
+            return left_alone(Outcome::Gone, why.to_owned());
+        }
+        let waits = state.next_allowed.filter(|allowed| ctx.now() < *allowed);
+        if let (None, Some(allowed)) = (&replay, waits) {
+            let why = format!("it asked not to be asked before {allowed}");
+            return left_alone(Outcome::Waiting, why);
+        }
+        let (mut lost, mut identities) = (Vec::new(), BTreeMap::new());
+        for index in &indices {
+            let identity = ctx.identity(index).await?;
+            let earlier = state.stores.get(index.name).cloned();
+            let earlier =
+                earlier.and_then(|earlier| serde_json::from_value::<Identity>(earlier).ok());
+            if earlier.is_some_and(|earlier| identity.has_lost(&earlier)) {
+                lost.push(index.name);
+            }
+            identities.insert(index.name, identity);
+        }
+        if !lost.is_empty() {
+            state.validators.clear();
+            state.cursor = None;
+            report.notes.push(format!(
+                "`{}` was emptied or replaced since the last visit: all is read again",
+                lost.join("`, `")
+            ));
+        }
+        Ok(Begun::Visit(Box::new(Visit {
+            ctx,
+            lease,
+            identities,
+            state,
+            report,
+            counts: BTreeMap::new(),
+            rejects: Vec::new(),
+            ledger: Vec::new(),
+            failed: 0,
+            started: Instant::now(),
+            answered: HashSet::new(),
+            not_modified: 0,
+            pending: Vec::new(),
+            reached: None,
+            has_saved: false,
+            was_late: false,
+            replay,
+        })))
+    }
+
+    /// The run's context.
+    pub fn ctx(&self) -> &'a Ctx {
+        self.ctx
+    }
+
+    /// Asks once for an address, on condition that it changed since its last version was stored; gives nothing when it did not,
+    /// and when this visit has had its answer already. In a replay of the archive it gives each archived response of the
+    /// address instead, the oldest first.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn get(&mut self, request: Request<'_>) -> Result<Option<Answer>, Stop> {
+        self.ask(request, Shared::No, true).await
+    }
+
+    /// As [`get`](Self::get), without condition: for what must be read again though it is known, such as a part of a whole.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn get_anyway(&mut self, request: Request<'_>) -> Result<Option<Answer>, Stop> {
+        self.ask(request, Shared::No, false).await
+    }
+
+    /// As [`get`](Self::get), for an answer that other sources of this run read too: it is asked for once, and held until the
+    /// run ends.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn get_shared(&mut self, request: Request<'_>) -> Result<Option<Answer>, Stop> {
+        self.ask(request, Shared::Yes, true).await
+    }
+
+    async fn ask(
+        &mut self,
+        request: Request<'_>,
+        shared: Shared,
+        is_conditional: bool,
+    ) -> Result<Option<Answer>, Stop> {
+        let url = request.url().to_string();
+        if let Some(archived) = &mut self.replay {
+            let Some(path) = archived.get_mut(&url).and_then(VecDeque::pop_front) else {
+                return Ok(None);
+            };
+            let archived = Archive::read(&path)?;
+            self.report.bytes += archived.body.len() as u64;
+            return Ok(Some(Answer::Archived(archived)));
+        }
+        if !self.asks_first(&url) {
+            return Ok(None);
+        }
+        let known = self.known_version(&url).filter(|_| is_conditional);
+        let held = match shared {
+            Shared::Yes => self.ctx.shared_answer(&url),
+            Shared::No => None,
+        };
+        if let Some(response) = held {
+            if known.as_ref() == Some(&response.validators) {
+                self.not_modified += 1;
+                return Ok(None);
+            }
+            return self.answer(url, response).map(Some);
+        }
+        let request = match &known {
+            Some(validators) => request.validators(validators),
+            None => request,
+        };
+        match self.ctx.http.send(request).await {
+            Ok(Fetched::NotModified(answer)) => {
+                self.note_not_modified(answer.requests);
+                Ok(None)
+            }
+            Ok(Fetched::Body(response) | Fetched::Refused(response)) => {
+                self.note_requests(response.requests);
+                self.note_bytes(response.bytes_on_wire);
+                let response = Arc::new(response);
+                if let Shared::Yes = shared {
+                    self.ctx.share_answer(&url, &response);
+                }
+                self.answer(url, response).map(Some)
+            }
+            Err(failure) => Err(self.note_failure(failure)),
+        }
+    }
+
+    /// Whether this visit has not had an answer from an address yet.
+    pub(crate) fn asks_first(&mut self, url: &str) -> bool {
+        self.answered.insert(url.to_owned())
+    }
+
+    /// Lets an address be asked again that gave no answer.
+    pub(crate) fn may_ask_again(&mut self, url: &str) {
+        self.answered.remove(url);
+    }
+
+    /// The version of an address that is stored.
+    pub(crate) fn known_version(&self, url: &str) -> Option<Validators> {
+        self.state.validators.get(url).filter(|known| !known.is_empty()).cloned()
+    }
+
+    /// The version of an address that will be stored when this visit ends well.
+    pub(crate) fn note_version(&mut self, url: String, validators: Validators) {
+        self.pending.push((url, validators));
+    }
+
+    pub(crate) fn note_requests(&mut self, requests: u32) {
+        self.report.requests += u64::from(requests);
+    }
+
+    pub(crate) fn note_bytes(&mut self, on_wire: u64) {
+        self.report.bytes += on_wire;
+    }
+
+    pub(crate) fn note_not_modified(&mut self, requests: u32) {
+        self.note_requests(requests);
+        self.not_modified += 1;
+    }
+
+    pub(crate) fn note_failure(&mut self, failure: Failure) -> Stop {
+        self.note_requests(failure.requests);
+        self.state.gone = failure.reason == Reason::Gone;
+        failure.into()
+    }
+
+    pub(crate) fn is_replay(&self) -> bool {
+        self.replay.is_some()
+    }
+
+    fn answer(&mut self, url: String, response: Arc<Response>) -> Result<Answer, Stop> {
+        self.state.moved_to = response.moved_to.as_ref().map(ToString::to_string);
+        if let Some(moved) = &self.state.moved_to {
+            self.report.notes.push(format!("it has moved for good to `{moved}`"));
+        }
+        let about = ArchivedResponse {
+            asked: url.clone(),
+            url: response.final_url.to_string(),
+            content_type: response.content_type.clone(),
+            fetched: self.ctx.now(),
+            body: Vec::new(),
+        };
+        self.ctx.archive.add(self.lease.name(), &about, &response.body)?;
+        // What was cut off must be asked for again.
+        if !response.truncated {
+            self.note_version(url, response.validators.clone());
+        }
+        Ok(Answer::Fetched(response))
+    }
+
+    /// Stores documents, and counts each by what became of it; one outcome for each, in order. What the store refuses for good
+    /// is a reject and holds nothing up; what failed keeps the cursor where it is.
+    ///
+    /// # Errors
+    /// `Store`, when none of the batch could be written.
+    pub async fn store(
+        &mut self,
+        index: &'static Index,
+        writes: &[Write],
+    ) -> Result<Vec<Written>, Stop> {
+        let written = self.write(index, writes).await?;
+        for (write, outcome) in writes.iter().zip(&written) {
+            let counts = self.counts.entry(index.name).or_default();
+            match outcome {
+                Written::New => counts.new += 1,
+                Written::Changed => counts.changed += 1,
+                Written::Unchanged => counts.unchanged += 1,
+                Written::Filtered => counts.filtered += 1,
+                Written::Failed(_) => counts.failed += 1,
+                Written::Rejected(reason) => {
+                    counts.rejected += 1;
+                    self.show_reject(format!("document {}: {reason}", write.id));
+                }
+            }
+        }
+        Ok(written)
+    }
+
+    /// Adds to documents that are there already, beside the items that were found: links between them, for one. Nothing is
+    /// counted; gives how many were written.
+    ///
+    /// # Errors
+    /// `Store`, when one could not be written.
+    pub async fn amend(&mut self, index: &'static Index, writes: &[Write]) -> Result<u64, Stop> {
+        let mut count = 0;
+        for batch in writes.chunks(AMEND_BATCH) {
+            for outcome in self.write(index, batch).await? {
+                match outcome {
+                    Written::New | Written::Changed => count += 1,
+                    Written::Unchanged | Written::Filtered => {}
+                    Written::Failed(reason) | Written::Rejected(reason) => {
+                        let error =
+                            Error::store(format!("amend documents of `{}`: {reason}", index.name));
+                        return Err(error.hint("the next run does it again").into());
+                    }
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    /// Writes what its index takes by age, and keeps the ledger.
+    async fn write(&mut self, index: &'static Index, writes: &[Write]) -> Result<Vec<Written>> {
+        let (keep, now) = (&self.ctx.config.stores.keep_days, self.ctx.now());
+        let is_old: Vec<bool> =
+            writes.iter().map(|write| retention::is_too_old(keep, index, write, now)).collect();
+        let written = if is_old.contains(&true) {
+            let kept: Vec<Write> = writes
+                .iter()
+                .zip(&is_old)
+                .filter(|(_, is_old)| !**is_old)
+                .map(|(write, _)| write.clone())
+                .collect();
+            let mut written = self.ctx.store.upsert(index, &kept).await?.into_iter();
+            let one = |is_old: &bool| match is_old {
+                true => Some(Written::Filtered),
+                false => written.next(),
+            };
+            is_old.iter().filter_map(one).collect()
+        } else {
+            self.ctx.store.upsert(index, writes).await?
+        };
+        for (write, outcome) in writes.iter().zip(&written) {
+            let (kind, reason) = match outcome {
+                Written::Failed(reason) => (LedgerKind::Failed, reason),
+                Written::Rejected(reason) => (LedgerKind::Rejected, reason),
+                Written::New => {
+                    if let Some(identity) = self.identities.get_mut(index.name) {
+                        identity.documents += 1;
+                    }
+                    continue;
+                }
+                Written::Changed | Written::Unchanged | Written::Filtered => continue,
+            };
+            self.failed += u64::from(kind == LedgerKind::Failed);
+            if self.ledger.len() < LEDGER_MAX {
+                let (id, reason) = (write.id.clone(), reason.clone());
+                self.ledger.push(LedgerItem { id, reason, kind });
+            }
+        }
+        Ok(written)
+    }
+
+    /// Marks the documents of `owner` that a complete reading no longer holds: those that `among` selects, are active, and are
+    /// not `present`. Nothing is deleted. Gives how many were marked, and the ids of the first of them.
+    ///
+    /// # Errors
+    /// `Store`, when documents can be neither read nor written.
+    pub async fn retire(
+        &mut self,
+        index: &'static Index,
+        owner: &'static Owner,
+        contributor: Option<&str>,
+        among: Vec<Filter>,
+        present: Present,
+    ) -> Result<Retired, Stop> {
+        crate::retire::retire(self, index, owner, contributor, among, present).await
+    }
+
+    /// How far the source was stored by earlier visits, as its family wrote it; nothing where it cannot be read as such.
+    pub fn cursor<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_value(self.state.cursor.clone()?).ok()
+    }
+
+    /// Moves the cursor now: all that it stands for is stored. While an item of this visit failed it stays where it was, so
+    /// that the item is read again. A run that is cut off or killed after this goes on from here.
+    ///
+    /// # Errors
+    /// `Store`, when the state cannot be written, or a later attempt holds the source.
+    pub async fn save(&mut self, cursor: Value) -> Result<(), Stop> {
+        if self.failed > 0 || self.replay.is_some() {
+            return Ok(());
+        }
+        self.state.cursor = Some(cursor);
+        self.has_saved = true;
+        Ok(self.save_state().await?)
+    }
+
+    async fn save_state(&mut self) -> Result<()> {
+        let stores =
+            self.identities.iter().map(|(index, identity)| ((*index).to_owned(), json!(identity)));
+        self.state.stores.extend(stores);
+        self.ctx.state.save_source(&self.lease, &self.state).await
+    }
+
+    /// How far the source is stored when this visit ends well; nothing is written before.
+    pub fn reach(&mut self, cursor: Value) {
+        self.reached = Some(cursor);
+    }
+
+    /// Whether it is time to stop: what is not begun now is for the continuation.
+    pub fn is_late(&mut self) -> bool {
+        self.was_late |= self.ctx.deadline.is_past();
+        self.was_late
+    }
+
+    /// Whether the visit was told that it is late, and so may have left something.
+    pub(crate) fn was_late(&self) -> bool {
+        self.was_late
+    }
+
+    /// Counts items that the source gave for this index, readable or not.
+    pub fn found(&mut self, index: &'static Index, items: u64) {
+        self.counts.entry(index.name).or_default().found += items;
+    }
+
+    /// Counts items that went into another item's document.
+    pub fn merged(&mut self, index: &'static Index, items: u64) {
+        self.counts.entry(index.name).or_default().merged += items;
+    }
+
+    /// Counts items that are known to be stored and equal without being written again.
+    pub fn unchanged(&mut self, index: &'static Index, items: u64) {
+        self.counts.entry(index.name).or_default().unchanged += items;
+    }
+
+    /// Counts an item that is malformed; the first of them stand in the report.
+    pub fn reject(&mut self, index: &'static Index, reason: impl Into<String>) {
+        self.rejected(index, 1);
+        self.show_reject(reason);
+    }
+
+    /// Counts malformed items whose reasons are shown by [`show_reject`](Self::show_reject), or not at all.
+    pub fn rejected(&mut self, index: &'static Index, items: u64) {
+        self.counts.entry(index.name).or_default().rejected += items;
+    }
+
+    /// Shows the reason of a reject that is counted elsewhere.
+    pub fn show_reject(&mut self, reason: impl Into<String>) {
+        if self.rejects.len() < Report::REJECTS_SHOWN {
+            self.rejects.push(reason.into().replace('\0', ""));
+        }
+    }
+
+    /// What became of the items of an index so far.
+    pub fn counts(&self, index: &'static Index) -> Counts {
+        self.counts.get(index.name).copied().unwrap_or_default()
+    }
+
+    /// Takes over what an earlier visit counted, where nothing changed since.
+    pub fn recount(&mut self, index: &'static Index, counts: Counts) {
+        self.counts.insert(index.name, counts);
+    }
+
+    /// The reasons of rejects that are shown so far.
+    pub fn rejects(&self) -> &[String] {
+        &self.rejects
+    }
+
+    /// Notes something worth knowing that is no failure.
+    pub fn note(&mut self, note: impl Into<String>) {
+        self.report.notes.push(note.into());
+    }
+
+    /// Whether the source has ever been stored.
+    pub fn is_first(&self) -> bool {
+        self.state.last_success.is_none()
+    }
+
+    /// Learns from the dates of a source's items how often it has news.
+    pub fn learn_habit(&mut self, mut dates: Vec<Timestamp>) {
+        let now = self.ctx.now();
+        dates.retain(|date| *date <= now);
+        dates.sort_unstable();
+        if let Some(newest) = dates.last() {
+            self.state.last_new = self.state.last_new.max(Some(*newest));
+        }
+        let mut gaps: Vec<i64> =
+            dates.windows(2).map(|pair| pair[1].duration_since(pair[0]).as_secs()).collect();
+        gaps.retain(|gap| *gap > 0);
+        if gaps.len() < 2 {
+            return;
+        }
+        gaps.sort_unstable();
+        let median = gaps[gaps.len() / 2];
+        // Half of what was known, half of what is seen: one odd week does not change a habit.
+        self.state.usual_gap_s =
+            Some(self.state.usual_gap_s.map_or(median, |known| i64::midpoint(known, median)));
+    }
+
+    /// Ends the visit: moves the cursor if everything is stored, and notes how the source fares.
+    ///
+    /// # Errors
+    /// `Store`, when the state cannot be written; `Format`, when the numbers do not balance.
+    pub(crate) async fn end(mut self: Box<Self>, work: Result<(), Stop>) -> Result<Ended> {
+        let now = self.ctx.now();
+        let found: u64 = self.counts.values().map(|counts| counts.found).sum();
+        // What was not tried again has not been repaired: where the source was not read to its end, or only from its cursor on.
+        let is_read = work.is_ok() && found > 0;
+        let is_whole = is_read && self.state.cursor.is_none() && self.reached.is_none();
+        // The cursor stood still for what failed, so all of that was tried again.
+        let is_repaired = is_read && !is_whole && self.failed == 0 && self.state.failures > 0;
+        let first_failed = self.ledger.iter().find(|item| item.kind == LedgerKind::Failed);
+        let work = work.and_then(|()| match first_failed {
+            None => Ok(()),
+            Some(item) => Err(Stop::from(
+                Error::store(format!("store {} of {found} items: {}", self.failed, item.reason))
+                    .hint("they are in the retry ledger, and the source is read again next time"),
+            )),
+        });
+        self.state.last_attempt = Some(now);
+        match work {
+            Ok(()) => self.succeed(now),
+            Err(stop) if stop.outcome == Outcome::Deferred => self.report.outcome = stop.outcome,
+            Err(stop) if stop.outcome == Outcome::Skipped => {
+                self.report.outcome = stop.outcome;
+                self.report.notes.push(stop.error.to_string());
+            }
+            Err(stop) => self.fail(now, &stop),
+        }
+        // A failure between reading an item and storing it must not lose the count of it.
+        let is_cut = self.report.problem.is_some() || self.report.outcome == Outcome::Deferred;
+        for counts in self.counts.values_mut() {
+            let told = counts.accounted_for();
+            if is_cut && told < counts.found {
+                counts.deferred += counts.found - told;
+            }
+            self.report.counts += counts.balanced()?;
+        }
+        if self.counts.len() > 1 {
+            let by_index = self.counts.iter().map(|(name, counts)| ((*name).to_owned(), *counts));
+            self.report.by_index = by_index.collect();
+        }
+        self.report.resumes = self.has_saved && self.report.outcome == Outcome::Deferred;
+        self.report.took_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.state.last_outcome = Some(self.report.outcome.name().to_owned());
+        if self.replay.is_none() {
+            self.ctx.state.note_items(&self.lease, &self.ledger, is_whole, now).await?;
+            if is_repaired {
+                self.ctx.state.forget(self.lease.name(), LedgerKind::Failed).await?;
+            }
+            self.save_state().await?;
+        }
+        let source = self.report.source.clone();
+        let rejects = self.rejects.into_iter();
+        let rejects = rejects.map(|reason| Reject { source: source.clone(), reason }).collect();
+        Ok(Ended { report: self.report, rejects })
+    }
+
+    fn succeed(&mut self, now: Timestamp) {
+        let sum = |of: fn(&Counts) -> u64| self.counts.values().map(of).sum::<u64>();
+        let (new, changed) = (sum(|counts| counts.new), sum(|counts| counts.changed));
+        // On the first visit everything is new, and only the items' own dates say how fresh it is.
+        if new > 0 && (self.state.last_success.is_some() || self.state.last_new.is_none()) {
+            self.state.last_new = Some(now);
+        }
+        self.report.outcome = if new + changed > 0 {
+            Outcome::Stored
+        } else if self.not_modified > 0 && self.pending.is_empty() {
+            Outcome::NotModified
+        } else {
+            Outcome::Unchanged
+        };
+        self.keep_validators();
+        if let Some(cursor) = self.reached.take() {
+            self.state.cursor = Some(cursor);
+        }
+        self.state.last_success = Some(now);
+        self.state.last_error = None;
+        self.state.failures = 0;
+        self.state.next_allowed = None;
+    }
+
+    /// Those of this visit, and of those before as many as are kept.
+    fn keep_validators(&mut self) {
+        for (url, validators) in std::mem::take(&mut self.pending) {
+            self.state.validators.remove(&url);
+            if !validators.is_empty() {
+                self.state.validators.insert(url, validators);
+            }
+        }
+        let surplus = self.state.validators.len().saturating_sub(VALIDATORS_MAX);
+        let mut others: Vec<String> = self
+            .state
+            .validators
+            .keys()
+            .filter(|url| !self.answered.contains(*url))
+            .cloned()
+            .collect();
+        others.extend(self.answered.iter().cloned());
+        others.into_iter().take(surplus).for_each(|url| {
+            self.state.validators.remove(&url);
+        });
+    }
+
+    fn fail(&mut self, now: Timestamp, stop: &Stop) {
+        self.report.outcome = stop.outcome;
+        self.report.problem = Some(Problem::from(&stop.error));
+        self.state.failures += 1;
+        self.state.last_error = Some(stop.error.chain());
+        self.state.next_allowed = stop.retry_after.and_then(|wait| now.checked_add(wait).ok());
+    }
+}
+
+/// A visit that is over.
+pub(crate) struct Ended {
+    pub(crate) report: SourceReport,
+    pub(crate) rejects: Vec<Reject>,
+}
+
+/// Whether an answer is for several sources of a run.
+enum Shared {
+    Yes,
+    No,
+}
