@@ -88,9 +88,18 @@ ABSENT = "(absent)"
 
 
 def settled(value):
-    """The value without what is volatile; JSON within a text becomes a value of its own."""
+    """The value without what is volatile; JSON within a text becomes a value of its own.
+
+    A report shows its first rejects in the order in which sources that are visited at once came to an end. They are sorted;
+    where there are more than it shows, which ones it shows is chance, and only the numbers are compared.
+    """
     if isinstance(value, dict):
-        return {key: settled(part) for key, part in value.items() if key not in VOLATILE}
+        kept = {key: settled(part) for key, part in value.items() if key not in VOLATILE}
+        rejects = kept.get("rejects")
+        if isinstance(rejects, list):
+            is_all = isinstance(kept.get("rejected"), int) and kept["rejected"] <= len(rejects)
+            kept["rejects"] = sorted(rejects, key=json.dumps) if is_all else f"{len(rejects)} of {kept.get('rejected')}"
+        return kept
     if isinstance(value, list):
         return [settled(part) for part in value]
     if isinstance(value, str) and value[:1] in "{[":
