@@ -87,6 +87,12 @@ impl Place {
         call(&url(kind), method, path, &body).expect("the server answers").body
     }
 
+    /// Asks the server itself, with several documents of JSON, one a line.
+    pub(crate) fn ask_lines(&self, method: &str, path: &str, lines: &str) -> Value {
+        let kind = self.kind.expect("only servers are asked");
+        call(&url(kind), method, path, lines).expect("the server answers").body
+    }
+
     /// An index's name on the server.
     pub(crate) fn named(&self, name: &str) -> String {
         format!("{}{name}", self.stores.es_index_prefix)

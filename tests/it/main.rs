@@ -39,6 +39,7 @@ mod servers;
 mod state;
 mod state_postgres;
 mod tidy;
+mod upgrade;
 mod yara;
 
 /// A test: its name and what it does; a panic is its failure.
@@ -67,6 +68,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("retention", retention::TRIALS),
     ("runner", runner::TRIALS),
     ("tidy", tidy::TRIALS),
+    ("upgrade", upgrade::TRIALS),
     ("yara", yara::TRIALS),
 ];
 
@@ -138,6 +140,7 @@ fn on_each_document_store() -> Vec<Trial> {
                 adopt::CHECKS,
                 readers::SERVER_CHECKS,
                 malpedia_stores::SERVER_CHECKS,
+                upgrade::SERVER_CHECKS,
             ],
             None => &[],
         };

@@ -25,7 +25,7 @@ use tokio::runtime::Runtime;
 use tokio::time::{interval, timeout};
 use uuid::Uuid;
 
-use crate::state_postgres;
+use crate::{state_postgres, upgrade};
 
 /// A test of the suite.
 pub(crate) type Test = fn(Arc<World>) -> Pin<Box<dyn Future<Output = ()>>>;
@@ -78,7 +78,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial("sqlite", name, on_sqlite, *test));
         trials.push(trial("postgres", name, on_postgres, *test));
     }
-    for (name, test) in state_postgres::ANY_SERVER {
+    for (name, test) in state_postgres::ANY_SERVER.iter().chain(upgrade::ON_POSTGRES) {
         trials.push(trial("postgres", name, on_postgres, *test));
     }
     for (name, test) in state_postgres::OWN_SERVER {
