@@ -97,6 +97,7 @@ fn fixtures(task: &str) -> Vec<PathBuf> {
 /// A task in a home of its own, with an upstream that serves its fixture.
 pub(crate) struct Subject {
     task: &'static Registered,
+    fixture: PathBuf,
     input: Value,
     pub(crate) home: TestHome,
     upstream: Upstream,
@@ -110,6 +111,7 @@ impl Subject {
 
     async fn of(task: &'static Registered, fixture: &Path, above: &[(String, String)]) -> Self {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+        let place_of_fixture = fixture.to_path_buf();
         let fixture = Fixture::read(fixture);
         let upstream = Upstream::start().await;
         for (path, file) in &fixture.upstream {
@@ -135,7 +137,13 @@ impl Subject {
         let home = TestHome::open(folder, &settings, &declared())
             .await
             .expect("the fixture's settings are right");
-        Self { task, input: fixture.input.unwrap_or(Value::Null), home, upstream }
+        Self {
+            task,
+            fixture: place_of_fixture,
+            input: fixture.input.unwrap_or(Value::Null),
+            home,
+            upstream,
+        }
     }
 
     pub(crate) async fn run(&self) -> Report {
@@ -395,7 +403,7 @@ fn a_cut_run_goes_on_where_it_was() {
             return;
         }
         count.set(count.get() + 1);
-        let cut = Subject::with(subject.task, &[]).await;
+        let cut = Subject::of(subject.task, &subject.fixture, &[]).await;
         cut.upstream.answer_then_fall_silent(requests - 1);
         let time = Duration::from_secs(4);
         let report = cut.home.run_within(cut.task, cut.input.clone(), time).await;

@@ -14,7 +14,7 @@ use base::report::Status;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use local_runner::families::all_tasks;
+use local_runner::families::{all_tasks, declared};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use stores::documents::{Index, Query};
@@ -225,7 +225,9 @@ async fn open(
         )
         .collect();
     let settings: Vec<_> = settings.into_iter().collect();
-    TestHome::open(folder, &settings).await.unwrap_or_else(|error| panic!("{}", error.chain()))
+    TestHome::open(folder, &settings, &declared())
+        .await
+        .unwrap_or_else(|error| panic!("{}", error.chain()))
 }
 
 /// What a task counts as new and changed, and what it found.

@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn a_category_is_the_first_word_that_says_something() {
-        for (file, category) in [
+        for (file, expected) in [
             ("yara/apt_apt28.yar", "apt"),
             ("yara/thor-webshells.yar", "webshell"),
             ("thor-hacktools.yar", "hacktool"),
@@ -45,7 +45,7 @@ mod tests {
             ("BlueHammer.yar", "other"),
             ("vendor/yara/airbnb_binaryalert.yar", "other"),
         ] {
-            assert_eq!(category(file), category, "{file}");
+            assert_eq!(category(file), expected, "{file}");
         }
     }
 }

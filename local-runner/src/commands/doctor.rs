@@ -174,11 +174,8 @@ async fn families(settings: &Settings) -> Vec<Finding> {
     if FAMILIES.iter().all(|family| family.checks.is_empty()) {
         return findings;
     }
-    let home = match Home::open(settings.config.clone()).await {
-        Ok(home) => home,
-        // What cannot be opened is told under its own name.
-        Err(_) => return findings,
-    };
+    // What cannot be opened is told under its own name.
+    let Ok(home) = Home::open(settings.config.clone()).await else { return findings };
     for check in FAMILIES.iter().flat_map(|family| family.checks) {
         match (check.look)(&home).await {
             Ok(None) => {}

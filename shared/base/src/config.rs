@@ -416,6 +416,7 @@ impl Config {
 }
 
 #[cfg(test)]
+#[expect(unreachable_pub, reason = "the macro makes what a family would export")]
 mod tests {
     use super::*;
 

@@ -182,7 +182,7 @@ async fn failure_of(http: &Http, url: &Url) -> Failure {
 
 #[track_caller]
 fn check(failure: &Failure, outcome: &str) {
-    assert_eq!(failure.outcome(), outcome, "{failure}");
+    assert_eq!(failure.outcome().name(), outcome, "{failure}");
 }
 
 #[tokio::test]
@@ -298,7 +298,7 @@ async fn a_bomb_ends_as_too_large_and_a_broken_encoding_as_itself() {
     ] {
         let server = Server::canned([ok(header, &body)]).await;
         let failure = failure_of(&http, &server.url).await;
-        assert_eq!(failure.outcome(), outcome, "{header}: {failure}");
+        assert_eq!(failure.outcome().name(), outcome, "{header}: {failure}");
         assert_eq!(http.inner.memory.free(), LARGE_BODIES);
     }
     let params = [CParameter::window_log(24)];
@@ -350,7 +350,7 @@ async fn each_limit_on_time_says_which_it_is() {
     .await;
     let failure = http.send(Request::get(&drip.url).limits(BRIEF)).await.unwrap_err();
     assert!(matches!(failure.reason, Reason::TimedOut { limit: Limit::Head, .. }), "{failure}");
-    assert_eq!((failure.outcome(), drip.requests()), ("timed_out", 1));
+    assert_eq!((failure.outcome().name(), drip.requests()), ("timed_out", 1));
 
     let stalled = Server::start(|mut stream, _| async move {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc").await;
@@ -781,7 +781,7 @@ async fn retry_after_is_waited_for_when_short_and_handed_back_when_long() {
     let server = Server::canned([status("429 Slow\r\nretry-after: 9")]).await;
     let failure = failure_of(&http, &server.url).await;
     assert_eq!(
-        (failure.outcome(), failure.requests),
+        (failure.outcome().name(), failure.requests),
         ("rate_limited", 1),
         "no wait beyond the deadline"
     );
@@ -795,13 +795,13 @@ async fn a_broken_connection_is_tried_twice() {
     assert_eq!((response.body.as_slice(), response.requests), (&b"feed"[..], 2));
     let server = Server::canned([ok("content-length: 5\r\n", b"")]).await;
     let failure = failure_of(&http, &server.url).await;
-    assert_eq!((failure.outcome(), failure.requests), ("reset", 2));
+    assert_eq!((failure.outcome().name(), failure.requests), ("reset", 2));
 
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = Url::parse(&format!("http://{}/", nobody.local_addr().unwrap())).unwrap();
     drop(nobody);
     let failure = failure_of(&http, &url).await;
-    assert_eq!((failure.outcome(), failure.requests), ("refused", 2));
+    assert_eq!((failure.outcome().name(), failure.requests), ("refused", 2));
 }
 
 #[tokio::test]
@@ -949,7 +949,7 @@ async fn sixty_sources() {
         calls.spawn(async move {
             let outcome = match http.send(Request::get(&server.url)).await {
                 Ok(_) => "a body".to_owned(),
-                Err(failure) if failure.outcome() == "too_large" => "too large".to_owned(),
+                Err(failure) if failure.outcome().name() == "too_large" => "too large".to_owned(),
                 Err(failure) => failure.to_string(),
             };
             (number, outcome)
@@ -1445,7 +1445,7 @@ async fn a_range_goes_on_where_a_stream_ended() {
             Ok(Streamed::Open(mut stream)) => lines_of(&mut stream).await.1.expect(headers),
             Ok(Streamed::NotModified(_)) => panic!("{headers}"),
         };
-        assert_eq!(failure.outcome(), outcome, "{headers}: {failure}");
+        assert_eq!(failure.outcome().name(), outcome, "{headers}: {failure}");
     }
 
     // Nothing strong names the version, or all of it is wanted: no range is asked for, and none is taken.
@@ -1455,7 +1455,7 @@ async fn a_range_goes_on_where_a_stream_ended() {
         for outcome in [None, Some("malformed")] {
             let request = Request::get(&server.url).limits(LONG).range(from, validator);
             let failure = http.stream(request).await.err();
-            assert_eq!(failure.map(|failure| failure.outcome()), outcome);
+            assert_eq!(failure.map(|failure| failure.outcome().name()), outcome);
         }
         assert!(!server.head(0).contains("range:"), "{}", server.head(0));
         assert!(server.head(0).contains("accept-encoding: identity\r\n"));

@@ -185,6 +185,7 @@ mod tests {
 
     fn kept(fetched: &str, body: &[u8]) -> ArchivedResponse {
         ArchivedResponse {
+            asked: "https://example.org/feed".to_owned(),
             url: "https://example.org/feed".to_owned(),
             content_type: Some("application/rss+xml".to_owned()),
             fetched: fetched.parse().unwrap(),

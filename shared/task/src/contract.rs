@@ -8,7 +8,7 @@ use base::clock::Deadline;
 use base::config::{Config, DeclaredSettings, Settings};
 use base::report::Report;
 use base::{Error, Result};
-use fetch::{Http, Response};
+use fetch::Http;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -17,6 +17,7 @@ use stores::state::{State, StateReader};
 
 use crate::archive::Archive;
 use crate::catalog::{Check, SourceCatalog};
+use crate::visit::SharedAnswer;
 
 /// A part of the world that a task reaches, which decides what the contract asks of it. A task names every one it may use, under
 /// whatever settings.
@@ -189,7 +190,7 @@ pub struct Ctx {
     pub(crate) archive: Archive,
     left: Mutex<Option<Value>>,
     identities: tokio::sync::Mutex<HashMap<&'static str, Identity>>,
-    shared_answers: Mutex<HashMap<String, Arc<Response>>>,
+    shared_answers: Mutex<HashMap<String, SharedAnswer>>,
 }
 
 impl Ctx {
@@ -252,12 +253,12 @@ impl Ctx {
     }
 
     /// An answer that an earlier visit of this run shares.
-    pub(crate) fn shared_answer(&self, url: &str) -> Option<Arc<Response>> {
+    pub(crate) fn shared_answer(&self, url: &str) -> Option<SharedAnswer> {
         locked(&self.shared_answers).get(url).cloned()
     }
 
-    pub(crate) fn share_answer(&self, url: &str, response: &Arc<Response>) {
-        locked(&self.shared_answers).insert(url.to_owned(), Arc::clone(response));
+    pub(crate) fn share_answer(&self, url: &str, answer: SharedAnswer) {
+        locked(&self.shared_answers).insert(url.to_owned(), answer);
     }
 }
 

@@ -178,7 +178,7 @@ pub async fn invoke(
     request_id: &str,
     deadline: Deadline,
 ) -> Report {
-    match claim_and_run(home, task, payload, request_id, deadline).await {
+    match Box::pin(claim_and_run(home, task, payload, request_id, deadline)).await {
         Ok(report) => report,
         Err(error) => named(Report::failed(&error), task.name),
     }

@@ -299,16 +299,22 @@ impl<'a> Visit<'a> {
             return Ok(None);
         }
         let known = self.known_version(&url).filter(|_| is_conditional);
-        let held = match shared {
-            Shared::Yes => self.ctx.shared_answer(&url),
-            Shared::No => None,
-        };
-        if let Some(response) = held {
-            if known.as_ref() == Some(&response.validators) {
-                self.not_modified += 1;
-                return Ok(None);
+        if let Shared::Yes = shared {
+            match self.ctx.shared_answer(&url) {
+                // What another source of the run was told holds for this one, if it has the same version.
+                Some(SharedAnswer::Unchanged(version)) if known.as_ref() == Some(&version) => {
+                    self.note_not_modified(0);
+                    return Ok(None);
+                }
+                Some(SharedAnswer::Body(response))
+                    if known.as_ref() == Some(&response.validators) =>
+                {
+                    self.note_not_modified(0);
+                    return Ok(None);
+                }
+                Some(SharedAnswer::Body(response)) => return self.answer(url, response).map(Some),
+                Some(SharedAnswer::Unchanged(_)) | None => {}
             }
-            return self.answer(url, response).map(Some);
         }
         let request = match &known {
             Some(validators) => request.validators(validators),
@@ -317,6 +323,9 @@ impl<'a> Visit<'a> {
         match self.ctx.http.send(request).await {
             Ok(Fetched::NotModified(answer)) => {
                 self.note_not_modified(answer.requests);
+                if let (Shared::Yes, Some(version)) = (shared, known) {
+                    self.ctx.share_answer(&url, SharedAnswer::Unchanged(version));
+                }
                 Ok(None)
             }
             Ok(Fetched::Body(response) | Fetched::Refused(response)) => {
@@ -324,7 +333,7 @@ impl<'a> Visit<'a> {
                 self.note_bytes(response.bytes_on_wire);
                 let response = Arc::new(response);
                 if let Shared::Yes = shared {
-                    self.ctx.share_answer(&url, &response);
+                    self.ctx.share_answer(&url, SharedAnswer::Body(Arc::clone(&response)));
                 }
                 self.answer(url, response).map(Some)
             }
@@ -745,7 +754,17 @@ pub(crate) struct Ended {
     pub(crate) rejects: Vec<Reject>,
 }
 
+/// What sources of one run share of an answer.
+#[derive(Clone)]
+pub(crate) enum SharedAnswer {
+    /// This version is still the newest.
+    Unchanged(Validators),
+    /// This one.
+    Body(Arc<Response>),
+}
+
 /// Whether an answer is for several sources of a run.
+#[derive(Clone, Copy)]
 enum Shared {
     Yes,
     No,

@@ -25,7 +25,7 @@ const ROUNDS: usize = 125;
 const LOOK: usize = 25;
 
 /// The owners, and the field of each that tells its last write.
-const OWNERS: [(&'static Owner, &str); 2] = [(&OWNER, "title"), (&ENRICHMENT, "enriched_summary")];
+const OWNERS: [(&Owner, &str); 2] = [(&OWNER, "title"), (&ENRICHMENT, "enriched_summary")];
 
 pub(super) fn on_server(kind: Kind) {
     on(&Place::new(Some(kind)));

@@ -13,7 +13,7 @@ use serde_json::json;
 use stores::documents::{Documents, Elastic, Embedded, Index, Written};
 use stores::state::{Moving as _, Postgres, Sqlite, State, Table};
 
-use self::collection::{Collection, Indexed, PAGE, Rows};
+use self::collection::{Collection, Indexed, PAGE, Rows, SourceRows};
 use self::walk::{Differences, Step, Sum, Tally, Walk};
 use super::settings;
 use crate::cli::{Cli, CopyArgs, Home};
@@ -155,11 +155,25 @@ async fn parts(settings: &Settings, args: &CopyArgs) -> Result<Vec<Part>> {
     if let Some(address) = stores.database_url.as_ref().filter(|_| state) {
         let embedded: Arc<dyn State> = Arc::new(Sqlite::open(folder).await?);
         let server: Arc<dyn State> = Arc::new(Postgres::open(address).await?);
+        // Where documents are on no server, both sides share the embedded ones.
+        let documents_here: Arc<dyn Documents> = Arc::new(Embedded::open(folder).await?);
+        let documents_there: Arc<dyn Documents> = match &stores.es_url {
+            Some(_) => Arc::new(Elastic::open(stores)?),
+            None => Arc::clone(&documents_here),
+        };
         parts.extend(Table::ALL.into_iter().map(|table| {
-            let side = |state: &Arc<dyn State>| -> Box<dyn Collection> {
-                Box::new(Rows(Arc::clone(state), table))
-            };
-            Part::of(args, table.name(), Kind::State, side(&embedded), side(&server))
+            let side =
+                |state: &Arc<dyn State>, documents: &Arc<dyn Documents>| -> Box<dyn Collection> {
+                    let rows = Rows(Arc::clone(state), table);
+                    match table {
+                        Table::Sources => {
+                            Box::new(SourceRows { rows, documents: Arc::clone(documents) })
+                        }
+                        _ => Box::new(rows),
+                    }
+                };
+            let here = side(&embedded, &documents_here);
+            Part::of(args, table.name(), Kind::State, here, side(&server, &documents_there))
         }));
     }
     Ok(parts)

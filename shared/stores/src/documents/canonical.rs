@@ -40,7 +40,7 @@ pub fn id(parts: &[&str]) -> String {
             hasher.update(part);
         }
     }
-    hex::encode(&hasher.finalize())
+    hex::encode(hasher.finalize())
 }
 
 /// Hex SHA-256 over the meaning of an owner's fields: those of `fields` that are not `unhashed`, absent ones as null.
@@ -70,7 +70,7 @@ fn hash_by(write: fn(&Value, &mut String), owner: &Owner, fields: &Body) -> Stri
         write(fields.get(*name).unwrap_or(&Value::Null), &mut text);
         text.push(RECORD);
     }
-    hex::encode(&Sha256::digest(text.as_bytes()))
+    hex::encode(Sha256::digest(text.as_bytes()))
 }
 
 /// A hash over documents, given in the order of their ids: equal documents have equal ones whatever store they are read from.
@@ -89,7 +89,7 @@ impl Fingerprint {
 
     /// The hash of all that was given, in hexadecimal.
     pub fn hex(&self) -> String {
-        hex::encode(&self.0.clone().finalize())
+        hex::encode(self.0.clone().finalize())
     }
 }
 
@@ -257,14 +257,14 @@ mod tests {
         // What the version before stored for it.
         assert_eq!(
             hash(&TITLED, &titled(&json!("a"))),
-            hex::encode(&Sha256::digest("title\u{1f}\"a\"\u{1e}"))
+            hex::encode(Sha256::digest("title\u{1f}\"a\"\u{1e}"))
         );
     }
 
     #[test]
     fn ids_are_those_of_before_and_a_separator_in_a_part_is_none() {
-        assert_eq!(id(&["rss", "a", "b"]), hex::encode(&Sha256::digest("rss\u{1f}a\u{1f}b")));
-        assert_eq!(id(&["a"]), hex::encode(&Sha256::digest("a")));
+        assert_eq!(id(&["rss", "a", "b"]), hex::encode(Sha256::digest("rss\u{1f}a\u{1f}b")));
+        assert_eq!(id(&["a"]), hex::encode(Sha256::digest("a")));
         let lists: [&[&str]; 9] = [
             &[],
             &[""],

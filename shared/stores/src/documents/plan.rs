@@ -567,7 +567,7 @@ mod tests {
         let mut stored = body(plan(None, &write));
         assert!(stored["owners"]["hashes"]["sync"].as_str().unwrap().starts_with("2:"));
         let first_form = "title\u{1f}\"she said \"no\"\"\u{1e}published\u{1f}null\u{1e}";
-        let hash = hex::encode(&sha2::Sha256::digest(first_form));
+        let hash = hex::encode(sha2::Sha256::digest(first_form));
         stored["owners"]["hashes"]["sync"] = json!(hash);
         assert_eq!(plan(Some(&stored), &write), Plan::Unchanged);
         assert!(Intent::Write(&write).is_unchanged(&stored));

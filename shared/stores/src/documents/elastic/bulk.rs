@@ -118,12 +118,7 @@ impl Elastic {
                 batch.write().boxed()
             })
             .collect();
-        let written = stream::iter(batches).buffered(IN_FLIGHT).try_concat().await;
-        if written.is_err() {
-            // It may be gone; the next write looks.
-            self.forget(index).await;
-        }
-        written
+        stream::iter(batches).buffered(IN_FLIGHT).try_concat().await
     }
 }
 
