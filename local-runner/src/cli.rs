@@ -68,7 +68,7 @@ pub(crate) enum Command {
         /// The index, as `rss_articles`
         index: String,
     },
-    /// Delete documents that are older than `MINERVA_KEEP_DAYS` lets their index keep
+    /// Delete documents that are older than `MINERVA_KEEP_DAYS` allows for their index
     Prune {
         /// Count them and delete nothing
         #[arg(long)]
@@ -88,7 +88,7 @@ pub(crate) enum Command {
         #[arg(value_name = "FOLDER")]
         to: PathBuf,
     },
-    /// Look at the sources, try one, switch one on or off, add one
+    /// Look at the sources, try one, enable or disable one, add one, see what was not stored
     #[command(subcommand)]
     Sources(SourcesCommand),
     /// Work with the stored YARA rules
@@ -300,17 +300,17 @@ pub(crate) enum SourcesCommand {
     },
     /// Show documents that the store refuses for good, and why
     Rejects {
-        /// A source, as `rss/krebs`; all of them when not given
+        /// A source, as `rss/krebs-on-security`; all of them when not given
         source: Option<String>,
     },
     /// Show documents that could not be stored and are tried again, and why
     Failed {
-        /// A source, as `rss/krebs`; all of them when not given
+        /// A source, as `rss/krebs-on-security`; all of them when not given
         source: Option<String>,
     },
     /// Read a source again from its beginning at its next run, and forget what was refused of it
     Retry {
-        /// The source, as `rss/krebs`
+        /// The source, as `rss/krebs-on-security`
         source: String,
     },
 }

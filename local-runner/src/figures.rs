@@ -98,7 +98,7 @@ mod tests {
 
     use super::lines;
 
-    fn told(detail: &serde_json::Value) -> Vec<String> {
+    fn shown(detail: &serde_json::Value) -> Vec<String> {
         lines(detail.as_object().expect("an object"))
     }
 
@@ -106,7 +106,7 @@ mod tests {
     fn counts_of_a_kind_are_one_line() {
         let detail = json!({"families": {"changed": 0, "new": 3}, "years": [{"year": "2024", "count": 2}, {"year": "2023", "count": 1}]});
         assert_eq!(
-            told(&detail),
+            shown(&detail),
             ["  families: changed (0), new (3)", "  years: 2024 (2), 2023 (1)"]
         );
     }
@@ -115,7 +115,7 @@ mod tests {
     fn what_is_deeper_is_indented() {
         let detail = json!({"families": {"gone": ["a", "b"], "new": 3}, "api": {"reachable": false, "version": null}});
         assert_eq!(
-            told(&detail),
+            shown(&detail),
             ["  api: reachable false", "  families: new (3)", "    gone: a, b"]
         );
     }
@@ -124,7 +124,7 @@ mod tests {
     fn things_of_a_list_have_a_line_each() {
         let detail = json!({"newest": [{"date": "2024-01-02", "name": "a\nb"}, {"date": "2024-01-01", "name": "c"}]});
         assert_eq!(
-            told(&detail),
+            shown(&detail),
             ["  newest:", "    date 2024-01-02; name a b", "    date 2024-01-01; name c"]
         );
     }
@@ -132,12 +132,12 @@ mod tests {
     #[test]
     fn a_long_list_says_how_many_are_left_out() {
         let names: Vec<String> = (0..27).map(|number| number.to_string()).collect();
-        let lines = told(&json!({ "gone": names }));
+        let lines = shown(&json!({ "gone": names }));
         assert!(lines[0].ends_with("23, 24, and 2 more"), "{lines:?}");
     }
 
     #[test]
     fn what_is_empty_is_left_out() {
-        assert!(told(&json!({"gone": [], "message": null, "by": {}})).is_empty());
+        assert!(shown(&json!({"gone": [], "message": null, "by": {}})).is_empty());
     }
 }

@@ -16,7 +16,7 @@ pub(crate) const USAGE: u8 = 2;
 /// A service is unreachable.
 pub(crate) const UNREACHABLE: u8 = 3;
 
-/// How a command ended: an exit code, or an error to be told.
+/// How a command ended: an exit code, or an error to print.
 pub(crate) type Outcome = base::Result<u8>;
 
 /// Writes a line for people.

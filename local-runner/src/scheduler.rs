@@ -111,7 +111,7 @@ fn due(task: &str, slot: Timestamp) -> Due {
     Due { event: scheduled(task, &request_id, slot), request_id, task: task.to_owned(), due: slot }
 }
 
-/// Another attempt, or the dead letters: what a person or a developer must mend is not tried again.
+/// Another attempt, or the dead letters: what a person or a developer must repair is not tried again.
 fn after_failure(class: Class, attempts: u32, now: Timestamp) -> (QueueState, Option<Timestamp>) {
     let tried = usize::try_from(attempts).unwrap_or(usize::MAX).saturating_sub(1);
     match RETRIES.get(tried) {

@@ -324,9 +324,9 @@ fn any_index_is_adopted_whole(place: &mut Place) {
     });
     let ours = everything(place, &place.named("malpedia_families"));
     assert_eq!((ours.len(), everything(place, &name).len()), (30, 30));
-    let mended = &ours["win.family0"];
+    let repaired = &ours["win.family0"];
     assert_eq!(
-        (&mended["update"], &mended["yara_rules"]),
+        (&repaired["update"], &repaired["yara_rules"]),
         (&json!("2026-03-10T08:00:00Z"), &families[0]["yara_rules"])
     );
     assert_eq!(ours["win.family2"]["owners"]["adopted"]["raw"]["update"], "soon");

@@ -30,7 +30,7 @@ trials! {
     a_schedule_is_unfolded_to_utc_and_a_wrong_field_is_named
     a_source_is_tried_added_and_switched
     the_doctor_says_what_is_wrong
-    the_archive_is_read_again_after_a_parser_was_mended
+    the_archive_is_read_again_after_a_parser_was_repaired
     what_a_feed_says_does_not_steer_the_terminal
     a_person_is_told_what_the_json_holds
     the_demo_writes_nothing_on_its_second_day
@@ -240,7 +240,7 @@ fn the_doctor_says_what_is_wrong() {
     assert!(ran.ends_with(2).out.contains("MINERVA_ARCHIVE_DAYS"), "`.env` is read: {ran:?}");
 }
 
-fn the_archive_is_read_again_after_a_parser_was_mended() {
+fn the_archive_is_read_again_after_a_parser_was_repaired() {
     let upstream = Upstream::start(1);
     let url = upstream.body("a", numbered(0, 2));
     let home = Home::of(&[("a", url.clone())]);

@@ -140,7 +140,7 @@ fn the_other_home_goes_on(servers: &Servers) {
     );
     assert_eq!(outcome(&on_servers, "real-0"), "not_modified", "its validators came along");
     assert_eq!(outcome(&on_servers, "real-3"), "unchanged");
-    assert_eq!(outcome(&on_servers, "real-1"), &Value::Null, "it is switched off there too");
+    assert_eq!(outcome(&on_servers, "real-1"), &Value::Null, "it is disabled there too");
     let runs = home.run_with(&there, &["runs", "--json"]).json();
     assert_eq!(runs[1]["run_id"], first["run_id"], "{runs}");
 

@@ -65,19 +65,19 @@ struct Runner {
     lambda: Option<Lambda>,
     invoker: Invoker,
     address: SocketAddr,
-    told: Arc<Told>,
+    told: Arc<CallerLog>,
     runtime: tokio::runtime::Runtime,
 }
 
 #[derive(Default)]
-struct Told {
+struct CallerLog {
     lines: Mutex<Vec<(String, String)>>,
     queued: Mutex<Vec<(String, Bytes, String)>>,
     entries: Mutex<Vec<Entry>>,
 }
 
 #[async_trait]
-impl Queue for Told {
+impl Queue for CallerLog {
     async fn enqueue(
         &self,
         function: &str,
@@ -90,7 +90,7 @@ impl Queue for Told {
 }
 
 #[async_trait]
-impl Events for Told {
+impl Events for CallerLog {
     async fn put(&self, entries: &[Entry]) -> Result<(), String> {
         if entries.iter().any(|entry| entry.detail_type == "refuse") {
             return Err("the queue is full".to_owned());
@@ -121,7 +121,7 @@ impl Runner {
             .enable_all()
             .build()
             .unwrap();
-        let told = Arc::new(Told::default());
+        let told = Arc::new(CallerLog::default());
         let lines = Arc::clone(&told);
         let config = Config {
             limits,

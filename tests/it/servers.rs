@@ -138,7 +138,7 @@ fn an_index_gets_the_aliases_that_it_lacks(place: &mut Place) {
         said.get(&physical).is_some()
     };
     assert!(!holders(place));
-    block_on(async { elastic(place).ensure(articles()).await }).expect("it is mended");
+    block_on(async { elastic(place).ensure(articles()).await }).expect("it is repaired");
     assert!(holders(place));
 }
 

@@ -608,7 +608,7 @@ async fn a_source_is_reset_unless_it_is_held(world: Arc<World>) {
     state.save_source(&lease, &known).await.expect("it is stored");
     assert_eq!(state.source("rss/a").await.expect("a state"), known);
     let refused = state.reset_source("rss/a").await.expect_err("it is held");
-    assert!(refused.to_string().contains("a run is at it"), "{}", refused.chain());
+    assert!(refused.to_string().contains("a run holds it"), "{}", refused.chain());
     drop(lease);
     eventually("it is free", async || state.reset_source("rss/a").await.ok()).await;
     let expected = SourceState { failures: 2, ..SourceState::default() };

@@ -148,7 +148,7 @@ async fn a_holder_that_is_cut_off_loses_its_holds(world: Arc<World>) {
     .await;
     let again = other.take(noon()).await.expect("an answer").expect("it was put back");
 
-    // The wire is mended; everything that the former holder writes is refused.
+    // The wire works again; everything that the former holder writes is refused.
     wire.is_cut.send_replace(false);
     let stale = SourceState { failures: 7, ..SourceState::default() };
     let refused = |result: base::Result<()>| {

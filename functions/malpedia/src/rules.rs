@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 use stores::documents::{Filter, Pages, Scan};
 use task::{Ctx, Source as _, Stop, Visit};
 use yara::document::Origin;
-use yara::store::{self, Collected, Given};
+use yara::store::{self, Collected, SourceClaims};
 use yara::{About, about, split};
 
 use crate::NAME;
 use crate::api::{Api, read_json};
-use crate::catalogue::Place;
+use crate::catalogue::CatalogueOrigin;
 use crate::reference::id;
 use crate::sources::Source;
 use crate::wire;
@@ -67,18 +67,21 @@ struct ApiCursor {
 }
 
 /// Stores the rules of the families that are stored; gives what a report tells of them, where they were read.
-pub(crate) async fn read(visit: &mut Visit<'_>, place: &Place) -> Result<Option<Value>, Stop> {
+pub(crate) async fn read(
+    visit: &mut Visit<'_>,
+    origin: &CatalogueOrigin,
+) -> Result<Option<Value>, Stop> {
     let families = visit.ctx().ledger.source(&Source::Families.state()).await?;
     let outcome = families.last_outcome.map(|name| serde_json::from_value::<Outcome>(json!(name)));
     if !outcome.is_some_and(|outcome| outcome.is_ok_and(Outcome::is_read)) {
         return Err(Stop::skipped("families were not read"));
     }
-    match place {
-        Place::Files(_) => {
+    match origin {
+        CatalogueOrigin::Files(_) => {
             let files = id(&json!(families.cursor).to_string());
             from_families(visit, files).await
         }
-        Place::Api(api) => {
+        CatalogueOrigin::Api(api) => {
             let version = families.cursor.and_then(|cursor| cursor["version"].as_i64());
             from_api(visit, api, version).await
         }
@@ -159,9 +162,9 @@ fn add(collected: &mut Collected, family: Option<&str>, path: &str, tlp: Option<
     let family = family.map(ToOwned::to_owned).or_else(named).or_else(|| of_file(path));
     // A word that nobody knows must not open a rule to all.
     let tlp = tlp.map(|word| about::tlp(word).unwrap_or("red"));
-    let given = Given { families: family.iter().cloned().collect(), tlp };
+    let claims = SourceClaims { families: family.iter().cloned().collect(), tlp };
     let path = family.as_deref().unwrap_or(path);
-    collected.add_given(path, split, &given);
+    collected.add_with_claims(path, split, &claims);
 }
 
 /// The family in a file's name: `win.vidar` of `win.vidar_auto.yar`.

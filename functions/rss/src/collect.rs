@@ -178,7 +178,7 @@ fn unreadable(source: &Source, error: &FeedError) -> Stop {
         FeedError::NotAFeed { .. } => (Outcome::NotAFeed, "look at the address in a browser"),
         FeedError::TooDeep { .. } => (
             Outcome::TooDeep,
-            "no honest feed is nested like this; disable the source if it stays so",
+            "no valid feed is nested this deeply; disable the source if it stays so",
         ),
     };
     Stop::new(outcome, Error::format(format!("read `{}`: {error}", source.url)).hint(hint))

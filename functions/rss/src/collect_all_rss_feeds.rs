@@ -1,6 +1,6 @@
 //! Collects every enabled RSS source into `rss_articles`.
 //!
-//! Reads   each source of `RSS_SOURCES` (or the list compiled in) that is switched on, on condition that it changed.
+//! Reads   each source of `RSS_SOURCES` (or the list compiled in) that is enabled, on condition that it changed.
 //! Writes  `rss_articles`, one document an item, id from the source and the item's own id.
 //! Twice   is harmless: equal items are counted as unchanged and not written.
 //! Quirk   a feed is a window on the newest items; one that moved on by more than its length has lost some for us.

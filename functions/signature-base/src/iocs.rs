@@ -5,7 +5,7 @@
 
 use indicator::{self, Indicator, IndicatorKind};
 
-/// Bytes of a line; the longest at hand has 1,100.
+/// Bytes of a line; the longest today has 1,100.
 pub const LINE_BYTES_MAX: usize = 16 << 10;
 /// How much of a line a reject repeats.
 const SHOWN_CHARS: usize = 80;
@@ -61,7 +61,7 @@ pub struct Line {
 pub struct Parsed {
     /// Its lines, in order.
     pub lines: Vec<Line>,
-    /// Lines that make no sense, with their numbers.
+    /// Malformed lines, with their numbers.
     pub rejects: Vec<String>,
 }
 

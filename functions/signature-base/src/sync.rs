@@ -88,13 +88,13 @@ pub async fn sync(ctx: &Ctx, parts: &[Part]) -> Result<Report> {
         // Once for both parts, on condition that it changed for either.
         let request = Request::get(&url).accept(ACCEPT).limits(Limits::ARCHIVE);
         while let Some(answer) = visit.get_shared(request.clone()).await? {
-            let (version, told) = match part {
+            let (version, shown) = match part {
                 Part::Rules => rules(visit, answer).await?,
                 Part::Iocs => indicators(visit, answer, settings.score.min(100)).await?,
             };
             let mut detail = detail.borrow_mut();
             detail.insert("version".to_owned(), json!(version));
-            detail.extend(told);
+            detail.extend(shown);
         }
         Ok(())
     };
@@ -102,8 +102,8 @@ pub async fn sync(ctx: &Ctx, parts: &[Part]) -> Result<Report> {
     Ok(report.with_detail(Value::Object(detail.into_inner())))
 }
 
-/// The commit of a tarball, and what is told of a part of it.
-type Told = (Option<String>, Map<String, Value>);
+/// The commit of a tarball, and what the report shows of a part of it.
+type PartDetail = (Option<String>, Map<String, Value>);
 
 /// What a tarball holds of one part.
 struct Contents<T> {
@@ -168,7 +168,7 @@ impl<T> Contents<T> {
     }
 }
 
-async fn rules(visit: &mut Visit<'_>, answer: Answer) -> Result<Told, Stop> {
+async fn rules(visit: &mut Visit<'_>, answer: Answer) -> Result<PartDetail, Stop> {
     let take = |rules: &mut Collected, name: &str, bytes: Vec<u8>| rules.add(name, split(&bytes));
     let mut contents: Contents<Collected> = unpack(answer, tarball::is_rules, take).await?;
     let mut collected = std::mem::take(&mut contents.part);
@@ -205,7 +205,7 @@ impl Files {
     }
 }
 
-async fn indicators(visit: &mut Visit<'_>, answer: Answer, score: u32) -> Result<Told, Stop> {
+async fn indicators(visit: &mut Visit<'_>, answer: Answer, score: u32) -> Result<PartDetail, Stop> {
     let index = Index::named(IOCS)?;
     let is_wanted = |name: &str| Layout::of(name).is_some();
     let take = |files: &mut Files, name: &str, bytes: Vec<u8>| files.add(name, &bytes);

@@ -7,11 +7,11 @@ use tar::{Archive, Entry, EntryType};
 
 /// Entries of any kind that a tarball may hold; the real one has about 1,500.
 pub const ENTRIES_MAX: usize = 20_000;
-/// Bytes of one file; the largest at hand has 1.04 MB.
+/// Bytes of one file; the largest today has 1.04 MB.
 pub const FILE_BYTES_MAX: u64 = 8 << 20;
 /// Bytes of all entries together, whether they are wanted or not; the real one holds 12 MB.
 pub const TOTAL_BYTES_MAX: u64 = 256 << 20;
-/// Bytes of a name.
+/// Bytes of a path in the tarball.
 pub const NAME_BYTES_MAX: usize = 1024;
 /// What ends a tarball: two blocks of zeros.
 const END: usize = 1024;

@@ -37,10 +37,10 @@ fn refuse_servers(settings: &Settings) -> Result<()> {
     if elsewhere.is_empty() {
         return Ok(());
     }
-    let told: Vec<String> =
+    let problems: Vec<String> =
         elsewhere.iter().map(|(_, what, name, _)| format!("`{name}` holds the {what}")).collect();
     let tools: Vec<String> =
         elsewhere.iter().map(|(_, what, _, tool)| format!("the {what} with {tool}")).collect();
-    Err(Error::config(format!("back up the embedded store: {}", told.join(", ")))
+    Err(Error::config(format!("back up the embedded store: {}", problems.join(", ")))
         .hint(format!("back up {}", tools.join(" and "))))
 }

@@ -174,7 +174,7 @@ async fn families(settings: &Settings) -> Vec<Finding> {
     if FAMILIES.iter().all(|family| family.checks.is_empty()) {
         return findings;
     }
-    // What cannot be opened is told under its own name.
+    // What cannot be opened is reported under its own name.
     let Ok(home) = Home::open(settings.config.clone()).await else { return findings };
     for check in FAMILIES.iter().flat_map(|family| family.checks) {
         match (check.look)(&home).await {
@@ -202,7 +202,7 @@ fn network(settings: &Settings) -> String {
     let network = &settings.config.network;
     let mut says = Vec::new();
     says.push(match &network.contact {
-        Some(contact) => format!("sources are told how to reach you: {contact}"),
+        Some(contact) => format!("sources see how to reach you: {contact}"),
         None => "set MINERVA_CONTACT so that sources know whom to write to".to_owned(),
     });
     if network.proxy.is_some() {

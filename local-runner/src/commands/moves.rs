@@ -44,8 +44,8 @@ pub(crate) async fn reindex(cli: &Cli, args: &ReindexArgs) -> Outcome {
     let mut all: Vec<Reindexed> = Vec::with_capacity(indices.len());
     for index in indices {
         let _lease = hold(state.as_ref(), index).await?;
-        let told = Told::default();
-        let tell = |what: &str, done, total| told.tell(what, index.name, done, total);
+        let progress = ProgressLines::default();
+        let tell = |what: &str, done, total| progress.show(what, index.name, done, total);
         let work = moves.reindex(index, args.drop_old, args.dry_run, &tell);
         let done = until_interrupted(&moves, work).await?;
         if !cli.json {
@@ -87,8 +87,8 @@ pub(crate) async fn adopt(cli: &Cli, args: &AdoptArgs) -> Outcome {
     };
     let shared = adopter.map_or(&[][..], |adopter| adopter.shared);
     let moves = Moves::open(stores)?;
-    let told = Told::default();
-    let tell = |what: &str, done, total| told.tell(what, &args.from, done, total);
+    let progress = ProgressLines::default();
+    let tell = |what: &str, done, total| progress.show(what, &args.from, done, total);
     let work = moves.adopt(index, &args.from, identify.as_ref(), shared, args.keep, &tell);
     let done = until_interrupted(&moves, work).await?;
     if cli.json {
@@ -105,7 +105,7 @@ pub(crate) async fn adopt(cli: &Cli, args: &AdoptArgs) -> Outcome {
 async fn hold(state: &dyn State, index: &Index) -> Result<Lease> {
     let lease = state.lease(&format!("indices/{}", index.name)).await?;
     lease.ok_or_else(|| {
-        Error::config(format!("move index `{}`: another run is at it", index.name))
+        Error::config(format!("move index `{}`: another run holds it", index.name))
             .hint("wait until it has ended")
     })
 }
@@ -127,12 +127,12 @@ async fn until_interrupted<T>(moves: &Moves, work: impl Future<Output = Result<T
 
 /// Progress: one line that changes on a terminal, a few that stay elsewhere.
 #[derive(Default)]
-struct Told {
+struct ProgressLines {
     steps: AtomicU64,
 }
 
-impl Told {
-    fn tell(&self, what: &str, name: &str, done: u64, total: u64) {
+impl ProgressLines {
+    fn show(&self, what: &str, name: &str, done: u64, total: u64) {
         let text = format!("{what} `{name}`: {done} of {total} documents");
         if out::is_terminal() {
             return out::progress(&text);

@@ -134,7 +134,7 @@ pub(crate) fn log_sink(verbose: bool) -> LogSink {
 pub(crate) fn show(report: &Report) {
     let seconds = Duration::from_millis(report.took_ms).as_secs_f64();
     out::line(&format!("{}: {} in {seconds:.1} s", report.task, report.status.name()));
-    // Without sources the error is all there is to tell, so its causes are told too.
+    // Without sources the error is all there is to show, so its causes are shown too.
     let whole = report.error.as_ref().filter(|_| report.sources.is_empty());
     if let Some(reason) = whole.map(|problem| &problem.message).or(report.reason.as_ref()) {
         for line in reason.trim_end().lines() {
@@ -148,7 +148,7 @@ pub(crate) fn show(report: &Report) {
     let only_figures = report.sources.is_empty() && report.detail.is_object();
     let silent = report.error.is_some() || report.status == Status::Skipped || only_figures;
     if counts.found > 0 || !silent {
-        let told = [
+        let parts = [
             (counts.new, "new"),
             (counts.changed, "changed"),
             (counts.unchanged, "unchanged"),
@@ -158,13 +158,13 @@ pub(crate) fn show(report: &Report) {
             (counts.failed, "failed"),
             (counts.deferred, "deferred"),
         ];
-        let told: Vec<String> = told
+        let parts: Vec<String> = parts
             .iter()
             .filter(|(count, _)| *count > 0)
             .map(|(count, name)| format!("{count} {name}"))
             .collect();
-        let told = if told.is_empty() { "nothing to store".to_owned() } else { told.join(", ") };
-        out::line(&format!("  {} items found: {told}", counts.found));
+        let parts = if parts.is_empty() { "nothing to store".to_owned() } else { parts.join(", ") };
+        out::line(&format!("  {} items found: {parts}", counts.found));
     }
     if report.pruned > 0 {
         out::line(&format!("  {} documents deleted: older than their index keeps", report.pruned));

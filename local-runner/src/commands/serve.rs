@@ -78,7 +78,7 @@ pub(crate) async fn serve(cli: &Cli, args: &ServeArgs) -> Outcome {
 
 async fn only_one(state: &dyn State, settings: &Settings) -> Result<Lease> {
     state.lease(ONLY_ONE).await?.ok_or_else(|| {
-        Error::config(format!("serve `{}`: another runner is at it", settings.data_dir.display()))
+        Error::config(format!("serve `{}`: another runner uses it", settings.data_dir.display()))
             .hint("stop the other one, or give this one a folder of its own with `--data-dir`")
     })
 }

@@ -9,7 +9,7 @@ use base::{Error, Result};
 use serde_json::{Value, json};
 use stores::documents::{Body, Filter, Index, Pages, Scan};
 use yara::document::INDEX;
-use yara::export::{self, Wish};
+use yara::export::{self, ExportFilter};
 
 use super::{open_documents, settings};
 use crate::cli::{Cli, ExportArgs};
@@ -19,15 +19,15 @@ use crate::out::{self, Outcome};
 pub(crate) async fn export(cli: &Cli, args: &ExportArgs) -> Outcome {
     let places = Places::of(&args.to)?;
     let rules = active(cli).await?;
-    let wish = Wish {
+    let filter = ExportFilter {
         categories: args.categories.clone(),
         families: args.families.clone(),
         score: args.score,
         license: args.license.clone(),
         verdicts: args.verdicts.clone(),
     };
-    unknown(&rules, &wish).iter().for_each(|line| out::note(line));
-    let export = export::export(&rules, &wish);
+    unknown(&rules, &filter).iter().for_each(|line| out::note(line));
+    let export = export::export(&rules, &filter);
     let json_text = |value: &Value| serde_json::to_string_pretty(value).expect("plain JSON");
     write(&places.plain, &export.plain)?;
     write(&places.withheld, &json_text(&json!(export.withheld)))?;
@@ -76,7 +76,7 @@ pub(crate) async fn export(cli: &Cli, args: &ExportArgs) -> Outcome {
 }
 
 /// What was asked for and no active rule has: most likely a slip of the hand.
-fn unknown(rules: &[Body], wish: &Wish) -> Vec<String> {
+fn unknown(rules: &[Body], filter: &ExportFilter) -> Vec<String> {
     let categories = values(rules, "category");
     let families = values(rules, "families");
     let has = |known: &BTreeSet<&str>, wanted: &str| {
@@ -84,10 +84,10 @@ fn unknown(rules: &[Body], wish: &Wish) -> Vec<String> {
     };
     let known: Vec<&str> = categories.iter().copied().collect();
     let categories =
-        wish.categories.iter().filter(|wanted| !has(&categories, wanted)).map(|wanted| {
+        filter.categories.iter().filter(|wanted| !has(&categories, wanted)).map(|wanted| {
             format!("no active rule has the category `{wanted}`; there are: {}", known.join(", "))
         });
-    let families = wish.families.iter().filter(|wanted| !has(&families, wanted)).map(|wanted| {
+    let families = filter.families.iter().filter(|wanted| !has(&families, wanted)).map(|wanted| {
         format!("no active rule is for the family `{wanted}`; `search --index malpedia_families` finds a family's id")
     });
     categories.chain(families).collect()

@@ -198,7 +198,7 @@ fn progress(cli: &Cli, zone: &TimeZone, report: &Report) {
     }
     let slot = report.slot.map_or_else(String::new, |slot| when::slot(slot, zone));
     let counts = &report.counts;
-    let told = format!(
+    let text = format!(
         "{slot}  {}  {:<8} {:>3} new {:>2} changed {:>3} unchanged",
         report.task,
         report.status.name(),
@@ -215,7 +215,7 @@ fn progress(cli: &Cli, zone: &TimeZone, report: &Report) {
             _ => format!("{}: {}", source.source, source.outcome),
         })
         .collect();
-    out::line(&if bad.is_empty() { told } else { format!("{told}  ({})", bad.join("; ")) });
+    out::line(&if bad.is_empty() { text } else { format!("{text}  ({})", bad.join("; ")) });
 }
 
 fn show(summary: &Summary, last: Option<&Report>) {

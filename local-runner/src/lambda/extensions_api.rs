@@ -52,7 +52,7 @@ impl Extensions {
     /// Tells those who asked that an event was handed over.
     pub(super) fn invoked(&self, event: &Event) {
         for extension in self.0.values().filter(|extension| extension.invoke) {
-            let told = json!({
+            let message = json!({
                 "eventType": "INVOKE",
                 "deadlineMs": event.deadline_ms,
                 "requestId": event.request_id,
@@ -60,7 +60,7 @@ impl Extensions {
                 "tracing": {"type": "X-Amzn-Trace-Id", "value": event.trace_id},
             });
             // An extension that does not read its events loses them.
-            let _ = extension.events.try_send(told);
+            let _ = extension.events.try_send(message);
         }
     }
 }

@@ -1,8 +1,8 @@
-//! One invocation from its place in the pool to its REPORT line.
+//! One invocation from its permit in the pool to its REPORT line.
 //!
 //! A warm process gets the event at once; else one is started, and what goes wrong until it asks for work is this
 //! invocation's failure. After the answer the invocation waits a moment for the process to ask again: its last lines
-//! are then in the log, its place is free when the caller knows the result, and a caller in a loop meets a warm process.
+//! are then in the log, its permit is free when the caller knows the result, and a caller in a loop meets a warm process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::instance::{Event, HandedOver, Instance, InvocationResult};
 use super::log::Report;
-use super::pool::{Place, Pool};
+use super::pool::{InvocationPermit, Pool};
 use super::wire::{FunctionError, function_arn};
 use super::{Function, Options, wall_clock};
 
@@ -44,13 +44,13 @@ pub(super) async fn run(
     function: Arc<Function>,
     payload: Bytes,
     options: Options,
-    place: Place,
+    permit: InvocationPermit,
 ) -> Invocation {
     let run = Run { pool, function, request_id: options.request_id(), payload, options };
-    let mut place = Some(place);
+    let mut permit = Some(permit);
     while let Some(instance) = run.pool.take_idle(&run.function.name) {
         if let Some(handed_over) = instance.hand_over(run.event()) {
-            return run.finish(instance, handed_over, None, &mut place).await;
+            return run.finish(instance, handed_over, None, &mut permit).await;
         }
     }
     let began = Instant::now();
@@ -58,7 +58,7 @@ pub(super) async fn run(
         Ok((instance, started)) => match timeout(run.pool.limits.init, started).await {
             Ok(Ok(Ok(init))) => match instance.hand_over(run.event()) {
                 Some(handed_over) => {
-                    return run.finish(instance, handed_over, Some(init), &mut place).await;
+                    return run.finish(instance, handed_over, Some(init), &mut permit).await;
                 }
                 None => (
                     Some(instance),
@@ -132,7 +132,7 @@ impl Run {
         instance: Arc<Instance>,
         handed_over: HandedOver,
         init_duration: Option<Duration>,
-        place: &mut Option<Place>,
+        permit: &mut Option<InvocationPermit>,
     ) -> Invocation {
         let HandedOver { mut outcome, back } = handed_over;
         let began = Instant::now();
@@ -165,14 +165,14 @@ impl Run {
             Ok(Ok(())) => self.pool.put_idle(instance),
             Ok(Err(_ended)) => {}
             Err(_elapsed) => {
-                let (pool, place) = (self.pool, place.take());
+                let (pool, permit) = (self.pool, permit.take());
                 tokio::spawn(async move {
                     match timeout_at(deadline, back).await {
                         Ok(Ok(())) => pool.put_idle(instance),
                         Ok(Err(_ended)) => {}
                         Err(_elapsed) => instance.kill(),
                     }
-                    drop(place);
+                    drop(permit);
                 });
             }
         }

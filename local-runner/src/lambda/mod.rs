@@ -136,7 +136,7 @@ impl Config {
     }
 }
 
-/// How to run one invocation; the default is Lambda's way, waiting for a free place.
+/// How to run one invocation; the default is Lambda's way, waiting for a free permit.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Lambda's id of the request, if it has one already, as a retry does.
@@ -149,7 +149,7 @@ pub struct Options {
     pub cognito_identity: Option<String>,
     /// The trace to go on with.
     pub trace_id: Option<String>,
-    /// Refuse at once, instead of waiting, where no place is free.
+    /// Refuse at once, instead of waiting, where no permit is free.
     pub refuse_when_busy: bool,
 }
 
@@ -159,7 +159,7 @@ impl Options {
     }
 }
 
-/// Why an invocation did not take place.
+/// Why an invocation was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// There is no function of this name.
@@ -240,9 +240,9 @@ impl Shared {
         let Some(declared) = self.functions.get(function) else {
             return Err(Refused::UnknownFunction(function.to_owned()));
         };
-        let place = self.pool.place(function, !options.refuse_when_busy).await?;
+        let permit = self.pool.permit(function, !options.refuse_when_busy).await?;
         let run =
-            invocation::run(Arc::clone(&self.pool), Arc::clone(declared), payload, options, place);
+            invocation::run(Arc::clone(&self.pool), Arc::clone(declared), payload, options, permit);
         // A task of its own: an invocation runs to its end even when whoever asked for it hangs up.
         tokio::spawn(run).await.map_err(|_| Refused::Stopping)
     }
@@ -262,7 +262,7 @@ impl Lambda {
         let listeners = listener::bind(&config.addresses).await?;
         let addresses: Vec<SocketAddr> =
             listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-        // Children are told the IPv4 address if there is one.
+        // Children get the IPv4 address if there is one.
         let own = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
         let origin = format!("http://{}", own.ok_or(StartError::NoAddress)?);
         let Config { functions, limits, queue, events, logs, status, .. } = config;

@@ -1,6 +1,6 @@
 //! The processes of all functions: how many may work at once, which are warm, how a new one comes to be.
 //!
-//! Concurrency counts invocations, as Lambda does: a place per function and one of the total are held from before the
+//! Concurrency counts invocations, as Lambda does: a permit per function and one of the total are held from before the
 //! process is chosen until it asks for work again. The process used last is used first, so that a burst's surplus grows
 //! cold and is ended.
 
@@ -25,7 +25,7 @@ const REAP: Duration = Duration::from_secs(2);
 const LOOK: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
 
 /// The right to run one invocation.
-pub(super) struct Place {
+pub(super) struct InvocationPermit {
     _function: OwnedSemaphorePermit,
     _total: OwnedSemaphorePermit,
 }
@@ -67,8 +67,12 @@ impl Pool {
         Ok(pool)
     }
 
-    /// A place for one invocation, at once or, with `wait`, when one becomes free.
-    pub(super) async fn place(&self, function: &str, wait: bool) -> Result<Place, Refused> {
+    /// A permit for one invocation, at once or, with `wait`, when one becomes free.
+    pub(super) async fn permit(
+        &self,
+        function: &str,
+        wait: bool,
+    ) -> Result<InvocationPermit, Refused> {
         let Some(own) = self.functions.get(function).cloned() else {
             return Err(Refused::UnknownFunction(function.to_owned()));
         };
@@ -84,7 +88,7 @@ impl Pool {
             if self.stopping.load(Ordering::Acquire) { None } else { Some((own?, total?)) }
         };
         taken
-            .map(|(function, total)| Place { _function: function, _total: total })
+            .map(|(function, total)| InvocationPermit { _function: function, _total: total })
             .ok_or(Refused::Stopping)
     }
 
@@ -162,7 +166,7 @@ impl Pool {
     pub(super) async fn stop(&self, grace: Duration) {
         self.stopping.store(true, Ordering::Release);
         let all = u32::try_from(self.limits.total).unwrap_or(u32::MAX);
-        // Held to the end, so that nobody who waits for a place gets one in between.
+        // Held to the end, so that nobody who waits for a permit gets one in between.
         let _places = timeout(grace, self.total.acquire_many(all)).await;
         self.close();
         let instances: Vec<_> = lock(&self.instances).values().cloned().collect();
@@ -178,7 +182,7 @@ impl Pool {
         }
     }
 
-    /// Refuses whoever wants a place or waits for one.
+    /// Refuses whoever wants a permit or waits for one.
     fn close(&self) {
         self.total.close();
         for places in self.functions.values() {

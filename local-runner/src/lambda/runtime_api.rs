@@ -79,7 +79,7 @@ async fn next(State(shared): State<Arc<Shared>>, Path((function, id)): InstanceP
     if let Ok(event) = event.await {
         return Ok(event_response(event));
     }
-    // The process is being ended. Told so it would panic, and never come to what it does on SIGTERM.
+    // The process is being ended. An answer now would make its runtime panic before it handles SIGTERM.
     instance.reaped().await;
     Err(Refusal::Gone)
 }

@@ -320,14 +320,14 @@ pub struct Config {
     /// How a run behaves.
     pub behaviour: Behaviour,
     /// What families declared and was set.
-    given: Given,
+    family_values: FamilyValues,
 }
 
 /// Values of families' settings by name. They may be secrets.
 #[derive(Clone, Default)]
-struct Given(BTreeMap<&'static str, String>);
+struct FamilyValues(BTreeMap<&'static str, String>);
 
-impl fmt::Debug for Given {
+impl fmt::Debug for FamilyValues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
@@ -376,7 +376,9 @@ impl Config {
             buckets: Buckets::read(&mut reader),
             network: Network::read(&mut reader),
             behaviour: Behaviour::read(&mut reader),
-            given: Given(names.filter_map(|name| Some((name, lookup(name)?))).collect()),
+            family_values: FamilyValues(
+                names.filter_map(|name| Some((name, lookup(name)?))).collect(),
+            ),
         };
         families.iter().for_each(|declared| (declared.check)(&mut reader));
         reader.finish().map(|()| config)
@@ -393,7 +395,7 @@ impl Config {
     /// # Errors
     /// `Config`, with all problems in one message.
     pub fn of<T: Settings>(&self) -> Result<T> {
-        let lookup = |name: &str| self.given.0.get(name).cloned();
+        let lookup = |name: &str| self.family_values.0.get(name).cloned();
         let mut reader = SettingsReader { lookup: &lookup, problems: Vec::new() };
         let settings = T::read(&mut reader);
         reader.finish().map(|()| settings)

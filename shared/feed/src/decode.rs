@@ -50,13 +50,13 @@ fn to_text<'a>(
         [b'<' | b' ' | b'\n', 0, 0, 0, ..] => {
             return (utf_32(body, u32::from_le_bytes).into(), "utf-32le");
         }
-        [0xfe, 0xff, rest @ ..] => return (mended(UTF_16BE, rest, repairs), "utf-16be"),
-        [0xff, 0xfe, rest @ ..] => return (mended(UTF_16LE, rest, repairs), "utf-16le"),
+        [0xfe, 0xff, rest @ ..] => return (repaired(UTF_16BE, rest, repairs), "utf-16be"),
+        [0xff, 0xfe, rest @ ..] => return (repaired(UTF_16LE, rest, repairs), "utf-16le"),
         [0, b'<' | b' ' | b'\n' | b'{', ..] => {
-            return (mended(UTF_16BE, body, repairs), "utf-16be");
+            return (repaired(UTF_16BE, body, repairs), "utf-16be");
         }
         [b'<' | b' ' | b'\n' | b'{', 0, ..] => {
-            return (mended(UTF_16LE, body, repairs), "utf-16le");
+            return (repaired(UTF_16LE, body, repairs), "utf-16le");
         }
         _ => {}
     }
@@ -80,7 +80,7 @@ fn to_text<'a>(
                     repairs.push(Repair::Encoding);
                     (Cow::Borrowed(text), "utf-8")
                 }
-                _ => (mended(encoding, body, repairs), label(encoding)),
+                _ => (repaired(encoding, body, repairs), label(encoding)),
             }
         }
         _ => match valid {
@@ -88,7 +88,7 @@ fn to_text<'a>(
             Err(_) => {
                 repairs.push(Repair::Encoding);
                 let guessed = guess(body);
-                (mended(guessed, body, &mut Vec::new()), label(guessed))
+                (repaired(guessed, body, &mut Vec::new()), label(guessed))
             }
         },
     }
@@ -116,7 +116,7 @@ fn guess(body: &[u8]) -> &'static Encoding {
 }
 
 /// Decodes; a byte sequence that is wrong in `encoding` is read as windows-1252.
-fn mended<'a>(
+fn repaired<'a>(
     encoding: &'static Encoding,
     body: &'a [u8],
     repairs: &mut Vec<Repair>,

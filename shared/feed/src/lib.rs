@@ -47,7 +47,7 @@ pub enum Kind {
     Json,
 }
 
-/// What had to be mended for a document to be read.
+/// What had to be repaired for a document to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repair {
     Encoding,

@@ -198,7 +198,7 @@ fn reads_json_feed_even_cut_off() {
 }
 
 #[test]
-fn mends_what_can_be_mended() {
+fn repairs_what_can_be_repaired() {
     check(
         "<br />\n<b>Notice</b>: x in <b>y.php</b><?xml version='1.0'?><rss><channel><title>T&T</title>
           <item><title>1 < 2 & 3<link>http://a.example/1?a=1&b=2</link><content:encoded><![CDATA[<p>x</p></content:encoded></item>

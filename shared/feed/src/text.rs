@@ -61,7 +61,7 @@ impl Folder {
     }
 }
 
-/// White space folded, no-break spaces and misread windows-1252 mended, nothing else changed.
+/// White space folded, no-break spaces and misread windows-1252 repaired, nothing else changed.
 pub(super) fn folded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for word in text.split_whitespace() {
@@ -73,11 +73,11 @@ pub(super) fn folded(text: &str) -> String {
     if memchr(0xc2, out.as_bytes()).is_none() {
         return out;
     }
-    let mended = |c: char| match u32::from(c) {
+    let repaired = |c: char| match u32::from(c) {
         high @ 0x80..=0x9f => WINDOWS_1252_HIGH[high as usize - 0x80],
         _ => c,
     };
-    out.chars().map(mended).collect()
+    out.chars().map(repaired).collect()
 }
 
 /// Never fails and never looks at a byte more than a few times, whatever it is given.

@@ -1,4 +1,4 @@
-//! The folder of the embedded stores as a whole: closing it and copying it, whoever else has it open.
+//! The folder of the embedded stores as a whole: closing it and copying it, also while other processes have it open.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

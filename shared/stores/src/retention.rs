@@ -92,7 +92,6 @@ fn searches(index: &Index, before: Timestamp) -> Vec<Query> {
 /// What came of one index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Pruned {
-    /// The index.
     pub index: &'static str,
     /// For how many days it keeps its documents; all of them when not set.
     pub days: Option<u32>,

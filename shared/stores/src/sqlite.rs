@@ -83,7 +83,7 @@ pub(crate) async fn open(
     Ok(pool)
 }
 
-/// Holds off other processes while one makes and migrates the files; the kernel lets go when a process dies.
+/// Holds off other processes while one makes and migrates the files; the kernel releases it when a process dies.
 fn lock_folder(folder: &Path) -> std::io::Result<File> {
     std::fs::create_dir_all(folder)?;
     let file = OpenOptions::new()

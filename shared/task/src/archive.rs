@@ -1,4 +1,4 @@
-//! Responses as they were fetched, kept for a set number of days, and read back after a parser was mended.
+//! Responses as they were fetched, kept for a set number of days, and read back after a parser was repaired.
 //!
 //! `<archive>/<family>/<source>/<instant>.gz` holds the body, `….json` beside it what a parser must know of the response.
 //! Names of sources are digested where they could mean something to a file system.
@@ -39,7 +39,6 @@ pub struct ArchivedResponse {
     pub content_type: Option<String>,
     /// When it was fetched.
     pub fetched: Timestamp,
-    /// The body.
     #[serde(skip)]
     pub body: Vec<u8>,
 }

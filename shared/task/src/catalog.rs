@@ -1,4 +1,4 @@
-//! A family's sources as people list, try and change them, and what `doctor` asks of a family; for whoever serves every family
+//! A family's sources as people list, try and change them, and what `doctor` asks of a family; for code that serves every family
 //! without knowing one.
 
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use crate::function::Home;
 /// What an async function pointer gives.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + 'a>>;
 
-/// One source, as far as it can be told of any family's.
+/// One source, in the fields that any family can fill.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct SourceEntry {
     /// Its id within the family.

@@ -54,9 +54,7 @@ type Running<'a> = Pin<Box<dyn Future<Output = Result<Report>> + 'a>>;
 /// A task in its family's list.
 #[derive(Clone, Copy)]
 pub struct Registered {
-    /// Its name.
     pub name: &'static str,
-    /// The family it is of.
     pub family: &'static str,
     /// What it reaches.
     pub reaches: &'static [Reaches],
@@ -122,7 +120,6 @@ fn read_input<T: Task>(input: Value) -> Result<T::Input> {
 pub struct Family {
     /// Its name, as in `functions/<name>`.
     pub name: &'static str,
-    /// Its tasks.
     pub tasks: &'static [Registered],
     /// The settings that it declares.
     pub settings: DeclaredSettings,
@@ -151,10 +148,9 @@ impl Family {
     }
 }
 
-/// The run at hand.
+/// The current run.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// The task.
     pub task: String,
     /// The run's id, the same over attempts and continuations.
     pub run_id: String,
@@ -181,7 +177,7 @@ pub struct Ctx {
     pub documents: Arc<dyn DocumentReader>,
     /// How sources fare, and how runs ended.
     pub ledger: Arc<dyn StateReader>,
-    /// The run at hand.
+    /// The current run.
     pub run: Run,
     /// When it must have answered.
     pub deadline: Deadline,

@@ -1,8 +1,8 @@
 //! The one engine for many sources: order, lease, lateness, checkpoint, orphans' rest, the quiet list, one report.
 //!
 //! A run visits the sources that its input chooses. When time runs short, those that were not begun and those that were cut
-//! off are left to a continuation, in a checkpoint that names them. Whoever adopts the checkpoint of an orphaned run visits
-//! its sources too: nobody else comes for them.
+//! off are left to a continuation, in a checkpoint that names them. A run that adopts the checkpoint of an orphaned one visits
+//! its sources too: no other run does.
 
 use std::collections::BTreeSet;
 
@@ -128,7 +128,7 @@ impl Ctx {
     }
 
     /// Runs one pass over what is stored under the lease of `name` (`owner/pass`), such as the links between two indices; nothing when another
-    /// run is at it. It has a cursor like a source and no report of its own.
+    /// run holds it. It has a cursor like a source and no report of its own.
     ///
     /// # Errors
     /// What the pass could not do.

@@ -20,7 +20,6 @@ pub const CONTINUATION: &str = "Minerva Task Continuation";
 /// What makes a continuation: claimed by compare-and-set, so that a doubled event does nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Continuation {
-    /// The task.
     pub task: String,
     /// The run it carries on.
     pub run_id: String,
@@ -101,7 +100,7 @@ enum Bus {
     Bridge(OnceCell<Client>),
     /// A test's: what is sent is kept.
     #[cfg(feature = "testing")]
-    Kept(std::sync::Mutex<Vec<Continuation>>),
+    Recorded(std::sync::Mutex<Vec<Continuation>>),
 }
 
 impl Default for Events {
@@ -119,7 +118,7 @@ impl Events {
         let client = match &self.0 {
             Bus::Bridge(client) => client.get_or_init(connect).await,
             #[cfg(feature = "testing")]
-            Bus::Kept(kept) => {
+            Bus::Recorded(kept) => {
                 kept.lock()
                     .unwrap_or_else(std::sync::PoisonError::into_inner)
                     .push(continuation.clone());
@@ -148,7 +147,7 @@ impl Events {
     /// A bus that keeps what is sent.
     #[cfg(feature = "testing")]
     pub fn kept() -> Self {
-        Self(Bus::Kept(std::sync::Mutex::default()))
+        Self(Bus::Recorded(std::sync::Mutex::default()))
     }
 
     /// What was sent to a bus that keeps it.
@@ -156,7 +155,7 @@ impl Events {
     pub fn sent(&self) -> Vec<Continuation> {
         match &self.0 {
             Bus::Bridge(_) => Vec::new(),
-            Bus::Kept(kept) => {
+            Bus::Recorded(kept) => {
                 kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
             }
         }

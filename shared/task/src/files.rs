@@ -50,7 +50,7 @@ impl Files {
     /// The files at a folder or `s3://bucket/prefix`.
     ///
     /// # Errors
-    /// `Config`, when the place makes no sense.
+    /// `Config`, when the place is malformed.
     pub fn at(place: &str, config: &Config) -> Result<Self> {
         let Some(rest) = place.strip_prefix("s3://") else {
             let kind = Kind::Folder(PathBuf::from(place));

@@ -24,7 +24,7 @@ use crate::events::{Continuation, Events, Invocation};
 use crate::telemetry;
 use crate::{Ctx, Family, Registered, Run};
 
-/// Continuations a run may have; more than any honest run needs, few enough to end a runaway within hours.
+/// Continuations a run may have; more than any normal run needs, few enough to end a runaway within hours.
 pub const CONTINUATIONS_MAX: u32 = 24;
 
 /// What a process opens once and all its runs use.
@@ -148,7 +148,7 @@ fn deadline(context: &Context) -> Deadline {
     Deadline::after(Duration::from_millis(u64::try_from(end - now).unwrap_or(0)))
 }
 
-/// A failed run as Lambda is told of it.
+/// A failed run in the form that Lambda reports.
 #[derive(Debug)]
 struct Failed(Class, String);
 

@@ -12,7 +12,7 @@ use stores::state::BudgetKey;
 
 use crate::visit::{Answer, Stop, Visit};
 
-/// For how long a key rests that was refused for its rate without a word on how long.
+/// For how long a key rests that was refused for its rate, where the server does not say.
 const PAUSE: SignedDuration = SignedDuration::from_mins(15);
 
 /// Keys for one upstream, used in turn, the least used first.

@@ -1,4 +1,4 @@
-//! What a run deletes at its end: documents older than `MINERVA_KEEP_DAYS` lets their index keep.
+//! What a run deletes at its end: documents older than `MINERVA_KEEP_DAYS` allows for their index.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -26,8 +26,8 @@ const PAGE: u32 = 2_000;
 /// Documents that are marked together.
 const BATCH: usize = 256;
 
-/// Ids of marked documents that are told.
-const TOLD_MAX: usize = 10;
+/// Ids of marked documents that are named.
+const NAMED_MAX: usize = 10;
 
 /// The ids of all documents that a complete reading holds.
 #[derive(Default)]
@@ -178,7 +178,7 @@ pub(crate) async fn retire(
         let is_last = page.is_none();
         for document in page.unwrap_or_default() {
             if !present.has(&document.id)? {
-                if retired.first.len() < TOLD_MAX {
+                if retired.first.len() < NAMED_MAX {
                     retired.first.push(document.id.clone());
                 }
                 let contributor = contributor.map(ToOwned::to_owned);

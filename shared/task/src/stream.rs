@@ -1,4 +1,4 @@
-//! A body of any length within a visit: read line by line or part by part, in constant memory, and gone on with after a run that
+//! A body of any length within a visit: read line by line or part by part, in constant memory, and resumed after a run that
 //! was cut off or killed in the middle.
 //!
 //! Streams are not archived: what does not fit into memory does not fit into an archive of responses either.

@@ -192,7 +192,7 @@ impl<'a> Visit<'a> {
             Ok(Begun::Not(Box::new(report.clone())))
         };
         let Some(lease) = ctx.state.lease(name).await? else {
-            return left_alone(Outcome::Busy, "another run is at it".to_owned());
+            return left_alone(Outcome::Busy, "another run holds it".to_owned());
         };
         let replay = match &ctx.config.behaviour.reparse {
             Some(folder) => Some(Archive::at(folder).by_address(name)?),
@@ -346,7 +346,7 @@ impl<'a> Visit<'a> {
         self.answered.insert(url.to_owned())
     }
 
-    /// Lets an address be asked again that gave no answer.
+    /// Allows another request to an address that gave no answer.
     pub(crate) fn may_ask_again(&mut self, url: &str) {
         self.answered.remove(url);
     }
@@ -550,7 +550,7 @@ impl<'a> Visit<'a> {
         self.was_late
     }
 
-    /// Whether the visit was told that it is late, and so may have left something.
+    /// Whether the visit found that it is late, and so may have left something.
     pub(crate) fn was_late(&self) -> bool {
         self.was_late
     }
@@ -667,9 +667,9 @@ impl<'a> Visit<'a> {
         // A failure between reading an item and storing it must not lose the count of it.
         let is_cut = self.report.problem.is_some() || self.report.outcome == Outcome::Deferred;
         for counts in self.counts.values_mut() {
-            let told = counts.accounted_for();
-            if is_cut && told < counts.found {
-                counts.deferred += counts.found - told;
+            let accounted = counts.accounted_for();
+            if is_cut && accounted < counts.found {
+                counts.deferred += counts.found - accounted;
             }
             self.report.counts += counts.balanced()?;
         }

@@ -7,7 +7,7 @@ use jiff::civil::Date;
 
 use super::{Meta, Rule, date};
 
-/// Hashes that one document holds; a rule at hand has 31.
+/// Hashes that one document holds; a published rule has 31.
 const HASHES_MAX: usize = 1000;
 
 /// Under which names authors write what, as seen in published rules; the order of names decides.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use stores::documents::{self, Body, Owner, Write};
 
 use super::known::Needs;
-use super::store::Given;
+use super::store::SourceClaims;
 use super::verdict::{self, Verdict};
 use super::{About, Meta, Rule, about};
 use jiff::Timestamp;
@@ -99,15 +99,15 @@ impl Origin {
     }
 }
 
-/// Where one rule stands.
+/// The file that one rule is in, and what its source says of it.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct RuleContext<'a> {
     /// The file's path in its repository.
     pub file: &'a str,
     /// What the file imports.
     pub imports: &'a [String],
     /// What the source says of the rule.
-    pub given: &'a Given,
+    pub claims: &'a SourceClaims,
 }
 
 fn instant(at: Timestamp) -> Value {
@@ -121,22 +121,22 @@ fn list<T: serde::Serialize>(list: &[T]) -> Value {
 /// The document of a rule.
 pub fn write(
     origin: &Origin,
-    place: Place<'_>,
+    context: RuleContext<'_>,
     rule: &Rule,
     needs: &Needs,
     verdict: (&Verdict, String),
     now: Timestamp,
 ) -> Write {
     let about = About::of(rule);
-    let given = &place.given.families;
+    let claimed = &context.claims.families;
     let mut families = about.families;
-    for family in given {
+    for family in claimed {
         if !families.contains(family) {
             families.push(family.clone());
         }
     }
     let own_license = about.license.is_some();
-    let license = about.license.or_else(|| (origin.license)(place.file).map(ToOwned::to_owned));
+    let license = about.license.or_else(|| (origin.license)(context.file).map(ToOwned::to_owned));
     let license_from = license.as_ref().map(|_| if own_license { "rule" } else { "repository" });
     let meta: Vec<Value> = rule.meta.iter().map(|(key, value)| json!([key, meta(value)])).collect();
     let variables: Vec<&str> = needs.variables.iter().map(|(name, _)| name.as_str()).collect();
@@ -150,8 +150,8 @@ pub fn write(
     set("source_type", json!(origin.source_type));
     set("source", json!(origin.source));
     set("source_name", json!(origin.name));
-    set("source_url", json!(format!("{}{}", origin.files_url, place.file)));
-    set("source_file", json!(place.file));
+    set("source_url", json!(format!("{}{}", origin.files_url, context.file)));
+    set("source_file", json!(context.file));
     set("source_line", json!(rule.line));
     set("source_version", json!(origin.version));
     set("name", json!(rule.name));
@@ -161,12 +161,12 @@ pub fn write(
     set("rule_content", json!(rule.text));
     set("rule_encoding", json!(rule.is_latin1.then_some("latin1")));
     set("rule_hash", json!(rule.hash));
-    set("imports", list(place.imports));
+    set("imports", list(context.imports));
     set("modules", list(&needs.modules));
     set("depends_on", list(&needs.rules));
     set("external_variables", list(&variables));
     set("strings_count", json!(rule.strings));
-    set("category", json!((origin.category)(place.file)));
+    set("category", json!((origin.category)(context.file)));
     set("description", json!(about.description));
     set("author", json!(about.author));
     set("authors", list(&about.authors));
@@ -180,13 +180,13 @@ pub fn write(
     set("license", json!(license));
     set("license_from", json!(license_from));
     set("hashes", list(&about.hashes));
-    set("malpedia_family", json!(about.family_id.as_ref().or_else(|| given.first())));
+    set("malpedia_family", json!(about.family_id.as_ref().or_else(|| claimed.first())));
     set("threat_name", json!(families.first()));
     set("families", list(&families));
     set("threat_actor", json!(about.actors.first()));
     set("mitre_attack", list(&about.techniques));
     // What is published for all is for all, unless the rule or its source says otherwise.
-    set("tlp", json!(about::strictest([about.tlp, place.given.tlp]).unwrap_or("clear")));
+    set("tlp", json!(about::strictest([about.tlp, context.claims.tlp]).unwrap_or("clear")));
     set("version", json!(about.version));
     set("verdict", json!(verdict.name()));
     set("verdict_error", json!(verdict.error()));

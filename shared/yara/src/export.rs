@@ -1,5 +1,5 @@
 //! Stored rules written out so that compilers take them as they are: what a rule needs before it, imports on top, equal
-//! names told apart, and what cannot go out named with its reason.
+//! names made distinct, and each rule that cannot be exported named with its reason.
 //!
 //! Rules that need variables of a scanner go apart, as no compiler takes them before the variables are defined. That text
 //! stands by itself: what its rules need of the others is in it once more, private and under a name of its own.
@@ -14,9 +14,9 @@ use yara_x_parser::cst::{Event, SyntaxKind};
 
 use super::{Meaning, Rule, portable, split};
 
-/// What is asked for; an empty wish asks for all.
+/// Which rules are exported; an empty filter lets every rule through.
 #[derive(Clone, Debug, Default)]
-pub struct Wish {
+pub struct ExportFilter {
     /// Any of these categories.
     pub categories: Vec<String>,
     /// Any of these families, by Malpedia's id or by a name, whatever their case.
@@ -32,7 +32,6 @@ pub struct Wish {
 /// A rule that is not exported.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Withheld {
-    /// Its name.
     pub name: String,
     /// Where it comes from.
     pub source: String,
@@ -94,11 +93,11 @@ impl Stored {
 }
 
 /// Decides what goes out of active documents, and how.
-pub fn export(documents: &[Body], wish: &Wish) -> Export {
+pub fn export(documents: &[Body], filter: &ExportFilter) -> Export {
     let mut export = Export::default();
     let mut rules = Vec::with_capacity(documents.len());
     for body in documents {
-        match read(body, wish) {
+        match read(body, filter) {
             Ok(stored) => rules.push(stored),
             Err(withheld) => export.withheld.push(withheld),
         }
@@ -159,7 +158,7 @@ pub const FIELDS: &[&str] = &[
     "verdict_error",
 ];
 
-fn read(body: &Body, wish: &Wish) -> Result<Stored, Withheld> {
+fn read(body: &Body, filter: &ExportFilter) -> Result<Stored, Withheld> {
     let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let list = |name: &str| -> Vec<String> {
         let values = body.get(name).and_then(Value::as_array).into_iter().flatten();
@@ -195,18 +194,18 @@ fn read(body: &Body, wish: &Wish) -> Result<Stored, Withheld> {
     };
     let families = list("families");
     let is_of_family =
-        wish.families.is_empty() || families.iter().any(|family| is_in(&wish.families, family));
+        filter.families.is_empty() || families.iter().any(|family| is_in(&filter.families, family));
     let score = body.get("score").and_then(Value::as_i64);
     let license = text("license");
-    let is_licensed = wish
+    let is_licensed = filter
         .license
         .as_ref()
         .is_none_or(|wanted| license.to_lowercase().contains(&wanted.to_lowercase()));
-    let is_wanted = is_in(&wish.categories, &text("category"))
+    let is_wanted = is_in(&filter.categories, &text("category"))
         && is_of_family
-        && wish.score.is_none_or(|least| score.is_some_and(|score| score >= least))
+        && filter.score.is_none_or(|least| score.is_some_and(|score| score >= least))
         && is_licensed
-        && is_in(&wish.verdicts, &text("verdict"));
+        && is_in(&filter.verdicts, &text("verdict"));
     Ok(Stored {
         file: text("source_file"),
         author: text("author"),
@@ -527,7 +526,7 @@ mod tests {
                 json!({ "depends_on": ["Base"] }),
             ),
         ];
-        let export = export(&documents, &Wish::default());
+        let export = export(&documents, &ExportFilter::default());
         assert_eq!((export.exported, export.withheld.len()), (3, 0), "{:?}", export.withheld);
         assert!(export.plain.starts_with("import \"pe\"\n"));
         assert!(export.plain.contains("private rule Base_b { condition: pe.Base == 1 }"));
@@ -543,7 +542,7 @@ mod tests {
             stored("b", "rule User { condition: level == 3 and pe.is_pe }", json!({})),
             stored("b", "rule Odd { condition: pe == 3 }", json!({})),
         ];
-        let export = export(&documents, &Wish::default());
+        let export = export(&documents, &ExportFilter::default());
         assert_eq!(export.exported, 3);
         assert_eq!(reasons(&export), ["it uses the module `pe` as a variable"]);
         assert!(export.plain.contains("rule level_a { condition: true }"), "{}", export.plain);
@@ -555,7 +554,7 @@ mod tests {
     fn a_module_that_compilers_are_built_without_stays_behind() {
         let rule = "rule Mach { condition: macho.cputype == 7 }";
         let user = stored("a", "rule User { condition: Mach }", json!({ "depends_on": ["Mach"] }));
-        let export = export(&[stored("a", rule, json!({})), user], &Wish::default());
+        let export = export(&[stored("a", rule, json!({})), user], &ExportFilter::default());
         assert_eq!(export.exported, 0);
         let [one, other] = reasons(&export)[..] else { panic!("{:?}", export.withheld) };
         assert!(one.contains("`macho`") && other.contains("`macho`"), "{one}, {other}");
@@ -572,7 +571,7 @@ mod tests {
             ),
             stored("a", "rule More { condition: Ext }", json!({ "depends_on": ["Ext"] })),
         ];
-        let export = export(&documents, &Wish::default());
+        let export = export(&documents, &ExportFilter::default());
         assert_eq!(export.exported, 3);
         assert_eq!(export.variables, BTreeMap::from([("filename".to_owned(), json!(""))]));
         assert_eq!(split(export.plain.as_bytes()).rules.len(), 1);
@@ -600,8 +599,8 @@ mod tests {
             stored("a", "rule O { condition: L }", json!({ "depends_on": ["L"] })),
             stored("a", "rule P { condition: true }", json!({ "rule_encoding": "latin1" })),
         ];
-        let wish = Wish { categories: vec!["apt".to_owned()], ..Wish::default() };
-        let export = export(&documents, &wish);
+        let filter = ExportFilter { categories: vec!["apt".to_owned()], ..ExportFilter::default() };
+        let export = export(&documents, &filter);
         assert_eq!(export.exported + export.withheld.len(), documents.len());
         assert_eq!(export.exported, 3, "L goes along with O: {:?}", reasons(&export));
         for part in

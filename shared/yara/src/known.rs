@@ -1,4 +1,4 @@
-//! What the names in conditions stand for, once all rules of a source are at hand.
+//! What the names in conditions stand for, once all rules of a source are read.
 
 use std::collections::{HashMap, HashSet};
 

@@ -2,7 +2,7 @@
 //!
 //! A rule names families by id, by a name or by an alias: in its meta, in a tag, or because its source gives it for them. A
 //! name counts only where the whole value is one, whatever its case. What several families share links to each of them, up
-//! to [`NAMESAKES_MAX`]; a word that more families bear tells nothing.
+//! to [`NAMESAKES_MAX`]; a name of more families links to none.
 //!
 //! The pass runs after each sync that read anything of either side. Where neither index saw a write since the last one,
 //! nothing is read.
@@ -21,7 +21,7 @@ use super::document::{INDEX as RULES, OWNER};
 pub const NAMESAKES_MAX: usize = 3;
 /// Characters that a name must have at the least; shorter ones are abbreviations of anything.
 const NAME_CHARS_MIN: usize = 3;
-/// Rules that a family's document lists; its count tells of all.
+/// Rules that a family's document lists; its count is of all.
 const LISTED_MAX: usize = 2_000;
 /// Stored documents that are read together.
 const PAGE: u32 = 500;
@@ -67,7 +67,6 @@ pub struct Family {
 pub struct Rule {
     /// Its document's id.
     pub id: String,
-    /// Its name.
     pub name: String,
     /// Whole values that may be names of families.
     pub words: Vec<String>,
@@ -112,7 +111,7 @@ pub fn links(families: &[Family], rules: &[Rule]) -> Vec<BTreeSet<usize>> {
     rules.iter().map(of_rule).collect()
 }
 
-/// Writes the links that changed, and tells of all that there are.
+/// Writes the links that changed, and counts all that there are.
 ///
 /// # Errors
 /// `Store`, when documents can be neither read nor written.
@@ -139,7 +138,7 @@ async fn write_links(visit: &mut Visit<'_>) -> Result<Value, Stop> {
     for (at, linked) in links.iter().enumerate() {
         linked.iter().for_each(|family| of_families[*family].push(at));
     }
-    let mut told = json!({
+    let mut detail = json!({
         "rules": links.iter().filter(|linked| !linked.is_empty()).count(),
         "families": of_families.iter().filter(|linked| !linked.is_empty()).count(),
     });
@@ -166,8 +165,8 @@ async fn write_links(visit: &mut Visit<'_>) -> Result<Value, Stop> {
     reached.rules += written_rules;
     reached.families += written_families;
     visit.reach(json!(reached));
-    told["written"] = json!(written_rules + written_families);
-    Ok(told)
+    detail["written"] = json!(written_rules + written_families);
+    Ok(detail)
 }
 
 /// What is read of a family.

@@ -13,9 +13,9 @@ use yara_x_parser::{Parser, Span};
 
 use super::condition::{self, Name};
 
-/// The longest rule that is kept, in bytes; the longest at hand has 38 kB.
+/// The longest rule that is kept, in bytes; the longest published one has 38 kB.
 pub const RULE_BYTES_MAX: usize = 1 << 20;
-/// Rules that one file may hold; the most at hand is 624.
+/// Rules that one file may hold; the most published in one is 624.
 pub const RULES_MAX: usize = 20_000;
 /// How much of the parser's words a reject repeats.
 const REASON_CHARS: usize = 200;
@@ -173,7 +173,7 @@ impl<'t> Reader<'t> {
         let source = text.get(part.clone()).unwrap_or_default();
         let mut depth = 0_usize;
         let mut events = Vec::new();
-        // What is wrong with a statement is told before its end, behind it, or before it.
+        // What is wrong with a statement is reported before its end, behind it, or before it.
         let mut complaints: Vec<Complaint> = Vec::new();
         for event in Parser::new(source.as_bytes()) {
             match event {

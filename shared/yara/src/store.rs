@@ -11,7 +11,7 @@ use stores::documents::{Body, Filter, Index, Pages, Scan, Write};
 use task::{Ctx, Present, Stop, Visit};
 use tokio::sync::mpsc;
 
-use super::document::{self, INDEX, OWNER, Origin, Place};
+use super::document::{self, INDEX, OWNER, Origin, RuleContext};
 use super::known::Needs;
 use super::verdict::{Unit, Verdict};
 use super::{Known, Rule, Split, about, split};
@@ -25,14 +25,14 @@ const NEEDED_MAX: usize = 200;
 
 /// What a source says of a rule beside its text.
 #[derive(Clone, Debug, Default)]
-pub struct Given {
+pub struct SourceClaims {
     /// The families that it gives the rule for, by id.
     pub families: BTreeSet<String>,
     /// Who may see the rule, in a word of `tlp`; what the rule says of itself may be stricter.
     pub tlp: Option<&'static str>,
 }
 
-impl Given {
+impl SourceClaims {
     fn join(&mut self, other: &Self) {
         self.families.extend(other.families.iter().cloned());
         self.tlp = about::strictest([self.tlp, other.tlp]);
@@ -50,17 +50,17 @@ pub struct Collected {
     broken: HashSet<String>,
     merged: u64,
     names: HashMap<String, (usize, usize)>,
-    given: HashMap<String, Given>,
+    claims: HashMap<String, SourceClaims>,
 }
 
 impl Collected {
     /// Adds a file, in the order that decides which of two rules of one name is kept.
     pub fn add(&mut self, path: &str, split: Split) {
-        self.add_given(path, split, &Given::default());
+        self.add_with_claims(path, split, &SourceClaims::default());
     }
 
     /// As [`Collected::add`], with what the source says of all rules of the file; of equal rules all that is said counts.
-    pub fn add_given(&mut self, path: &str, split: Split, given: &Given) {
+    pub fn add_with_claims(&mut self, path: &str, split: Split, claims: &SourceClaims) {
         let mut split = split;
         for reject in std::mem::take(&mut split.rejects) {
             self.reject(&format!("{path}: {}", reject.reason));
@@ -71,7 +71,7 @@ impl Collected {
         for rule in std::mem::take(&mut split.rules) {
             match self.names.get(&rule.name) {
                 None => {
-                    self.given.insert(rule.name.clone(), given.clone());
+                    self.claims.insert(rule.name.clone(), claims.clone());
                     self.names.insert(rule.name.clone(), (place, kept.len()));
                     kept.push(rule);
                 }
@@ -83,7 +83,7 @@ impl Collected {
                         (path.as_str(), split.rules.get(*number))
                     };
                     if known.1.is_some_and(|known| known.hash == rule.hash) {
-                        self.given.entry(rule.name).or_default().join(given);
+                        self.claims.entry(rule.name).or_default().join(claims);
                         self.merged += 1;
                         continue;
                     }
@@ -133,11 +133,11 @@ impl Collected {
             rule.is_latin1 = text("rule_encoding") == Some("latin1");
         }
         let own = &body["owners"]["shared"]["families"][OWNER.name];
-        let given = Given {
+        let claims = SourceClaims {
             families: texts(Some(own)).into_iter().collect(),
             tlp: text("tlp").and_then(about::tlp),
         };
-        self.add_given(text("source_file").unwrap_or_default(), split, &given);
+        self.add_with_claims(text("source_file").unwrap_or_default(), split, &claims);
     }
 
     fn rule(&self, name: &str) -> Option<(&str, &Rule)> {
@@ -320,7 +320,7 @@ fn write_all(
     for (path, split) in &collected.files {
         split.rules.iter().for_each(|rule| known.add(path, &rule.name));
     }
-    let nothing = Given::default();
+    let nothing = SourceClaims::default();
     let (mut writes, mut part) = (Vec::with_capacity(BATCH), Outcome::default());
     for (path, split) in &collected.files {
         for rule in &split.rules {
@@ -338,9 +338,9 @@ fn write_all(
                 }
             };
             part.broken += u64::from(verdict.error().is_some());
-            let given = collected.given.get(&rule.name).unwrap_or(&nothing);
-            let place = Place { file: path, imports: &split.imports, given };
-            writes.push(document::write(origin, place, rule, &needs, (&verdict, key), now));
+            let claims = collected.claims.get(&rule.name).unwrap_or(&nothing);
+            let context = RuleContext { file: path, imports: &split.imports, claims };
+            writes.push(document::write(origin, context, rule, &needs, (&verdict, key), now));
             if writes.len() == BATCH {
                 let full = std::mem::replace(&mut writes, Vec::with_capacity(BATCH));
                 if batches.blocking_send((full, std::mem::take(&mut part))).is_err() {

@@ -80,13 +80,13 @@ pub(crate) const ACTORS: RecordKind = RecordKind {
 };
 
 /// Where records come from.
-pub(crate) enum Place {
+pub(crate) enum CatalogueOrigin {
     /// A folder or bucket.
     Files(String),
     Api(Api),
 }
 
-impl Place {
+impl CatalogueOrigin {
     fn of(settings: Settings) -> Result<Self> {
         Ok(match settings.dir {
             Some(place) => Self::Files(place),
@@ -130,21 +130,21 @@ impl StoredRecord {
 
 /// Syncs these sources, one after the other, and then links the records to each other and to rules.
 pub(crate) async fn sync(ctx: &Ctx, sources: &[Source]) -> Result<Report> {
-    let place = Place::of(ctx.settings()?)?;
+    let origin = CatalogueOrigin::of(ctx.settings()?)?;
     let detail = RefCell::new(Map::new());
     let work = async |visit: &mut Visit<'_>, source: &Source| {
         let (told, work) = match source {
-            Source::Rules => match rules::read(visit, &place).await {
+            Source::Rules => match rules::read(visit, &origin).await {
                 Ok(told) => (told, Ok(())),
                 Err(stop) => (None, Err(stop)),
             },
-            Source::Families => read(visit, &FAMILIES, &place).await,
-            _ => read(visit, &ACTORS, &place).await,
+            Source::Families => read(visit, &FAMILIES, &origin).await,
+            _ => read(visit, &ACTORS, &origin).await,
         };
         detail.borrow_mut().extend(told.map(|told| (task::Source::id(source).to_owned(), told)));
-        match &place {
-            Place::Api(api) => work.map_err(|stop| api.explain(stop)),
-            Place::Files(_) => work,
+        match &origin {
+            CatalogueOrigin::Api(api) => work.map_err(|stop| api.explain(stop)),
+            CatalogueOrigin::Files(_) => work,
         }
     };
     let report = ctx.each(Chosen::every(sources.to_vec()), 1, work).await?;
@@ -168,11 +168,11 @@ pub(crate) async fn sync(ctx: &Ctx, sources: &[Source]) -> Result<Report> {
 async fn read(
     visit: &mut Visit<'_>,
     kind: &'static RecordKind,
-    place: &Place,
+    origin: &CatalogueOrigin,
 ) -> (Option<Value>, Result<(), Stop>) {
-    let read = match place {
-        Place::Files(place) => from_files::read(visit, kind, place).await,
-        Place::Api(api) => from_api::read(visit, kind, api).await,
+    let read = match origin {
+        CatalogueOrigin::Files(place) => from_files::read(visit, kind, place).await,
+        CatalogueOrigin::Api(api) => from_api::read(visit, kind, api).await,
     };
     let counts = kind.source.index().map(|index| visit.counts(index)).unwrap_or_default();
     let (vanished, work) = match read {

@@ -253,7 +253,7 @@ impl Part {
         }
         let mut walk = Walk::of(source, target);
         let (mut batch, mut is_new) = (Vec::new(), Vec::new());
-        let mut told = 0;
+        let mut shown = 0;
         loop {
             let step = walk.next().await?;
             let is_last = step.is_none();
@@ -276,8 +276,8 @@ impl Part {
                     writes.note(&document.id, is_new, outcome);
                 }
             }
-            if (writes.new + writes.changed) / PROGRESS > told {
-                told = (writes.new + writes.changed) / PROGRESS;
+            if (writes.new + writes.changed) / PROGRESS > shown {
+                shown = (writes.new + writes.changed) / PROGRESS;
                 out::note(&format!("{}: {} written", self.name, writes.new + writes.changed));
             }
             if is_last {

@@ -45,7 +45,7 @@ pub struct Adopter {
 pub(super) struct Repaired {
     /// Dates that were written anew in a form that servers read.
     pub(super) dates: u64,
-    /// Dates that nobody can read.
+    /// Dates that cannot be read.
     pub(super) unread: u64,
     /// Other values that the field's type does not take.
     pub(super) others: u64,
@@ -167,7 +167,7 @@ fn set_aside(body: &mut Body, raw: &mut Map<String, Value>, name: &str) {
     }
 }
 
-/// Whether a field of this form takes the value, as far as that can be told without the server.
+/// Whether a field of this form takes the value, as far as that can be known without the server.
 fn takes(form: &Value, value: &Value) -> bool {
     let each = |fits: &dyn Fn(&Value) -> bool| match value {
         Value::Array(items) => items.iter().all(|item| item.is_null() || fits(item)),

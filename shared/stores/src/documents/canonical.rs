@@ -1,4 +1,4 @@
-//! One text for each value, whatever order its keys are kept in, and what is told by it: hashes, ids, fingerprints.
+//! One text for each value, whatever order its keys are kept in, and what is made of it: hashes, ids, fingerprints.
 //!
 //! Two values never share a text. Hashes are stored in documents for ever, so a text that changes has a version: a stored
 //! hash says by `2:` that it is of this form, and one without that is compared by the form before it.

@@ -37,7 +37,7 @@ use plan::{ID, Intent};
 pub use plan::{Owner, Part, Plan, Write, plan};
 pub use scan::{Pages, Scan};
 
-/// Bytes that one document may have as JSON; servers are set to take more in a request, and no honest item comes near it.
+/// Bytes that one document may have as JSON; servers are set to take more in a request, and no real item comes near it.
 pub const DOCUMENT_BYTES_MAX: usize = 16 << 20;
 
 /// A stored document: its fields by name.

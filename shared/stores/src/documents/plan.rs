@@ -80,7 +80,6 @@ pub struct Write {
 /// What one owner gives to a document.
 #[derive(Clone, Debug)]
 pub struct Part {
-    /// The owner.
     pub owner: &'static Owner,
     /// Whose contribution to shared lists this is; the owner's name unless it writes for several (a feed each).
     pub contributor: Option<String>,
@@ -183,7 +182,6 @@ pub(super) enum Intent<'a> {
     Write(&'a Write),
     /// This very document.
     Whole(&'a Document),
-    /// Nothing.
     Nothing(&'a str),
 }
 

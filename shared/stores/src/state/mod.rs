@@ -78,7 +78,7 @@ impl Identity {
 pub enum Claim {
     /// It may, and this is the hold on it.
     Run(Box<Hold>),
-    /// It may not: it is done, or another attempt is at it.
+    /// It may not: it is done, or another attempt is running.
     Skip(String),
 }
 
@@ -86,7 +86,6 @@ pub enum Claim {
 pub struct Hold {
     /// The run's id, the same over attempts and continuations.
     pub run_id: String,
-    /// The task.
     pub task: String,
     /// The slot, for a scheduled run.
     pub slot: Option<Timestamp>,
@@ -259,10 +258,10 @@ impl SourceState {
     }
 }
 
-/// A person's word on a source, over what the list says.
+/// What a person set for a source, above what the list says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Override {
-    /// Switched on or off.
+    /// Enabled or disabled; as the list says when unset.
     pub enabled: Option<bool>,
     /// The whole definition of an added source, in the form of its family's list.
     pub definition: Option<Value>,
@@ -271,9 +270,7 @@ pub struct Override {
 /// A run as the ledger has it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunRow {
-    /// The run's id.
     pub run_id: String,
-    /// The task.
     pub task: String,
     /// The slot, for a scheduled run.
     pub slot: Option<Timestamp>,
@@ -291,7 +288,7 @@ pub struct RunRow {
     pub report: Option<Report>,
 }
 
-/// What is told of runs and sources, for whoever only looks: a task, a report, a list.
+/// What is known of runs and sources, to read only: for a task, a report, a list.
 #[async_trait]
 pub trait StateReader: Send + Sync {
     /// The runs of a task, or of all, newest first.

@@ -20,7 +20,7 @@ pub enum Table {
     Runs,
     /// Items that could not be stored.
     Retries,
-    /// A person's word on sources.
+    /// What people set for sources.
     Overrides,
     /// Validators, cursors and health.
     Sources,

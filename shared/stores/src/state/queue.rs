@@ -52,7 +52,6 @@ impl QueueState {
 pub struct Due {
     /// Its id, the same over all attempts.
     pub request_id: String,
-    /// The task.
     pub task: String,
     /// The event it is invoked with.
     pub event: Value,
@@ -65,7 +64,6 @@ pub struct Due {
 pub struct QueueEntry {
     /// Its id, the same over all attempts.
     pub request_id: String,
-    /// The task.
     pub task: String,
     /// The event it is invoked with.
     pub event: Value,

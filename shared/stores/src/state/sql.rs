@@ -421,7 +421,7 @@ impl<D: Driver> State for Sql<D> {
 
     async fn reset_source(&self, source: &str) -> Result<()> {
         let Some(lease) = self.lease(source).await? else {
-            return Err(Error::store(format!("reset the source `{source}`: a run is at it"))
+            return Err(Error::store(format!("reset the source `{source}`: a run holds it"))
                 .hint("try again when that run has ended"));
         };
         let known = self.source(source).await?;

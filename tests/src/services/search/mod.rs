@@ -76,7 +76,7 @@ impl Kind {
 
 /// A server's parts, ready to be started: its command but for ports and folders.
 enum Parts {
-    Given(Url),
+    External(Url),
     Own(PathBuf),
 }
 
@@ -125,7 +125,7 @@ impl Service {
             base::config::variable(self.kind.setting()).filter(|url| !url.is_empty())
         {
             let url = given.parse().map_err(|error| format!("{}: {error}", self.kind.setting()))?;
-            return Ok(Parts::Given(url));
+            return Ok(Parts::External(url));
         }
         self.own_parts(cache).map(Parts::Own)
     }
@@ -163,7 +163,7 @@ impl Service {
     /// Why it does not start.
     pub fn url(&self, cache: &Path) -> Result<Url, String> {
         let home = match self.parts(cache)? {
-            Parts::Given(url) => return Ok(url),
+            Parts::External(url) => return Ok(url),
             Parts::Own(home) => home,
         };
         let mut running = lock(&self.running);

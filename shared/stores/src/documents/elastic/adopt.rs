@@ -1,7 +1,7 @@
 //! An index of the predecessor, mapped as the server guessed, becomes one of ours.
 //!
 //! The old index is closed to writers from the start and answers its readers until the aliases move, which is one step. A
-//! document meets the one of ours that is about the same thing; the first of several takes its id, those that were
+//! document is merged into the one of ours that is about the same thing; the first of several takes its id, those that were
 //! enriched before the others, and the others keep the ids they had.
 
 use std::collections::HashSet;
@@ -43,7 +43,7 @@ pub struct Adopted {
     pub met: u64,
     /// Dates that were written anew; as they were under `owners.adopted.raw`.
     pub dates_repaired: u64,
-    /// Dates that nobody can read; under `owners.adopted.raw`.
+    /// Dates that cannot be read; under `owners.adopted.raw`.
     pub dates_unread: u64,
     /// Other values that our mapping does not take; under `owners.adopted.raw`.
     pub set_aside: u64,

@@ -135,7 +135,7 @@ impl Elastic {
     }
 
     /// The physical indices of an answer's figures.
-    fn told_of<'s>(&self, index: &Index, said: &'s Value) -> Result<&'s Map<String, Value>> {
+    fn figures_of<'s>(&self, index: &Index, said: &'s Value) -> Result<&'s Map<String, Value>> {
         let refused = || refused(&format!("count the writes of `{}`", self.alias(index)), said);
         said["indices"].as_object().ok_or_else(refused)
     }
@@ -303,7 +303,7 @@ impl DocumentReader for Elastic {
     async fn sequence(&self, index: &'static Index) -> Result<u64> {
         self.ensure(index).await?;
         let said = self.figures(index).await?;
-        let indices = self.told_of(index, &said)?;
+        let indices = self.figures_of(index, &said)?;
         Ok(indices.values().map(writes_of).sum())
     }
 
@@ -318,7 +318,7 @@ impl DocumentReader for Elastic {
             self.ensure(index).await?;
             said = self.figures(index).await?;
         }
-        let indices = self.told_of(index, &said)?;
+        let indices = self.figures_of(index, &said)?;
         let stores: Vec<&str> =
             indices.values().filter_map(|index| index["uuid"].as_str()).collect();
         if stores.is_empty() || stores.len() != indices.len() {

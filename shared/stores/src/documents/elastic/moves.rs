@@ -17,7 +17,7 @@ const REFUSED_SHOWN: usize = 5;
 /// Times that an index is gone through until a whole pass finds nothing left to do.
 pub(super) const PASSES_MAX: u32 = 5;
 
-/// Told after each page: what is being done, documents done, documents in all.
+/// Called after each page: what is being done, documents done, documents in all.
 pub type Progress<'a> = &'a (dyn Fn(&str, u64, u64) + Send + Sync);
 
 /// Moves of indices on a server.

@@ -18,7 +18,6 @@ use crate::documents::plan::ID;
 /// What was done with an index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reindexed {
-    /// The index.
     pub index: &'static str,
     /// `missing`: it is not there yet; `fits`: nothing to do; `needed`: it would be built anew; `rebuilt`.
     pub state: &'static str,
