@@ -11,6 +11,7 @@ mod commands;
 mod demo;
 pub mod families;
 mod figures;
+mod home;
 pub mod lambda;
 mod out;
 mod page;

@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use rss::article::INDEX;
+use rss::sources::INDEX;
 use serde_json::{Value, json};
 use stores::documents::{Body, Documents as _, Embedded, Index, Owner, Plan, Write, Written, plan};
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use feed::{Entry, Head, Kind};
 use jiff::Timestamp;
-use rss::article;
 use rss::sources::Source;
+use rss::{article, sources};
 use serde_json::json;
 use stores::documents::{
     DocumentReader as _, Documents as _, Embedded, Index, Owner, Write, Written,
@@ -38,7 +38,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 async fn store() -> (tempfile::TempDir, Arc<Embedded>, &'static Index) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let store = Embedded::open(folder.path()).await.expect("a store");
-    (folder, Arc::new(store), Index::named(article::INDEX).expect("it is there"))
+    (folder, Arc::new(store), Index::named(sources::INDEX).expect("it is there"))
 }
 
 /// The article as RSS writes it, with this title and these tags.
@@ -58,8 +58,6 @@ fn collected(title: &str, tags: &[&str]) -> Write {
         description: None,
         link: None,
         language: None,
-        updated: None,
-        ttl_minutes: None,
         encoding: "utf-8",
         repairs: Vec::new(),
     };

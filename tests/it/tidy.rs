@@ -1,6 +1,6 @@
 //! Rules that no compiler checks: what each file opens with, who may know whom, what is generated.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ pub(crate) const TRIALS: &[crate::Case] = &[
     ("a_task_has_its_five_places", a_task_has_its_five_places),
     ("no_family_knows_another", no_family_knows_another),
     ("a_shared_crate_names_only_floors_below_it", a_shared_crate_names_only_floors_below_it),
+    ("no_circle_of_modules_is_large", no_circle_of_modules_is_large),
     ("generated_pages_are_fresh", generated_pages_are_fresh),
     ("fixtures_stay_small", fixtures_stay_small),
     ("nothing_names_a_machine", nothing_names_a_machine),
@@ -24,6 +25,9 @@ pub(crate) const TRIALS: &[crate::Case] = &[
 /// The crates of `shared/`, by floor, the lowest first: each may name those below its own floor.
 const FLOORS: [&[&str]; 4] =
     [&["base"], &["feed", "fetch", "indicator", "schedule", "stores"], &["task"], &["yara"]];
+
+/// Files of a crate that may need each other in a circle.
+const CIRCLE_MAX: usize = 3;
 
 const FIXTURES_MAX: u64 = 12 << 20;
 
@@ -50,9 +54,14 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-fn rust_files() -> Vec<PathBuf> {
+fn every_file() -> Vec<PathBuf> {
     let mut found = Vec::new();
     files(&root(), &mut found);
+    found
+}
+
+fn rust_files() -> Vec<PathBuf> {
+    let mut found = every_file();
     found.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
     found
 }
@@ -179,6 +188,156 @@ fn a_shared_crate_names_only_floors_below_it() {
     assert_eq!(seen, FLOORS.concat().len(), "a floor lists a crate that is not there");
 }
 
+/// A file's module path below `src/`; none for a binary, which nothing imports.
+fn module_of(file: &Path) -> Option<Vec<String>> {
+    let mut path: Vec<String> =
+        file.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    if matches!(path.last()?.as_str(), "lib" | "mod" | "main") {
+        path.pop();
+    }
+    (path.first().is_none_or(|first| first != "bin")).then_some(path)
+}
+
+/// Every path that a use tree names, as `crate::a::b` of `crate::{a::{self, b}}`.
+fn branches(tree: &str, before: &str, found: &mut Vec<String>) {
+    let (mut depth, mut from) = (0, 0);
+    for (at, letter) in tree.char_indices().chain([(tree.len(), ',')]) {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                let branch = tree[from..at].trim();
+                match branch.split_once('{') {
+                    Some((head, rest)) => {
+                        let inside = rest.trim_end().trim_end_matches('}');
+                        branches(inside, &format!("{before}{}", head.trim()), found);
+                    }
+                    None => found.push(format!("{before}{branch}")),
+                }
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Every path to a module that a file's code names, without its comments, its tests, and what it re-exports of its children.
+fn paths_in(text: &str) -> Vec<String> {
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let lines = code.lines().map(|line| line.split("//").next().unwrap_or_default());
+    let code = lines.collect::<Vec<_>>().join(" ");
+    let (mut found, mut rest) = (Vec::new(), String::new());
+    for statement in code.split_inclusive(';') {
+        let Some((before, tree)) = statement.split_once("use ") else {
+            rest.push_str(statement);
+            continue;
+        };
+        let word = before.trim_end().rsplit(char::is_whitespace).next().unwrap_or_default();
+        let tree = tree.trim_end_matches(';');
+        match word {
+            "" => branches(tree, "", &mut found),
+            _ if word.ends_with(['}', '{', ']']) => branches(tree, "", &mut found),
+            _ if word.starts_with("pub") => {
+                let mut exported = Vec::new();
+                branches(tree, "", &mut exported);
+                exported.retain(|path| path.starts_with("crate::") || path.starts_with("super::"));
+                found.append(&mut exported);
+            }
+            _ => rest.push_str(tree),
+        }
+        rest.push_str(before);
+        rest.push(' ');
+    }
+    let is_path = |letter: char| letter.is_alphanumeric() || "_:".contains(letter);
+    found.extend(
+        rest.split(|letter| !is_path(letter))
+            .filter(|word| word.contains("::"))
+            .map(ToOwned::to_owned),
+    );
+    found
+}
+
+/// Which of a crate's modules a path in one of them leads to, where it is not that module itself.
+fn module_meant(
+    path: &str,
+    from: &[String],
+    modules: &BTreeMap<Vec<String>, Vec<String>>,
+) -> Option<Vec<String>> {
+    let mut at = from.to_vec();
+    let mut words = path.split("::").map(str::trim).peekable();
+    match *words.peek()? {
+        "crate" => at.clear(),
+        "super" => {
+            at.pop();
+        }
+        // A child, by its name alone; anything else is another crate's or a type.
+        "self" => {}
+        child if modules.contains_key(&[from, &[child.to_owned()]].concat()) => {
+            at.push(child.to_owned());
+        }
+        _ => return None,
+    }
+    for word in words.skip(1) {
+        let below = [at.as_slice(), &[word.to_owned()]].concat();
+        match word {
+            "super" => {
+                at.pop();
+            }
+            _ if modules.contains_key(&below) => at = below,
+            _ => break,
+        }
+    }
+    (at != from && modules.contains_key(&at)).then_some(at)
+}
+
+/// A module needs another when its code imports from it or names a path into it. `mod` declarations are no need, nor is what a
+/// module re-exports, nor tests. Modules that need each other, directly or through others, form a circle: each must be read to
+/// understand the others, so there are at most [`CIRCLE_MAX`] in one. Across crates the compiler allows none.
+fn no_circle_of_modules_is_large() {
+    let mut wrong = Vec::new();
+    for manifest in every_file().iter().filter(|path| path.ends_with("Cargo.toml")) {
+        let source = manifest.parent().expect("it lies in a folder").join("src");
+        let mut sources = Vec::new();
+        files(&source, &mut sources);
+        let modules: BTreeMap<Vec<String>, Vec<String>> = sources
+            .iter()
+            .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+            .filter_map(|path| {
+                let module = module_of(path.strip_prefix(&source).ok()?)?;
+                Some((module, paths_in(&read(path))))
+            })
+            .collect();
+        let needs: BTreeMap<_, BTreeSet<_>> = modules
+            .iter()
+            .map(|(from, paths)| {
+                (from, paths.iter().filter_map(|path| module_meant(path, from, &modules)).collect())
+            })
+            .collect();
+        // Everything that a module needs, directly or not.
+        let reached = |from: &Vec<String>| {
+            let (mut seen, mut open) = (BTreeSet::new(), vec![from.clone()]);
+            while let Some(next) = open.pop() {
+                open.extend(needs[&next].iter().filter(|one| seen.insert((*one).clone())).cloned());
+            }
+            seen
+        };
+        let reached: BTreeMap<_, _> = modules.keys().map(|from| (from, reached(from))).collect();
+        let mut told = BTreeSet::new();
+        for (from, needed) in &reached {
+            let circle: BTreeSet<_> =
+                needed.iter().filter(|one| reached[one].contains(*from)).collect();
+            if circle.len() > CIRCLE_MAX && told.insert(circle.clone()) {
+                let name = |module: &&Vec<String>| {
+                    if module.is_empty() { "lib".to_owned() } else { module.join("::") }
+                };
+                let names: Vec<String> = circle.iter().map(name).collect();
+                wrong.push(format!("{}: {} need each other", source.display(), names.join(", ")));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 fn fixtures_stay_small() {
     let mut found = Vec::new();
     files(&root().join("tests/fixtures"), &mut found);
@@ -188,8 +347,7 @@ fn fixtures_stay_small() {
 }
 
 fn nothing_names_a_machine() {
-    let mut found = Vec::new();
-    files(&root(), &mut found);
+    let found = every_file();
     let fixtures = root().join("tests/fixtures");
     // Written apart, or this line would find itself.
     let places = [concat!("/wo", "rk/"), concat!("/fa", "rm/"), concat!("/ro", "ot/")];

@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use stores::state::SourceState;
 use task::{Ctx, NoInput, Reaches, Task};
 
+use crate::FAMILY;
 use crate::api::Api;
-use crate::{FAMILY, NAME};
+use crate::settings::NAME;
 
 /// The task whose checkpoint is asked for.
 const ENRICHMENT: &str = "enrich_malpedia_library";

@@ -25,8 +25,7 @@ mod sync_malpedia_library_full;
 mod sync_malpedia_library_rss;
 pub mod wire;
 
-/// The family's name, in ids of documents and sources too.
-const NAME: &str = "malpedia";
+use settings::NAME;
 
 /// The family and its tasks.
 pub const FAMILY: Family = Family {

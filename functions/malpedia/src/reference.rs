@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use stores::documents::{self, Body, Owner, Write};
 use url::Url;
 
-use crate::NAME;
 use crate::bibtex::date::{self, Precision};
 use crate::bibtex::{Entry, text};
+use crate::settings::NAME;
 
 /// The index that references go to.
 pub const INDEX: &str = "malpedia_library";

@@ -15,11 +15,10 @@ use yara::document::Origin;
 use yara::store::{self, Collected, SourceClaims};
 use yara::{About, about, split};
 
-use crate::NAME;
 use crate::api::{Api, read_json};
-use crate::catalogue::CatalogueOrigin;
 use crate::reference::id;
-use crate::sources::Source;
+use crate::settings::NAME;
+use crate::sources::{CatalogueOrigin, Source};
 use crate::wire;
 
 /// Raised when the rules of files must be read again because they are read in another way.

@@ -1,7 +1,10 @@
-//! What the family is given.
+//! What the family is called and given.
 
 use base::config::Secret;
 use url::Url;
+
+/// The family's name, in ids of documents and sources too.
+pub(crate) const NAME: &str = "malpedia";
 
 base::settings! {
     /// Where Malpedia is, and what it is asked with.

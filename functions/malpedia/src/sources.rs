@@ -2,19 +2,25 @@
 
 use base::Result;
 use base::config::Config;
-use stores::documents::Index;
+use stores::documents::{Index, MALWARE_FAMILIES};
 use task::Source as _;
 use task::catalog::{Check, SourceCatalog, SourceEntry};
-use task::files::Files;
+use task::files::{Files, Found};
 use task::function::Home;
 use url::Url;
 use yara::document::INDEX as RULES;
 
-use crate::NAME;
 use crate::api::Api;
-use crate::catalogue::{ACTORS, FAMILIES};
 use crate::reference::INDEX as LIBRARY;
-use crate::settings::Settings;
+use crate::settings::{NAME, Settings};
+
+/// Where actors are stored.
+pub(crate) const ACTORS: &str = "malpedia_actors";
+
+/// Where files of families are, below `MALPEDIA_DIR`.
+pub(crate) const FAMILIES_FOLDER: &str = "families_enriched";
+/// Where files of actors are.
+pub(crate) const ACTORS_FOLDER: &str = "actors_enriched";
 
 /// A source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,9 +74,33 @@ impl Source {
     fn folder(self) -> Option<&'static str> {
         match self {
             Self::LibraryRss | Self::References | Self::LibraryBibtex => None,
-            Self::Families | Self::Rules => Some(FAMILIES.folder),
-            Self::Actors => Some(ACTORS.folder),
+            Self::Families | Self::Rules => Some(FAMILIES_FOLDER),
+            Self::Actors => Some(ACTORS_FOLDER),
         }
+    }
+
+    /// Its files, whatever else lies beside them; none where it cannot come from there.
+    pub(crate) async fn files(self, files: &Files) -> Result<Vec<Found>> {
+        let Some(folder) = self.folder() else { return Ok(Vec::new()) };
+        let mut listing = files.list(folder).await?;
+        listing.retain(|file| file.name.to_ascii_lowercase().ends_with(".json"));
+        Ok(listing)
+    }
+}
+
+/// Where records come from.
+pub(crate) enum CatalogueOrigin {
+    /// A folder or bucket.
+    Files(String),
+    Api(Api),
+}
+
+impl CatalogueOrigin {
+    pub(crate) fn of(settings: Settings) -> Result<Self> {
+        Ok(match settings.dir {
+            Some(place) => Self::Files(place),
+            None => Self::Api(Api::of(&settings)?),
+        })
     }
 }
 
@@ -89,9 +119,9 @@ impl task::Source for Source {
     fn indices(&self) -> &'static [&'static str] {
         match self {
             Self::LibraryRss | Self::References | Self::LibraryBibtex => &[LIBRARY],
-            Self::Families => &[FAMILIES.index],
+            Self::Families => &[MALWARE_FAMILIES],
             Self::Rules => &[RULES],
-            Self::Actors => &[ACTORS.index],
+            Self::Actors => &[ACTORS],
         }
     }
 }
@@ -135,7 +165,7 @@ fn api(config: &Config) -> Result<Option<String>> {
 async fn files(home: &Home) -> Result<Option<String>> {
     let Some(place) = home.config.of::<Settings>()?.dir else { return Ok(None) };
     let files = Files::at(&place, &home.config)?;
-    let families = FAMILIES.list(&files).await?.len();
-    let actors = ACTORS.list(&files).await?.len();
+    let families = Source::Families.files(&files).await?.len();
+    let actors = Source::Actors.files(&files).await?.len();
     Ok(Some(format!("`{place}`: {families} families, {actors} actors")))
 }

@@ -4,8 +4,8 @@
 use serde_json::{Map, Value, json};
 use stores::documents::Body;
 
-use crate::NAME;
 use crate::bibtex::date;
+use crate::settings::NAME;
 
 /// What was read: a document's fields, and what links it to others.
 #[derive(Clone, Debug)]

@@ -11,8 +11,8 @@ use serde_json::Value;
 use stores::documents::{Adopter, Body, DocumentReader, Identify, Index, Part, Write};
 use url::Url;
 
-use crate::article::{INDEX, id_of_link};
-use crate::sources::{Source, Sources};
+use crate::article::id_of_link;
+use crate::sources::{INDEX, Source, Sources};
 
 /// What tells whether an adopted article is the one of an item.
 const TELLING: &[&str] = &["guid", "title", "published"];

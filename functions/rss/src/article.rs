@@ -9,11 +9,7 @@ use serde_json::{Value, json};
 use stores::documents::{self, Body, Owner, Write};
 use url::Url;
 
-use crate::FAMILY;
-use crate::sources::Source;
-
-/// The index that articles go to.
-pub const INDEX: &str = "rss_articles";
+use crate::sources::{NAME, Source};
 
 /// An item dated further in the future than this is marked: the date is wrong, or the item is a trick to stay on top.
 const FUTURE: SignedDuration = SignedDuration::from_hours(48);
@@ -80,12 +76,12 @@ pub fn id(source: &Source, entry: &Entry) -> String {
         (None, Some(link)) => canonical_link(link),
         (None, None) => fingerprint(entry),
     };
-    documents::id(&[FAMILY.name, &source.id, &natural])
+    documents::id(&[NAME, &source.id, &natural])
 }
 
 /// The id of an article that is known by its link only: one that was adopted, as the predecessor kept no guid.
 pub fn id_of_link(source: &Source, link: &str) -> String {
-    documents::id(&[FAMILY.name, &source.id, &canonical_link(link)])
+    documents::id(&[NAME, &source.id, &canonical_link(link)])
 }
 
 /// Where the article really is: behind `FeedBurner`'s redirect, if it goes through one.
@@ -165,7 +161,7 @@ pub fn write(source: &Source, head: &Head, entry: &Entry, now: Timestamp) -> Wri
         fields.insert(name.to_owned(), value);
     };
     set("id", json!(id));
-    set("source_family", json!(FAMILY.name));
+    set("source_family", json!(NAME));
     set("source_type", json!("rss_feed"));
     set("source_id", json!(source.id));
     set("source_name", json!(source.name));

@@ -14,8 +14,8 @@ use task::{Answer, Chosen, Ctx, Stop, Visit};
 use tokio::sync::mpsc;
 
 use crate::adopt::AdoptedArticles;
-use crate::article::{self, INDEX};
-use crate::sources::{Source, Sources};
+use crate::article;
+use crate::sources::{INDEX, Source, Sources};
 
 /// Sources in progress at once. The pace at one host is the HTTP client's matter.
 const SOURCES_AT_ONCE: usize = 16;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use base::config::DeclaredSettings;
+use task::catalog::{SourceCatalog, SourceEditor};
 use task::{Family, Registered};
 
 mod adopt;
@@ -13,8 +14,7 @@ mod collect_category;
 mod collect_specific_sources;
 pub mod sources;
 
-/// The family's name, in ids of documents and sources too.
-const NAME: &str = "rss";
+use sources::NAME;
 
 /// The family and its tasks.
 pub const FAMILY: Family = Family {
@@ -24,9 +24,12 @@ pub const FAMILY: Family = Family {
         Registered::of::<collect_specific_sources::CollectSpecificSources>(NAME),
     ],
     settings: DeclaredSettings::of::<sources::Settings>(),
-    owners: &[(article::INDEX, &article::OWNER)],
+    owners: &[(sources::INDEX, &article::OWNER)],
     adopters: &[adopt::ADOPTER],
-    sources: sources::CATALOG,
+    sources: SourceCatalog {
+        list: |config, state| Box::pin(sources::list(config, state)),
+        edit: Some(SourceEditor { define: sources::define, preview: collect::preview }),
+    },
     ..Family::named(NAME)
 };
 

@@ -8,11 +8,14 @@ use base::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use stores::state::StateReader;
-use task::catalog::{SourceCatalog, SourceEditor, SourceEntry};
+use task::catalog::SourceEntry;
 use url::Url;
 
-use crate::NAME;
-use crate::article::INDEX;
+/// The family's name, in ids of documents and sources too.
+pub(crate) const NAME: &str = "rss";
+
+/// The index that articles go to.
+pub const INDEX: &str = "rss_articles";
 
 /// The list compiled in; its head says where each address was found.
 const DEFAULT: &str = include_str!("sources.toml");
@@ -73,20 +76,16 @@ impl From<Source> for SourceEntry {
 }
 
 /// The list for those who serve every family.
-pub(crate) const CATALOG: SourceCatalog = SourceCatalog {
-    list: |config, state| {
-        Box::pin(async move {
-            let sources = Sources::load(config, state).await?;
-            Ok(sources.into_all().into_iter().map(SourceEntry::from).collect())
-        })
-    },
-    edit: Some(SourceEditor { define, preview: crate::collect::preview }),
-};
+pub(crate) async fn list(config: &Config, state: &dyn StateReader) -> Result<Vec<SourceEntry>> {
+    let sources = Sources::load(config, state).await?;
+    Ok(sources.into_all().into_iter().map(SourceEntry::from).collect())
+}
 
 /// The category of a source that is added without one.
 const CATEGORY: &str = "news";
 
-fn define(entry: SourceEntry) -> Result<Value> {
+/// A source as it is stored, of an entry that a person added.
+pub(crate) fn define(entry: SourceEntry) -> Result<Value> {
     let url = entry.url.ok_or_else(|| {
         Error::config(format!("define the source `{}`: it has no address", entry.id))
     })?;

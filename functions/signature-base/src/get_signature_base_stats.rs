@@ -15,8 +15,8 @@ use task::{Ctx, NoInput, Reaches, Task};
 use yara::document::INDEX as RULES;
 use yara::link::OF_RULE;
 
-use crate::NAME;
 use crate::indicator::INDEX as IOCS;
+use crate::settings::NAME;
 
 /// Stored documents that are read together.
 const PAGE: u32 = 500;

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use stores::documents::{self, Body, Owner, Write};
 
-use crate::FAMILY;
 use crate::iocs::{Layout, Line};
+use crate::settings;
 
 /// The index that indicators go to.
 pub const INDEX: &str = "signature_base_iocs";
@@ -108,7 +108,7 @@ impl Indicators {
 
 /// The document's id: the family, the type and the value.
 pub fn id(kind: IndicatorKind, value: &str) -> String {
-    documents::id(&[FAMILY.name, kind.as_str(), value])
+    documents::id(&[settings::NAME, kind.as_str(), value])
 }
 
 fn write(gathered: &Gathered, version: Option<&str>, default_score: u32, now: Timestamp) -> Write {
@@ -131,7 +131,7 @@ fn write(gathered: &Gathered, version: Option<&str>, default_score: u32, now: Ti
     let mut set = |name: &str, value: Value| {
         fields.insert(name.to_owned(), value);
     };
-    set("source_family", json!(FAMILY.name));
+    set("source_family", json!(settings::NAME));
     set("source_name", json!(NAME));
     set("source_url", json!(format!("{FILES_URL}{file}")));
     set("source_file", json!(file));

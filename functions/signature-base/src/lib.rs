@@ -19,8 +19,7 @@ mod sync_signature_base_iocs;
 mod sync_signature_base_yara;
 pub mod tarball;
 
-/// The family's name, in ids of documents and sources too.
-const NAME: &str = "signature-base";
+use settings::NAME;
 
 /// The family and its tasks.
 pub const FAMILY: Family = Family {

@@ -1,4 +1,7 @@
-//! What the family is given.
+//! What the family is called and given.
+
+/// The family's name, in ids of documents and sources too.
+pub(crate) const NAME: &str = "signature-base";
 
 base::settings! {
     /// Where the repository is, and how sure it is of what it says.

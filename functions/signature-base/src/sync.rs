@@ -13,11 +13,10 @@ use yara::document::{INDEX as RULES, Origin};
 use yara::store::{self, Collected};
 use yara::{link, split};
 
-use crate::NAME;
 use crate::category::category;
 use crate::indicator::{INDEX as IOCS, Indicators, OWNER};
 use crate::iocs::{self, Layout};
-use crate::settings::Settings;
+use crate::settings::{NAME, Settings};
 use crate::tarball;
 
 /// Indicators that are written together.

@@ -6,8 +6,8 @@ use base::{Error, Result};
 use serde_json::json;
 use stores::folder::{self, CopiedFile};
 
-use super::settings;
 use crate::cli::Cli;
+use crate::home::settings;
 use crate::out::{self, Outcome};
 use crate::settings::Settings;
 

@@ -11,9 +11,9 @@ use stores::documents::Index;
 use stores::state::{Postgres, State};
 use task::function::Home;
 
-use super::{open_documents, open_state, settings};
 use crate::cli::Cli;
 use crate::families::FAMILIES;
+use crate::home::{open_documents, open_state, settings};
 use crate::out::{self, Outcome};
 use crate::runner;
 use crate::settings::Settings;

@@ -2,8 +2,8 @@
 
 use stores::documents::{Index, Pages, Scan};
 
-use super::{open_documents, settings};
 use crate::cli::Cli;
+use crate::home::{open_documents, settings};
 use crate::out::{self, Outcome};
 
 /// `local-runner documents`.

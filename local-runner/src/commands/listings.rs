@@ -4,9 +4,9 @@ use jiff::SignedDuration;
 use serde_json::json;
 use task::function::now;
 
-use super::{open_state, settings};
 use crate::cli::Cli;
 use crate::families::all_tasks;
+use crate::home::{open_state, settings};
 use crate::out::{self, Outcome};
 use crate::runner;
 use crate::when;

@@ -1,17 +1,11 @@
 //! One file a command.
 
-use std::path::Path;
-use std::sync::Arc;
-
-use base::{Error, Result};
-use stores::documents::{self, Documents};
-use stores::folder;
-use stores::state::{self, State};
+use base::Error;
 
 use crate::cli::{Cli, Command, YaraCommand};
 use crate::demo;
+use crate::home::{settings, settle};
 use crate::out::Outcome;
-use crate::settings::Settings;
 
 mod backup;
 mod copy;
@@ -26,8 +20,6 @@ mod search;
 mod serve;
 mod sources;
 mod yara;
-
-pub(crate) use run::{interrupted, log_sink};
 
 /// Carries out what was asked, and leaves the embedded store closed.
 pub(crate) async fn run(cli: &Cli) -> Outcome {
@@ -67,35 +59,4 @@ async fn carry_out(cli: &Cli) -> Outcome {
             Err(Error::config("be a function here: that is decided before any command"))
         }
     }
-}
-
-/// The settings, with the command line's word above the environment's.
-pub(crate) fn settings(cli: &Cli) -> Result<Settings> {
-    settings_with(cli, Vec::new())
-}
-
-/// As [`settings`], with further variables of the command's own.
-pub(crate) fn settings_with(cli: &Cli, mut overrides: Vec<(&str, String)>) -> Result<Settings> {
-    if let Some(folder) = &cli.data_dir {
-        overrides.push(("MINERVA_DATA_DIR", folder.to_string_lossy().into_owned()));
-    }
-    Settings::read(&overrides)
-}
-
-/// Leaves what is stored in the databases of a folder and not in logs beside them: the functions, which wrote it, are
-/// killed when they are done.
-pub(crate) async fn settle(folder: &Path) {
-    if let Err(error) = folder::settle(folder).await {
-        tracing::warn!(error = error.chain(), "the embedded store stays open");
-    }
-}
-
-/// Opens the state that the functions use.
-pub(crate) async fn open_state(settings: &Settings) -> Result<Arc<dyn State>> {
-    state::open(&settings.config).await
-}
-
-/// Opens the documents that the functions write.
-pub(crate) async fn open_documents(settings: &Settings) -> Result<Arc<dyn Documents>> {
-    documents::open(&settings.config).await
 }

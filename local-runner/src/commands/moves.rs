@@ -7,9 +7,9 @@ use serde_json::json;
 use stores::documents::{Adopted, Index, Moves, Reindexed};
 use stores::state::{Lease, State};
 
-use super::{interrupted, open_state, settings};
 use crate::cli::{AdoptArgs, Cli, ReindexArgs};
 use crate::families::adopters;
+use crate::home::{interrupted, open_state, settings};
 use crate::out::{self, Outcome};
 
 /// Lines of progress where there is no terminal.

@@ -4,8 +4,8 @@ use stores::documents::Index;
 use stores::retention::{self, Pruned};
 use task::function::now;
 
-use super::{open_documents, settings};
 use crate::cli::Cli;
+use crate::home::{open_documents, settings};
 use crate::out::{self, Outcome};
 
 /// `local-runner prune`.

@@ -9,10 +9,10 @@ use base::{Error, Result};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{open_state, settings_with};
 use crate::cli::{Cli, RunArgs};
 use crate::figures;
-use crate::lambda::{self, LogSink};
+use crate::home::{interrupted, log_sink, open_state, settings_with};
+use crate::lambda;
 use crate::out::{self, Outcome};
 use crate::runner::{self, Continuations};
 use crate::settings::Settings;
@@ -107,27 +107,6 @@ fn failure_code(report: &Report) -> u8 {
         }
         _ => out::FAILED,
     }
-}
-
-/// Waits for Ctrl-C or a polite request to end.
-pub(crate) async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
-}
-
-/// Shows the functions' log, or keeps it to themselves.
-pub(crate) fn log_sink(verbose: bool) -> LogSink {
-    Arc::new(move |line| {
-        if verbose {
-            out::note(line.text);
-        }
-    })
 }
 
 /// The report for a person.

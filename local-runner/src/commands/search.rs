@@ -7,8 +7,8 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 use stores::documents::{Aggregation, Body, Bucket, Counts, Filter, Index, Per, Query, Sort};
 
-use super::{open_documents, settings};
 use crate::cli::{self, Cli, SearchArgs};
+use crate::home::{open_documents, settings};
 use crate::out::{self, Outcome};
 
 /// `local-runner search`.

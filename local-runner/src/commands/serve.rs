@@ -13,9 +13,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::run::interrupted;
-use super::{open_state, settings};
 use crate::cli::{Cli, ServeArgs};
+use crate::home::{interrupted, log_sink};
+use crate::home::{open_state, settings};
 use crate::lambda::{self, to_tracing};
 use crate::out::{self, Outcome};
 use crate::runner::{self, Ledger};
@@ -53,7 +53,7 @@ pub(crate) async fn serve(cli: &Cli, args: &ServeArgs) -> Outcome {
         ],
         queue: Some(Arc::clone(&ledger) as _),
         events: Some(ledger as _),
-        logs: if cli.verbose { super::run::log_sink(true) } else { to_tracing() },
+        logs: if cli.verbose { log_sink(true) } else { to_tracing() },
         ..lambda::Config::new(functions)
     };
     let lambda = start(config, args.port).await?;

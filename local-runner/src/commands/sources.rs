@@ -8,9 +8,9 @@ use task::catalog::{Preview, SourceEditor, SourceEntry};
 use task::function::{Home, now};
 use url::Url;
 
-use super::{open_state, settings};
 use crate::cli::{Cli, SourcesCommand};
 use crate::families::FAMILIES;
+use crate::home::{open_state, settings};
 use crate::out::{self, Outcome};
 use crate::runner;
 use crate::settings::Settings;

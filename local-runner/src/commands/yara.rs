@@ -11,8 +11,8 @@ use stores::documents::{Body, Filter, Index, Pages, Scan};
 use yara::document::INDEX;
 use yara::export::{self, ExportFilter};
 
-use super::{open_documents, settings};
 use crate::cli::{Cli, ExportArgs};
+use crate::home::{open_documents, settings};
 use crate::out::{self, Outcome};
 
 /// `local-runner yara export`.

@@ -18,7 +18,7 @@ use serde::Serialize;
 use stores::documents::{Index, Query};
 
 use crate::cli::Cli;
-use crate::commands;
+use crate::home;
 use crate::lambda;
 use crate::out::{self, Outcome};
 use crate::page;
@@ -131,13 +131,13 @@ async fn replay(
     // What the bundled feeds are for: other tasks would ask real sources.
     let is_served = |row: &Row| rss::FAMILY.tasks.iter().any(|task| task.name == row.name);
     let timetable = Arc::new(runner::timetable(None)?.only(is_served));
-    let state = commands::open_state(settings).await?;
-    let documents = commands::open_documents(settings).await?;
+    let state = home::open_state(settings).await?;
+    let documents = home::open_documents(settings).await?;
     let index = Index::named(INDEX)?;
     documents.ensure(index).await?;
     let config = lambda::Config {
         events: Some(Arc::new(Ledger(Arc::clone(&state))) as _),
-        logs: commands::log_sink(cli.verbose),
+        logs: home::log_sink(cli.verbose),
         ..lambda::Config::new(runner::functions(settings, &runner::timetable(None)?, None)?)
     };
     let lambda = runner::start(config).await?;
@@ -178,7 +178,7 @@ async fn replay(
     }
     summary.documents_stored = documents.count(index, &Query::default()).await?;
     lambda.stop(Duration::from_secs(1)).await;
-    commands::settle(&settings.data_dir).await;
+    home::settle(&settings.data_dir).await;
     Ok((summary, last))
 }
 
@@ -242,7 +242,7 @@ fn show(summary: &Summary, last: Option<&Report>) {
 
 /// Keeps a page open on what was stored.
 async fn stay(settings: &Settings, port: u16) -> Result<()> {
-    let documents = commands::open_documents(settings).await?;
+    let documents = home::open_documents(settings).await?;
     let config = lambda::Config {
         addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))],
         status: page::routes(documents, runner::timetable(None)?.zone().clone()),
@@ -250,7 +250,7 @@ async fn stay(settings: &Settings, port: u16) -> Result<()> {
     };
     let lambda = runner::start(config).await?;
     out::note(&format!("open {}/ in a browser; Ctrl-C ends the demo", lambda.origin()));
-    commands::interrupted().await;
+    home::interrupted().await;
     lambda.stop(Duration::from_secs(1)).await;
     Ok(())
 }

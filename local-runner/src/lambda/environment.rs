@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Function;
+use super::function::Function;
 use super::wire::{HANDLER, REGION, VERSION};
 
 /// Declaring one of these means that the function brings its own credentials.

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
@@ -16,57 +15,16 @@ use axum::routing::post;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::wire::{ACCOUNT, ERROR_TYPE, REGION, REQUEST_ID, text};
-use super::{Shared, body};
+use super::body;
+use super::bus::Entry;
+use super::shared::Shared;
+use super::wire::{ERROR_TYPE, REQUEST_ID, text};
 
 const MAX_ENTRIES: usize = 10;
 /// All entries together, counted as AWS counts them.
 const MAX_SIZE: usize = 1024 * 1024;
 /// JSON may write a character in six; beyond this nothing fits.
 const MAX_BODY: usize = 6 * MAX_SIZE + 64 * 1024;
-
-/// Takes the events that functions put.
-#[async_trait]
-pub trait Events: Send + Sync {
-    /// Keeps all of the entries or none; the error is what their sender reads.
-    async fn put(&self, entries: &[Entry]) -> Result<(), String>;
-}
-
-/// One event, checked.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
-    /// The id that its sender gets.
-    pub id: String,
-    /// Who sends it, as `minerva`.
-    pub source: String,
-    /// What kind of event it is.
-    pub detail_type: String,
-    /// The event itself, a JSON object.
-    pub detail: Value,
-    /// The sender's time of the event; without one it is the time of arrival.
-    pub time: Option<Timestamp>,
-    /// ARNs it is about.
-    pub resources: Vec<String>,
-    /// The bus, by name or ARN; without one it is the default bus.
-    pub bus: Option<String>,
-}
-
-impl Entry {
-    /// The event as a function receives it.
-    pub fn envelope(&self, arrived: Timestamp) -> Value {
-        json!({
-            "version": "0",
-            "id": self.id,
-            "detail-type": self.detail_type,
-            "source": self.source,
-            "account": ACCOUNT,
-            "time": format!("{:.0}", self.time.unwrap_or(arrived)),
-            "region": REGION,
-            "resources": self.resources,
-            "detail": self.detail,
-        })
-    }
-}
 
 pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new().route("/", post(operation))

@@ -4,7 +4,6 @@
 //! function asks for SIGTERM before SIGKILL. Internal extensions may also listen to INVOKE. Telemetry and log
 //! subscriptions are accepted and nothing is sent.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -15,55 +14,18 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, mpsc};
 
-use super::instance::Event;
+use super::body;
+use super::lock::lock;
 use super::runtime_api::caller;
+use super::shared::Shared;
 use super::wire::{ACCOUNT, HANDLER, JSON, VERSION, accepted, runtime_error, text};
-use super::{Shared, body, lock};
 
 const NAME: &str = "lambda-extension-name";
 const IDENTIFIER: HeaderName = HeaderName::from_static("lambda-extension-identifier");
 const EVENT_IDENTIFIER: HeaderName = HeaderName::from_static("lambda-extension-event-identifier");
 const ACCEPT_FEATURE: &str = "lambda-extension-accept-feature";
-/// Extensions of one process; AWS's limit.
-const MAX_EXTENSIONS: usize = 10;
-/// Events an extension may leave lying; one more is dropped.
-const MAX_WAITING: usize = 16;
 const MAX_BODY: usize = 64 * 1024;
-
-/// The extensions of one process, by identifier.
-#[derive(Default)]
-pub(super) struct Extensions(HashMap<String, Extension>);
-
-struct Extension {
-    /// Kept even when the extension wants no events: its `event/next` then waits for ever, as at AWS.
-    events: mpsc::Sender<Value>,
-    queue: Arc<Mutex<mpsc::Receiver<Value>>>,
-    invoke: bool,
-}
-
-impl Extensions {
-    /// Whether the process is to be warned before its end.
-    pub(super) fn is_registered(&self) -> bool {
-        !self.0.is_empty()
-    }
-
-    /// Tells those who asked that an event was handed over.
-    pub(super) fn invoked(&self, event: &Event) {
-        for extension in self.0.values().filter(|extension| extension.invoke) {
-            let message = json!({
-                "eventType": "INVOKE",
-                "deadlineMs": event.deadline_ms,
-                "requestId": event.request_id,
-                "invokedFunctionArn": event.arn,
-                "tracing": {"type": "X-Amzn-Trace-Id", "value": event.trace_id},
-            });
-            // An extension that does not read its events loses them.
-            let _ = extension.events.try_send(message);
-        }
-    }
-}
 
 pub(super) fn routes() -> Router<Arc<Shared>> {
     const INSTANCE: &str = "/f/{function}/{instance}";
@@ -128,15 +90,9 @@ async fn register(
         );
     }
     let identifier = uuid::Uuid::new_v4().to_string();
-    {
-        let mut extensions = lock(&instance.extensions);
-        if extensions.0.len() >= MAX_EXTENSIONS {
-            return forbidden("Extension.TooManyExtensions", "Extension limit (10) reached");
-        }
-        let (events, queue) = mpsc::channel(MAX_WAITING);
-        let invoke = wanted.iter().any(|event| event == "INVOKE");
-        let extension = Extension { events, queue: Arc::new(Mutex::new(queue)), invoke };
-        extensions.0.insert(identifier.clone(), extension);
+    let invoke = wanted.iter().any(|event| event == "INVOKE");
+    if !lock(&instance.extensions).add(&identifier, invoke) {
+        return forbidden("Extension.TooManyExtensions", "Extension limit (10) reached");
     }
     let mut answer =
         json!({"functionName": function, "functionVersion": VERSION, "handler": HANDLER});
@@ -156,9 +112,7 @@ async fn event_next(
         Err(refusal) => return refusal.into_response(),
     };
     let identifier = text(&headers, IDENTIFIER.as_str()).unwrap_or_default();
-    let queue =
-        lock(&instance.extensions).0.get(identifier).map(|extension| Arc::clone(&extension.queue));
-    let Some(queue) = queue else {
+    let Some(queue) = lock(&instance.extensions).queue(identifier) else {
         return forbidden("Extension.UnknownExtensionIdentifier", "unknown extension identifier");
     };
     let event = tokio::select! {

@@ -16,10 +16,11 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 
-use super::extensions_api::Extensions;
+use super::extensions::Extensions;
+use super::function::Function;
+use super::lock::lock;
 use super::log::Log;
 use super::wire::FunctionError;
-use super::{Function, lock};
 
 /// How long a process with an extension has after SIGTERM; AWS's figure for internal extensions.
 const GRACE: Duration = Duration::from_millis(500);

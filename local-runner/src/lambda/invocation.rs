@@ -10,11 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::function::{Function, Options};
 use super::instance::{Event, HandedOver, Instance, InvocationResult};
 use super::log::Report;
 use super::pool::{InvocationPermit, Pool};
 use super::wire::{FunctionError, function_arn};
-use super::{Function, Options, wall_clock};
 
 /// How long the caller's result is held back for the process to ask for work again; 60 µs is usual.
 const BACK: Duration = Duration::from_millis(20);
@@ -249,4 +249,13 @@ fn trace_id() -> String {
     let random = uuid::Uuid::new_v4().simple().to_string();
     let seconds = wall_clock().as_second();
     format!("Root=1-{seconds:08x}-{};Parent={};Sampled=0", &random[..24], &random[16..])
+}
+
+/// The real time, also while a replay runs on a chosen clock: a function compares its deadline with its own clock.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "deadlines hold by the real clock, whatever the timetable's clock says"
+)]
+fn wall_clock() -> jiff::Timestamp {
+    jiff::Timestamp::now()
 }

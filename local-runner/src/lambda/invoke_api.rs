@@ -22,12 +22,14 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::body::{self, BodyError};
+use super::function::{Options, Refused};
+use super::function_name;
 use super::invocation::Invocation;
+use super::shared::Shared;
 use super::wire::{
     EXECUTED_VERSION, FUNCTION_ERROR, JSON, LOG_RESULT, MAX_ASYNC_PAYLOAD, MAX_CLIENT_CONTEXT,
     MAX_SYNC_PAYLOAD, REQUEST_ID, ServiceError, VERSION, function_arn, text,
 };
-use super::{Options, Refused, Shared, function_name};
 
 pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new().route("/2015-03-31/functions/{function}/invocations", post(invoke))

@@ -20,8 +20,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::function::StartError;
+use super::shared::Shared;
 use super::wire::{ServiceError, text};
-use super::{Shared, StartError, events_api, extensions_api, invoke_api, runtime_api};
+use super::{events_api, extensions_api, invoke_api, runtime_api};
 
 /// How long open connections have to end once the runner stops.
 const CLOSE: Duration = Duration::from_millis(500);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tokio::net::unix::pipe;
 
-use super::lock;
+use super::lock::lock;
 
 /// Lambda's figure for the log tail.
 const TAIL: usize = 4 * 1024;

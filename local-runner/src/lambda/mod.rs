@@ -12,93 +12,43 @@
 //! asynchronous invocation, its retries and its dead letter, and where events are routed, is the caller's to decide.
 
 mod body;
+mod bus;
 mod environment;
 mod events_api;
+mod extensions;
 mod extensions_api;
+mod function;
 mod function_name;
 mod instance;
 mod invocation;
 mod invoke_api;
 mod listener;
+mod lock;
 mod log;
 mod pool;
 mod runtime_api;
+mod shared;
 mod wire;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use axum::Router;
 use bytes::Bytes;
 
-pub use self::events_api::{Entry, Events};
+pub use self::bus::{Entry, Events};
+pub use self::function::{Function, Limits, Options, Refused, StartError};
 pub use self::instance::InstanceStatus;
 pub use self::invocation::Invocation;
 pub use self::log::{LogLine, LogSink, to_tracing};
+pub use self::shared::Queue;
 pub use self::wire::FunctionError;
 
 use self::listener::Servers;
 use self::pool::Pool;
-
-/// A function as its caller describes it.
-#[derive(Clone, Debug)]
-pub struct Function {
-    /// Its one name.
-    pub name: String,
-    /// The program that speaks the Runtime API.
-    pub program: PathBuf,
-    /// The program's arguments.
-    pub args: Vec<String>,
-    /// Its variables; nothing of the runner's own environment is added.
-    pub env: Vec<(String, String)>,
-    /// Reported to the function; not enforced.
-    pub memory_mb: u32,
-    /// How long one event may take.
-    pub timeout: Duration,
-}
-
-impl Function {
-    /// A function with Lambda's own defaults: 128 MB, three seconds.
-    pub fn new(name: impl Into<String>, program: impl Into<PathBuf>) -> Self {
-        let (args, env) = (Vec::new(), Vec::new());
-        let timeout = Duration::from_secs(3);
-        Self { name: name.into(), program: program.into(), args, env, memory_mb: 128, timeout }
-    }
-}
-
-/// How much at once, and how long.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Invocations of one function at once.
-    pub per_function: usize,
-    /// Invocations at once in all.
-    pub total: usize,
-    /// How long a process without work is kept.
-    pub keep_warm: Duration,
-    /// How long a process may take until it first asks for work.
-    pub init: Duration,
-}
-
-impl Default for Limits {
-    /// Room for every one of 27 tasks at once, four of one; a warm process costs 3 to 14 MB and a cold start 2 ms.
-    fn default() -> Self {
-        let (keep_warm, init) = (Duration::from_secs(60), Duration::from_secs(10));
-        Self { per_function: 4, total: 32, keep_warm, init }
-    }
-}
-
-/// Keeps asynchronous invocations until they are run.
-#[async_trait]
-pub trait Queue: Send + Sync {
-    /// Keeps one durably; the error is what its sender reads.
-    async fn enqueue(&self, function: &str, payload: Bytes, request_id: &str)
-    -> Result<(), String>;
-}
+use self::shared::Shared;
 
 /// What a Lambda is made of.
 pub struct Config {
@@ -133,118 +83,6 @@ impl Config {
             logs: to_tracing(),
             status: Router::new(),
         }
-    }
-}
-
-/// How to run one invocation; the default is Lambda's way, waiting for a free permit.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// Lambda's id of the request, if it has one already, as a retry does.
-    pub request_id: Option<String>,
-    /// Replaces the function's timeout.
-    pub timeout: Option<Duration>,
-    /// JSON for the function's context; ASCII.
-    pub client_context: Option<String>,
-    /// JSON for the function's context; ASCII.
-    pub cognito_identity: Option<String>,
-    /// The trace to go on with.
-    pub trace_id: Option<String>,
-    /// Refuse at once, instead of waiting, where no permit is free.
-    pub refuse_when_busy: bool,
-}
-
-impl Options {
-    fn request_id(&self) -> String {
-        self.request_id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string())
-    }
-}
-
-/// Why an invocation was refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// There is no function of this name.
-    UnknownFunction(String),
-    /// As many of this function are running as may.
-    FunctionBusy,
-    /// As many of all functions are running as may.
-    Busy,
-    /// The runner is stopping.
-    Stopping,
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnknownFunction(name) => write!(f, "there is no function `{name}`"),
-            Self::FunctionBusy => {
-                f.write_str("as many invocations of this function are running as may")
-            }
-            Self::Busy => f.write_str("as many invocations are running as may"),
-            Self::Stopping => f.write_str("the runner is stopping"),
-        }
-    }
-}
-
-impl std::error::Error for Refused {}
-
-/// Why Lambda did not start.
-#[derive(Debug)]
-pub enum StartError {
-    /// Other machines could reach this address.
-    NotLoopback(SocketAddr),
-    /// The address cannot be listened on.
-    Bind(SocketAddr, std::io::Error),
-    /// No address was given.
-    NoAddress,
-    /// The machine has no thread left to start processes from.
-    Thread(std::io::Error),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotLoopback(address) => {
-                write!(f, "listen on `{address}`: only loopback addresses are served")
-            }
-            Self::Bind(address, _) => write!(f, "listen on `{address}`"),
-            Self::NoAddress => f.write_str("listen: no address is given"),
-            Self::Thread(_) => f.write_str("start the thread that starts processes"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Bind(_, error) | Self::Thread(error) => Some(error),
-            Self::NotLoopback(_) | Self::NoAddress => None,
-        }
-    }
-}
-
-/// What the APIs share.
-struct Shared {
-    functions: BTreeMap<String, Arc<Function>>,
-    pool: Arc<Pool>,
-    queue: Option<Arc<dyn Queue>>,
-    events: Option<Arc<dyn Events>>,
-}
-
-impl Shared {
-    async fn invoke(
-        &self,
-        function: &str,
-        payload: Bytes,
-        options: Options,
-    ) -> Result<Invocation, Refused> {
-        let Some(declared) = self.functions.get(function) else {
-            return Err(Refused::UnknownFunction(function.to_owned()));
-        };
-        let permit = self.pool.permit(function, !options.refuse_when_busy).await?;
-        let run =
-            invocation::run(Arc::clone(&self.pool), Arc::clone(declared), payload, options, permit);
-        // A task of its own: an invocation runs to its end even when whoever asked for it hangs up.
-        tokio::spawn(run).await.map_err(|_| Refused::Stopping)
     }
 }
 
@@ -338,18 +176,4 @@ impl Invoker {
     pub fn environment(&self, function: &str) -> Option<BTreeMap<String, String>> {
         self.0.functions.get(function).map(|function| self.0.pool.environment(function))
     }
-}
-
-/// A lock whose holders never leave its data half-changed: a panic elsewhere must not stop the runner.
-fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The real time, also while a replay runs on a chosen clock: a function compares its deadline with its own clock.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "deadlines hold by the real clock, whatever the timetable's clock says"
-)]
-fn wall_clock() -> jiff::Timestamp {
-    jiff::Timestamp::now()
 }

@@ -15,9 +15,11 @@ use tokio::process::{Child, Command};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::environment;
+use super::function::{Function, Limits, Refused};
 use super::instance::{Instance, InstanceStatus, Started};
+use super::lock::lock;
 use super::log::{Log, LogSink};
-use super::{Function, Limits, Refused, environment, lock};
 
 /// How long the end of all processes may take after SIGKILL; the kernel is the only one asked.
 const REAP: Duration = Duration::from_secs(2);

@@ -16,9 +16,9 @@ use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::Shared;
 use super::body::{self, BodyError};
 use super::instance::{Event, Instance, InvocationResult, Refusal};
+use super::shared::Shared;
 use super::wire::{FunctionError, JSON, MAX_ERROR, MAX_RESPONSE, accepted, runtime_error, text};
 
 const AWS_REQUEST_ID: HeaderName = HeaderName::from_static("lambda-runtime-aws-request-id");

@@ -1,7 +1,5 @@
 //! `DATABASE_URL`: where PostgreSQL is, in the forms that people and the predecessor write it.
 
-use sqlx::ConnectOptions;
-use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
 use crate::config::Secret;
@@ -20,13 +18,19 @@ const OPTIONS: [&str; 7] = [
     "statement-cache-capacity",
 ];
 
+/// What `sslmode` may be.
+const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+
+/// The server's own port.
+const PORT: u16 = 5432;
+
 /// What only the predecessor's driver understands, and nobody misses here.
 const NOT_OURS: [&str; 3] = ["prepared_statement_cache_size", "timeout", "command_timeout"];
 
 /// Where PostgreSQL is and how to get in. Shown without the password, and never any other way.
 #[derive(Clone, Debug)]
 pub struct Address {
-    options: Secret<PgConnectOptions>,
+    url: Secret<Url>,
     shown: String,
 }
 
@@ -46,7 +50,16 @@ impl Address {
         for (name, value) in url.query_pairs() {
             match name.as_ref() {
                 // The name that the predecessor's driver gives it.
-                "ssl" => given.push(("sslmode".to_owned(), ssl(&value).to_owned())),
+                "ssl" | "sslmode" => {
+                    let mode = if name == "ssl" { ssl(&value) } else { &*value };
+                    if !SSL_MODES.contains(&mode) {
+                        return Err(format!(
+                            "unknown `sslmode`: `{mode}`; known: {}",
+                            SSL_MODES.join(", ")
+                        ));
+                    }
+                    given.push(("sslmode".to_owned(), mode.to_owned()));
+                }
                 known if OPTIONS.contains(&known) => {
                     given.push((known.to_owned(), value.into_owned()));
                 }
@@ -73,24 +86,18 @@ impl Address {
         if !given.is_empty() {
             url.query_pairs_mut().extend_pairs(given);
         }
-        let options = PgConnectOptions::from_url(&url).map_err(|cause| cause.to_string())?;
-        let options = match options.get_application_name() {
-            Some(_) => options,
-            None => options.application_name("minerva"),
+        let user = match url.username() {
+            "" => String::new(),
+            user => format!("{user}@"),
         };
-        let user = options.get_username();
-        let database = options.get_database().unwrap_or(user);
-        let host = match options.get_socket() {
-            Some(folder) => folder.display().to_string(),
-            None => options.get_host().to_owned(),
-        };
-        let shown = format!("postgres://{user}@{host}:{}/{database}", options.get_port());
-        Ok(Self { options: Secret::new(options), shown })
+        let (host, port) = (url.host_str().unwrap_or("localhost"), url.port().unwrap_or(PORT));
+        let shown = format!("postgres://{user}{host}:{port}{}", url.path());
+        Ok(Self { url: Secret::new(url), shown })
     }
 
-    /// What the driver connects with.
-    pub fn options(&self) -> &Secret<PgConnectOptions> {
-        &self.options
+    /// What a driver connects with.
+    pub fn url(&self) -> &Secret<Url> {
+        &self.url
     }
 
     /// The address without the password.

@@ -5,6 +5,7 @@
 pub mod address;
 pub mod clock;
 pub mod config;
+pub mod date;
 pub mod error;
 pub mod keep_days;
 pub mod nets;

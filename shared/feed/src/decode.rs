@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
 
-use super::Repair;
+use super::entry::Repair;
 
 /// What windows-1252 makes of the bytes 0x80 to 0x9f.
 pub(super) const WINDOWS_1252_HIGH: [char; 32] = [

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 use url::Url;
 
+use super::entry::{FeedError, Head};
 use super::value::{Markup, looks_like_html, resolved};
 use super::values::{Values, When, from_values};
-use super::{FeedError, Head};
 
 /// One item's values, or why there are none and its text.
 pub(super) type Item<'t> = Result<Box<Values<'static>>, (String, &'t str)>;
@@ -109,7 +109,6 @@ impl Items {
             updated: when("date_modified"),
             summary,
             content,
-            ..Values::default()
         }
     }
 }

@@ -19,13 +19,11 @@ pub(super) enum Kind {
     Category,
     Enclosure,
     Original,
-    Comments,
     /// Holds a title, a link or a date of something else: its inside is not ours.
     Foreign,
     Language,
-    Ttl,
-    Period,
-    Frequency,
+    /// A feed's own, which nobody reads.
+    Unread,
     Other,
 }
 
@@ -93,8 +91,7 @@ pub(super) fn classify(space: Space, local: &str) -> (Kind, Rank) {
         },
         Space::Feedburner => (if lower == b"origlink" { Kind::Original } else { Kind::Other }, 0),
         Space::Syndication => match lower {
-            b"updateperiod" => (Kind::Period, 0),
-            b"updatefrequency" => (Kind::Frequency, 0),
+            b"updateperiod" | b"updatefrequency" => (Kind::Unread, 0),
             _ => (Kind::Other, 0),
         },
         Space::Xhtml => (if lower == b"body" { Kind::Content } else { Kind::Other }, 1),
@@ -116,10 +113,9 @@ fn native(lower: &[u8]) -> Kind {
         b"author" => Kind::Author,
         b"category" => Kind::Category,
         b"enclosure" => Kind::Enclosure,
-        b"comments" => Kind::Comments,
         b"source" | b"image" | b"textinput" | b"contributor" | b"items" => Kind::Foreign,
         b"language" => Kind::Language,
-        b"ttl" => Kind::Ttl,
+        b"comments" | b"ttl" => Kind::Unread,
         _ => Kind::Other,
     }
 }

@@ -1,8 +1,9 @@
 //! Finds where in a document the feed begins, and says what the document is where there is none.
 
 use super::entities::{Declared, decode_into};
+use super::entry::{FeedError, Kind};
+use super::names;
 use super::scan::{Position, Scanner, Token, attributes};
-use super::{FeedError, Kind, names};
 
 pub(super) struct Root {
     pub(super) kind: Kind,

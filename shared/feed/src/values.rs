@@ -6,11 +6,13 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use url::Url;
 
+use super::entities::Declared;
+use super::entry::{Entry, Head, Kind, Media};
 use super::scan::attributes;
 use super::text::{folded, html_to_text};
 use super::value::{self, Markup, Untyped};
-use super::walk::{Draft, Raw, Slot};
-use super::{Entry, Head, Kind, Media, Xml, date};
+use super::walk::{Draft, Raw, Slot, Xml};
+use base::date;
 
 /// A date: understood, or as written.
 #[derive(Debug, Default)]
@@ -44,7 +46,6 @@ pub(super) struct Values<'v> {
     pub(super) title: Option<Markup<'v>>,
     pub(super) link: Option<Cow<'v, str>>,
     pub(super) original: Option<Cow<'v, str>>,
-    pub(super) comments: Option<Cow<'v, str>>,
     pub(super) authors: Vec<Cow<'v, str>>,
     pub(super) categories: Vec<Cow<'v, str>>,
     pub(super) media: Vec<(Cow<'v, str>, Option<Cow<'v, str>>)>,
@@ -62,18 +63,15 @@ impl Values<'_> {
             guid: self.id.map(Cow::into_owned),
             link: self.link.map(normal),
             original_link: self.original.map(normal),
-            comments: self.comments.map(normal),
             published: self.published.stamp,
             published_raw: self.published.raw,
             updated: self.updated.stamp,
-            updated_raw: self.updated.raw,
             summary_html: self.summary.and_then(Markup::into_html),
             content_html: self.content.and_then(Markup::into_html),
             ..Entry::default()
         };
         if let Some(title) = self.title.filter(|title| !title.text.is_empty()) {
             entry.title = title.to_plain();
-            entry.title_html = title.html.then(|| title.text.into_owned());
         }
         let names = self.authors.into_iter().filter(|name| !name.is_empty());
         entry.authors = names.map(Cow::into_owned).collect();
@@ -180,8 +178,6 @@ pub(super) fn values<'t>(draft: &Draft<'t>, kind: Kind, xml: &mut Xml) -> Values
         (web || id.starts_with('/')).then(|| value::resolved(id, walker.base(raw.base)))
     });
     values.original = text_of(&draft.original, declared);
-    values.comments = text_of(&draft.comments, declared)
-        .map(|link| value::resolved(link, walker.base(draft.base)));
 
     for raw in &draft.authors {
         let author = value::author(raw, declared);
@@ -233,7 +229,7 @@ pub(super) fn values<'t>(draft: &Draft<'t>, kind: Kind, xml: &mut Xml) -> Values
     values
 }
 
-fn text_of<'t>(slot: &Slot<'t>, declared: &mut super::Declared) -> Option<Cow<'t, str>> {
+fn text_of<'t>(slot: &Slot<'t>, declared: &mut Declared) -> Option<Cow<'t, str>> {
     slot.raw.as_ref().map(|raw| value::plain(raw, declared)).filter(|text| !text.is_empty())
 }
 
@@ -256,14 +252,6 @@ pub(super) fn head(draft: &Draft<'_>, head: &mut Head, xml: &mut Xml) {
             .map(|(_, value)| value.trim().to_owned());
         head.language = text(&draft.language).or(attribute).filter(|language| !language.is_empty());
     }
-    if head.ttl_minutes.is_none() {
-        let period = text(&draft.period).and_then(|period| period_minutes(&period));
-        let times: u32 =
-            text(&draft.frequency).and_then(|frequency| frequency.parse().ok()).unwrap_or(1);
-        head.ttl_minutes = text(&draft.ttl)
-            .and_then(|ttl| ttl.parse().ok())
-            .or_else(|| Some(period? / times.max(1)));
-    }
     from_values(values, head);
 }
 
@@ -273,16 +261,4 @@ pub(super) fn from_values(values: Values<'_>, head: &mut Head) {
     head.title = head.title.take().or_else(|| plain(values.title));
     head.description = head.description.take().or_else(|| plain(values.summary));
     head.link = head.link.take().or_else(|| values.link.map(normal));
-    head.updated = head.updated.or(values.updated.stamp).or(values.published.stamp);
-}
-
-fn period_minutes(period: &str) -> Option<u32> {
-    Some(match period.to_ascii_lowercase().as_str() {
-        "hourly" => 60,
-        "daily" => 24 * 60,
-        "weekly" => 7 * 24 * 60,
-        "monthly" => 30 * 24 * 60,
-        "yearly" => 365 * 24 * 60,
-        _ => return None,
-    })
 }

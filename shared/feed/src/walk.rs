@@ -6,12 +6,20 @@
 use memchr::memmem;
 use url::Url;
 
+use super::entities::Declared;
+use super::entry::{DEPTH_MAX, FeedError, Repair, Repairs};
 use super::names::{self, Kind, Rank, Space};
 use super::scan::{Position, Scanner, Tag, Token, attributes};
-use super::{FeedError, Repair, Repairs};
 
-/// Real feeds nest about 20 deep, pasted HTML included.
-pub(super) const DEPTH_MAX: usize = 512;
+/// A document of markup being read.
+pub(super) struct Xml {
+    pub(super) walker: Walker,
+    pub(super) declared: Declared,
+    pub(super) in_entry: bool,
+    /// Entries of this feed have ids, so one cut off before its id must not get another identity.
+    pub(super) ids_seen: bool,
+}
+
 /// Links, categories and the like of one entry beyond this are not read.
 const MANY_MAX: usize = 256;
 /// Bases kept before those of closed elements are dropped.
@@ -47,12 +55,8 @@ pub(super) struct Draft<'t> {
     pub(super) published: Slot<'t>,
     pub(super) updated: Slot<'t>,
     pub(super) date: Slot<'t>,
-    pub(super) comments: Slot<'t>,
     pub(super) original: Slot<'t>,
     pub(super) language: Slot<'t>,
-    pub(super) ttl: Slot<'t>,
-    pub(super) period: Slot<'t>,
-    pub(super) frequency: Slot<'t>,
     pub(super) links: Vec<Raw<'t>>,
     pub(super) authors: Vec<Raw<'t>>,
     pub(super) categories: Vec<Raw<'t>>,
@@ -93,8 +97,6 @@ impl Draft<'_> {
             &self.updated,
             &self.date,
             &self.language,
-            &self.ttl,
-            &self.period,
         ];
         !self.attributes.is_empty()
             || !self.links.is_empty()
@@ -371,16 +373,17 @@ impl Walker {
             Kind::Published => draft.published.put(raw, depth, true),
             Kind::Updated => draft.updated.put(raw, depth, true),
             Kind::Date => draft.date.put(raw, depth, true),
-            Kind::Comments => draft.comments.put(raw, depth, false),
             Kind::Original => draft.original.put(raw, depth, false),
             Kind::Language => draft.language.put(raw, depth, false),
-            Kind::Ttl => draft.ttl.put(raw, depth, false),
-            Kind::Period => draft.period.put(raw, depth, false),
-            Kind::Frequency => draft.frequency.put(raw, depth, false),
             Kind::Link => push(&mut draft.links, raw),
             Kind::Author => push(&mut draft.authors, raw),
             Kind::Category => push(&mut draft.categories, raw),
-            Kind::Item | Kind::Frame | Kind::Foreign | Kind::Enclosure | Kind::Other => {}
+            Kind::Item
+            | Kind::Frame
+            | Kind::Foreign
+            | Kind::Enclosure
+            | Kind::Unread
+            | Kind::Other => {}
         }
     }
 

@@ -22,9 +22,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::io::StreamReader;
 
-use super::failure::{Limit, Phase, Reason};
-use super::{Limits, Progress};
+use super::call::Limits;
+use super::failure::{Limit, Phase, Progress, Reason};
 
+/// What is read of the body of a refusal, in bytes: for the wait it asks for, and for [`Fetched::Refused`].
+pub const REFUSAL_MAX: u64 = 4 << 10;
+/// How long the body of a refusal is read.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// A body up to this size takes no part in the count of large ones; most feeds are smaller. 1 MiB was measured first: 60
 /// sources that all send without end then took 128 MB.
 pub const SMALL_BODY: u64 = 512 << 10;
@@ -198,7 +202,7 @@ pub(super) async fn open(
 
 /// Reads what a refusal says, up to its caps on size and time; what is missing is nobody's failure.
 pub(super) async fn read_refusal(response: reqwest::Response) -> Body {
-    let (cap, timeout) = (super::REFUSAL_MAX, super::REFUSAL_TIMEOUT);
+    let (cap, timeout) = (REFUSAL_MAX, REFUSAL_TIMEOUT);
     let encoding = encoding(&response);
     let on_wire = Arc::new(AtomicU64::new(0));
     let wire = wire(response, timeout, cap.saturating_add(WIRE_SLACK), Arc::clone(&on_wire));

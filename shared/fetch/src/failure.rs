@@ -11,6 +11,17 @@ use url::Url;
 
 use super::guard::Refusal;
 
+/// Hops that are followed from one URL.
+pub const MAX_REDIRECTS: usize = 5;
+
+/// How far a call has come; outlives the call's future when time runs out.
+#[derive(Default)]
+pub(crate) struct Progress {
+    pub(crate) requests: u32,
+    pub(crate) phase: Phase,
+    pub(crate) last_url: Option<Url>,
+}
+
 /// A request that gave no answer worth reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -53,7 +64,7 @@ pub enum Reason {
     TooLarge { cap: u64 },
     /// The content encoding is broken from its first byte on.
     Undecodable(String),
-    /// More hops than [`MAX_REDIRECTS`](super::MAX_REDIRECTS).
+    /// More hops than [`MAX_REDIRECTS`].
     TooManyRedirects,
     /// A redirect to a URL that was already asked.
     RedirectLoop,
@@ -224,7 +235,7 @@ impl fmt::Display for Reason {
             }
             Self::TooLarge { cap } => write!(f, "the body is larger than `{cap}` bytes"),
             Self::Undecodable(cause) => write!(f, "the body's encoding is broken: {cause}"),
-            Self::TooManyRedirects => write!(f, "more than `{}` redirects", super::MAX_REDIRECTS),
+            Self::TooManyRedirects => write!(f, "more than `{MAX_REDIRECTS}` redirects"),
             Self::RedirectLoop => f.write_str("the redirects go in a circle"),
             Self::Downgraded => f.write_str("a redirect from https to http"),
             Self::Redirected { to } => write!(f, "a redirect to `{to}`, which is not followed"),

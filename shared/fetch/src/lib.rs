@@ -46,15 +46,15 @@ use url::Url;
 
 pub use base::validators::Validators;
 
-pub use self::body::{LARGE_BODIES, SMALL_BODY};
+pub use self::body::{LARGE_BODIES, REFUSAL_MAX, SMALL_BODY};
 pub use self::call::{Fetched, Headers, Limits, NotModified, Request, Response, WaitInBody};
 pub use self::conditional::{RETRY_AFTER_MAX, retry_after};
-pub use self::failure::{Failure, Limit, Phase, Reason, shown};
+pub use self::failure::{Failure, Limit, MAX_REDIRECTS, Phase, Reason, shown};
 pub use self::pace::{GAP_MAX, Pace};
-pub use self::route::MAX_REDIRECTS;
 pub use self::stream::{CHUNK_BYTES_MAX, LINE_BYTES_MAX, Line, Stream, Streamed};
 
 use self::body::{Body, Memory};
+use self::failure::Progress;
 use self::guard::{GuardedResolver, Lookup, Names};
 use self::pace::{Hosts, Turn};
 use self::range::Part;
@@ -73,10 +73,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Idle connections older than this are closed: a frozen function must not wake up to dead ones.
 const IDLE_CONNECTION: Duration = Duration::from_secs(20);
-/// What is read of the body of a refusal, in bytes: for the wait it asks for, and for [`Fetched::Refused`].
-pub const REFUSAL_MAX: u64 = 4 << 10;
-/// How long the body of a refusal is read.
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest target of a redirect.
 const LOCATION_MAX: usize = 8 << 10;
 /// What HTTP/2 may send ahead of the reader, a stream and a connection; hyper's 2 and 5 MiB times 60 sources are too much.
@@ -126,14 +122,6 @@ impl Default for Parts {
             slow_for: body::SLOW_FOR,
         }
     }
-}
-
-/// How far a call has come; outlives the call's future when time runs out.
-#[derive(Default)]
-struct Progress {
-    requests: u32,
-    phase: Phase,
-    last_url: Option<Url>,
 }
 
 /// Where a hop leads on to.

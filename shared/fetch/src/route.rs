@@ -2,10 +2,7 @@
 
 use url::Url;
 
-use super::failure::Reason;
-
-/// Hops that are followed from one URL.
-pub const MAX_REDIRECTS: usize = 5;
+use super::failure::{MAX_REDIRECTS, Reason};
 
 /// The way from the configured URL to here.
 pub(super) struct Route<'a> {

@@ -5,7 +5,8 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use super::error::{Field, Piece, ScheduleError};
-use super::{YEARS, undecided};
+use super::grammar::YEARS;
+use super::undecided;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct At {

@@ -11,7 +11,8 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
 use super::error::{Field, Piece, ScheduleError, nearest};
-use super::{YEARS, undecided};
+use super::grammar::YEARS;
+use super::undecided;
 
 const MONTHS: [&str; 12] =
     ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];

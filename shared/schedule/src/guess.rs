@@ -1,7 +1,8 @@
 //! What a text that is no schedule was probably meant to be. Only what reads as a schedule is proposed.
 
+use super::Schedule;
 use super::cron::WEEKDAYS;
-use super::{Api, MAX_LENGTH, Schedule};
+use super::grammar::{Api, MAX_LENGTH};
 
 /// A hint for the usual slips: no wrapper, the five fields of unix, the seven of Quartz, a nickname.
 pub(super) fn what_was_meant(text: &str, api: Api) -> Option<String> {

@@ -7,13 +7,13 @@
 mod at;
 mod cron;
 mod error;
+mod grammar;
 mod guess;
 mod rate;
 mod timetable;
 mod undecided;
 
 use std::fmt;
-use std::ops::RangeInclusive;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -21,22 +21,9 @@ use jiff::tz::TimeZone;
 use self::cron::Cron;
 pub use self::error::{Field, ScheduleError};
 use self::error::{Piece, nearest};
+pub use self::grammar::Api;
+use self::grammar::MAX_LENGTH;
 pub use self::timetable::{CatchUp, Firing, Problem, Row, Timetable, TimetableError};
-
-/// The years of the grammar; outside of them nothing fires.
-const YEARS: RangeInclusive<i16> = 1970..=2199;
-
-/// The longest expression that both APIs take (`ScheduleExpression`, length at most 256).
-const MAX_LENGTH: usize = 256;
-
-/// Whose rules an expression must follow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Api {
-    /// Rules of `EventBridge`: UTC, no `at`, `rate` in strict form. What they take, Scheduler takes too.
-    Rule,
-    /// Its Scheduler: any zone, `at`, and `rate` in either number.
-    Scheduler,
-}
 
 /// An expression that has been read.
 #[derive(Debug, Clone, PartialEq, Eq)]

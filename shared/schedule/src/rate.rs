@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 
 use super::error::{Field, Piece, ScheduleError};
-use super::{Api, undecided};
+use super::grammar::Api;
+use super::undecided;
 
 const UNITS: [(&str, &str, u32); 3] =
     [("minute", "minutes", 60), ("hour", "hours", 3_600), ("day", "days", 86_400)];

@@ -5,13 +5,13 @@
 
 use std::collections::BTreeSet;
 
-use base::Result;
 use base::config::Config;
 use base::keep_days::KeepDays;
+use base::{Result, date::instant};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use crate::documents::{Body, Document, Documents, Filter, Index, Query, Sort, Write, instant};
+use crate::documents::{Body, Document, Documents, Filter, Index, Query, Sort, Write};
 
 /// Documents looked at, and deleted, at once.
 const PAGE: u32 = 500;

@@ -67,14 +67,6 @@ pub struct SourceEditor {
 }
 
 impl SourceCatalog {
-    /// The catalogue of a family with sources of its own code: listed by the states they have left.
-    pub const fn of(
-        list: for<'a> fn(&'a Config, &'a dyn StateReader) -> Pending<'a, Vec<SourceEntry>>,
-        edit: Option<SourceEditor>,
-    ) -> Self {
-        Self { list, edit }
-    }
-
     /// A family without sources.
     pub const NONE: Self = Self { list: |_, _| Box::pin(async { Ok(Vec::new()) }), edit: None };
 }

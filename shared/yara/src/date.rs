@@ -1,4 +1,6 @@
 //! Dates as authors of rules write them, in nine spellings and more, as a calendar day.
+//!
+//! They are days of 2000 to 2099 without a time, and the day comes before the month; `base::date` reads instants.
 
 use jiff::civil::Date;
 

@@ -6,16 +6,15 @@
 use std::process::ExitCode;
 
 use base::config::{Config, DeclaredSettings};
-use stores::documents::Owner;
 use task::{Family, Registered};
 
 mod read_lines;
 mod read_manifest;
 mod read_two_indices;
+mod source;
 mod use_keys;
 
-/// The family's name, in ids of documents and sources too.
-pub const NAME: &str = "example";
+pub use self::source::{INDICATORS, NAME, PULSES, Settings};
 
 /// The family and its tasks.
 pub const FAMILY: Family = Family {
@@ -28,60 +27,6 @@ pub const FAMILY: Family = Family {
     settings: DeclaredSettings::of::<Settings>(),
     ..Family::named(NAME)
 };
-
-base::settings! {
-    /// What the family is given.
-    pub struct Settings {
-        /// Where its upstream is.
-        url: Option<url::Url> = "", "EXAMPLE_URL";
-    }
-}
-
-/// The index of children, pulses and pages.
-pub const PULSES: &str = "otx_pulses";
-
-/// The index of what stands in them.
-pub const INDICATORS: &str = "otx_indicators";
-
-/// What the family writes into a pulse.
-const PULSE: Owner = Owner {
-    name: "example_pulse",
-    fields: &["name", "description", "active"],
-    unhashed: &[],
-    insert_only: &[],
-    fallback: &[],
-    shared: &[],
-    derived: &[],
-    derive: None,
-};
-
-/// What it writes into an indicator.
-const INDICATOR: Owner = Owner { name: "example_indicator", fields: &["value", "active"], ..PULSE };
-
-/// The one source of each of its tasks.
-#[derive(Clone, Copy)]
-struct Only {
-    id: &'static str,
-    indices: &'static [&'static str],
-}
-
-impl task::Source for Only {
-    fn id(&self) -> &str {
-        self.id
-    }
-
-    fn indices(&self) -> &'static [&'static str] {
-        self.indices
-    }
-}
-
-fn url(ctx: &task::Ctx, path: &str) -> base::Result<url::Url> {
-    let base = ctx.settings::<Settings>()?.url;
-    let base =
-        base.ok_or_else(|| base::Error::config("find the upstream: `EXAMPLE_URL` is unset"))?;
-    base.join(path)
-        .map_err(|cause| base::Error::config(format!("build the address `{path}`")).because(cause))
-}
 
 /// Runs a task once: `example TASK MILLISECONDS EVENT REQUEST`, and prints its report and the continuations that it sent.
 pub fn main() -> ExitCode {

@@ -12,7 +12,7 @@ use serde_json::json;
 use stores::documents::{self, Body, Index, Write};
 use task::{Chosen, Ctx, NoInput, Position, Reaches, Stop, Task, Visit};
 
-use super::{NAME, Only, PULSE, PULSES, url};
+use super::source::{NAME, Only, PULSE, PULSES, url};
 
 /// Lines of a block: 64 KiB to 16 MiB of text.
 pub(super) const BLOCK: u64 = 1 << 18;

@@ -11,7 +11,7 @@ use serde_json::json;
 use stores::documents::{self, Body, Index, Write};
 use task::{Chosen, Ctx, NoInput, Reaches, Stop, Task, Visit};
 
-use super::{NAME, Only, PULSE, PULSES, url};
+use super::source::{NAME, Only, PULSE, PULSES, url};
 
 pub(super) struct ReadManifest;
 

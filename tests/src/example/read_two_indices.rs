@@ -12,7 +12,7 @@ use serde_json::json;
 use stores::documents::{self, Body, Index, Owner, Write};
 use task::{Chosen, Ctx, NoInput, Reaches, Stop, Task, Visit};
 
-use super::{INDICATOR, INDICATORS, NAME, Only, PULSE, PULSES, url};
+use super::source::{INDICATOR, INDICATORS, NAME, Only, PULSE, PULSES, url};
 
 #[derive(Deserialize)]
 struct Page {

@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 use task::{Chosen, Ctx, KeyPool, Reaches, Task};
 
-use super::{Only, PULSES, url};
+use super::source::{Only, PULSES, url};
 
 /// Uses of a key in a day.
 const PER_DAY: u32 = 100;

@@ -1,4 +1,6 @@
 //! Dates of a bibliography, with as much of them as the entry says: a year is no first of January.
+//!
+//! `base::date` reads instants, which these are not.
 
 use jiff::civil::Date;
 

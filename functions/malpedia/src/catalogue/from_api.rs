@@ -10,7 +10,7 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::{Value, json};
 use task::{Stop, Visit};
 
-use super::{BATCH, Cursor, RecordKind, StoredRecord};
+use super::kind::{BATCH, Cursor, RecordKind, StoredRecord};
 use crate::api::{Api, read_json};
 use crate::wire::{Read, Record};
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use task::files::{Files, Found};
 use task::{Stop, Visit};
 
-use super::{BATCH, Cursor, RecordKind, SHOWN, StoredRecord};
+use super::kind::{BATCH, Cursor, RecordKind, SHOWN, StoredRecord};
 use crate::wire::{Read, Record};
 
 /// Bytes of files whose records are written together.
@@ -24,7 +24,7 @@ pub(super) async fn read(
     let index = kind.source.index()?;
     let files = Files::at(place, &visit.ctx().config)?;
     let shown = format!("{}/{}", files.place(), kind.folder);
-    let listing = kind.list(&files).await?;
+    let listing = kind.source.files(&files).await?;
     if listing.is_empty() {
         return Err(Error::config(format!("find a `*.json` in `{shown}`"))
             .hint("check MALPEDIA_DIR; nothing that is stored was touched")

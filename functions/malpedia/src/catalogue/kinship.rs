@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use stores::documents::{Body, Write};
 use task::{Ctx, Stop, Visit};
 
-use super::{ACTORS, Cursor, FAMILIES, RecordKind, StoredRecord};
+use super::kind::{ACTORS, Cursor, FAMILIES, RecordKind, StoredRecord};
 use crate::reference::id;
+use crate::settings::NAME;
 
 /// How far the links were written.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -24,7 +25,7 @@ struct Linked {
 /// written.
 pub(super) async fn link(ctx: &Ctx) -> Result<Value> {
     let indices = [FAMILIES.index, ACTORS.index];
-    let written = ctx.pass(&format!("{}/links", crate::NAME), &indices, write_links).await?;
+    let written = ctx.pass(&format!("{NAME}/links"), &indices, write_links).await?;
     Ok(written.map_or_else(|| json!(Outcome::Busy), |written| json!(written)))
 }
 

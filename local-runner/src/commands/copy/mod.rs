@@ -15,8 +15,8 @@ use stores::state::{Moving as _, Postgres, Sqlite, State, Table};
 
 use self::collection::{Collection, Indexed, PAGE, Rows, SourceRows};
 use self::walk::{Differences, Step, Sum, Tally, Walk};
-use super::settings;
 use crate::cli::{Cli, CopyArgs, Home};
+use crate::home::settings;
 use crate::out::{self, Outcome};
 use crate::settings::Settings;
 

@@ -3,16 +3,16 @@
 
 use std::pin::Pin;
 
-use base::Result;
 use base::config::Config;
+use base::{Result, date};
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::fmt::rfc2822;
-use jiff::tz::Offset;
 use serde_json::{Map, Value, json};
 
 use super::contributions::union;
-use super::plan::{ID, OWNERS, child};
+use super::document::OWNERS;
+use super::plan::{ID, child};
 use super::{Body, Index};
 use crate::state::State;
 
@@ -208,15 +208,9 @@ fn is_plain(text: &str) -> bool {
 /// The instant that a date of another form means; one without a zone is taken for UTC.
 fn instant(text: &str) -> Option<Timestamp> {
     let text = text.trim();
-    let civil = |date: DateTime| Offset::UTC.to_timestamp(date).ok();
-    if let Ok(instant) = text.parse() {
-        return Some(instant);
-    }
-    if let Ok(zoned) = rfc2822::parse(text) {
-        return Some(zoned.timestamp());
-    }
-    if let Ok(date) = text.parse::<DateTime>() {
-        return civil(date);
+    let in_full = date::instant(text).or_else(|| Some(rfc2822::parse(text).ok()?.timestamp()));
+    if in_full.is_some() {
+        return in_full;
     }
     // A year, or a year and a month.
     let whole = match text.len() {
@@ -224,7 +218,7 @@ fn instant(text: &str) -> Option<Timestamp> {
         7 => format!("{text}-01"),
         _ => return None,
     };
-    civil(whole.parse::<Date>().ok()?.to_datetime(jiff::civil::Time::midnight()))
+    date::instant(&whole)
 }
 
 #[cfg(test)]

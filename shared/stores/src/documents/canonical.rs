@@ -6,7 +6,8 @@
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::{Body, Document, Owner};
+use super::document::{Body, Document};
+use super::owner::Owner;
 
 /// The field that shows the hash of an owner's fields to readers; owners that declare it get it set.
 pub(super) const CONTENT_HASH: &str = "content_hash";

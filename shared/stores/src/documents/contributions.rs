@@ -6,14 +6,12 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use base::date;
 use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
-use super::Body;
 use super::canonical::text_of;
-use super::plan::OWNERS;
+use super::document::{Body, OWNERS};
 
 /// In an object of a contribution: since when its contributor no longer gives it.
 pub(super) const LEFT_AT: &str = "left_at";
@@ -78,7 +76,7 @@ impl<'a> Contributions<'a> {
     ) -> impl Iterator<Item = (Timestamp, &'a str)> + use<'a> {
         self.values(field, key).filter_map(|value| {
             let text = value.as_str()?;
-            Some((instant(text)?, text))
+            Some((date::instant(text)?, text))
         })
     }
 
@@ -159,12 +157,6 @@ impl<'a> Form<'a> {
             }
         }
     }
-}
-
-/// A day without a time, and a time without a zone, are UTC, as servers read them.
-pub(crate) fn instant(text: &str) -> Option<Timestamp> {
-    let civil = || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok();
-    text.parse().ok().or_else(|| civil().map(|zoned| zoned.timestamp()))
 }
 
 /// What the work costs, counted, as a clock would measure the machine.

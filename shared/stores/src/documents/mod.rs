@@ -10,17 +10,19 @@ use async_trait::async_trait;
 use base::config::Config;
 use base::{Error, Result};
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::retention;
 
 mod adopter;
 mod canonical;
 mod contributions;
+mod document;
 mod elastic;
 mod embedded;
 mod identity;
 mod index;
+mod owner;
 mod plan;
 mod scan;
 mod words;
@@ -28,20 +30,18 @@ mod words;
 pub use adopter::{Adopter, Identify, Opening};
 pub use canonical::{Fingerprint, id};
 pub use contributions::Contributions;
-pub(crate) use contributions::instant;
+pub use document::{Body, Document};
 pub use elastic::{Adopted, Elastic, Moves, Progress, Reindexed};
 pub use embedded::Embedded;
 pub use identity::Identity;
 pub use index::{FieldType, Index, MALWARE_FAMILIES};
+pub use owner::Owner;
 use plan::{ID, Intent};
-pub use plan::{Owner, Part, Plan, Write, plan};
+pub use plan::{Part, Plan, Write, plan};
 pub use scan::{Pages, Scan};
 
 /// Bytes that one document may have as JSON; servers are set to take more in a request, and no real item comes near it.
 pub const DOCUMENT_BYTES_MAX: usize = 16 << 20;
-
-/// A stored document: its fields by name.
-pub type Body = Map<String, Value>;
 
 /// What the store did with one write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,29 +68,6 @@ impl Written {
             Self::New | Self::Changed | Self::Unchanged | Self::Filtered => None,
         }
     }
-
-    /// Counts one item by what the store did with it.
-    pub fn count(&self, counts: &mut base::report::Counts) {
-        match self {
-            Self::New => counts.new += 1,
-            Self::Changed => counts.changed += 1,
-            Self::Unchanged => counts.unchanged += 1,
-            Self::Filtered => counts.filtered += 1,
-            Self::Rejected(_) => counts.rejected += 1,
-            Self::Failed(_) => counts.failed += 1,
-        }
-    }
-}
-
-/// A document with its id.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Document {
-    /// The document's id.
-    #[serde(rename = "_id")]
-    pub id: String,
-    /// Its fields.
-    #[serde(flatten)]
-    pub body: Body,
 }
 
 /// How found documents are ordered.

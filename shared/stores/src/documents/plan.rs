@@ -5,68 +5,13 @@
 //! write. What they share is a list to which each contributes; the document shows the union. Each contribution is kept
 //! (`owners`), so a writer that gives up a value takes it out of the list, unless another still gives it.
 
-use std::collections::BTreeSet;
-
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::canonical::{CONTENT_HASH, hash, is_hash_of, versioned};
 use super::contributions::{Contributions, LEFT_AT, union};
-use super::{Body, Document};
-
-/// Who writes, and what belongs to it. Field names are top-level.
-#[derive(Clone, Copy, Debug)]
-pub struct Owner {
-    /// The writer's name, stable for ever: it stands in stored documents.
-    pub name: &'static str,
-    /// Fields of its own. What a write leaves out becomes null, so nothing removed upstream lingers. `content_hash`, where
-    /// it stands here or among `insert_only`, is set by [`plan`].
-    pub fields: &'static [&'static str],
-    /// Fields of its own that may differ without the document counting as changed (fetch times, counters, feed titles).
-    /// They are written when something else changes.
-    pub unhashed: &'static [&'static str],
-    /// Fields that the first write sets for good.
-    pub insert_only: &'static [&'static str],
-    /// Fields that, when the write has null, take the value of another field of the document.
-    pub fallback: &'static [(&'static str, &'static str)],
-    /// Lists that several writers share.
-    pub shared: &'static [&'static str],
-    /// Fields that follow from all contributions to shared lists, of whichever writer.
-    pub derived: &'static [&'static str],
-    /// How they follow, purely; what it leaves out becomes null. Asked after each change that this owner makes.
-    pub derive: Option<fn(&Contributions<'_>) -> Body>,
-}
-
-impl Owner {
-    /// An owner of nothing, for the rest of a declaration.
-    pub const fn named(name: &'static str) -> Self {
-        Self {
-            name,
-            fields: &[],
-            unhashed: &[],
-            insert_only: &[],
-            fallback: &[],
-            shared: &[],
-            derived: &[],
-            derive: None,
-        }
-    }
-
-    /// Every field that it may set.
-    pub fn declared(&self) -> BTreeSet<&'static str> {
-        let lists = [self.fields, self.insert_only, self.shared, self.derived];
-        let fallback = self.fallback.iter().map(|(name, _)| *name);
-        lists.into_iter().flatten().copied().chain(fallback).collect()
-    }
-
-    /// Every field that it may set, without a list of them.
-    fn declares(&self, name: &str) -> bool {
-        [self.fields, self.insert_only, self.shared, self.derived]
-            .iter()
-            .any(|list| list.contains(&name))
-            || self.fallback.iter().any(|(target, _)| *target == name)
-    }
-}
+use super::document::{Body, Document, OWNERS};
+use super::owner::Owner;
 
 /// One document as its owners give it: stored as one, counted as one.
 #[derive(Clone, Debug, PartialEq)]
@@ -229,9 +174,6 @@ impl<'a> Intent<'a> {
         }
     }
 }
-
-/// Where the store keeps each owner's hash and contributions within a document.
-pub(super) const OWNERS: &str = "owners";
 
 /// The document's id once more, as a field that every store can sort by.
 pub(super) const ID: &str = "id";

@@ -133,7 +133,7 @@ impl Lease {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self")]
 pub struct SourceState {
-    /// What tells the next version from the one that was stored whole, by address; [`VALIDATORS_MAX`] at the most.
+    /// What tells the next version from the one that was stored whole, by address; a visit keeps 64.
     #[serde(default)]
     pub validators: BTreeMap<String, Validators>,
     /// Which document store the validators and the cursor belong to, by index.
@@ -163,9 +163,6 @@ pub struct SourceState {
     pub last_error: Option<String>,
 }
 
-/// The most addresses of one source whose validators are kept: 4,096 of 200 bytes are 0.8 MB of state.
-pub const VALIDATORS_MAX: usize = 4_096;
-
 impl Serialize for SourceState {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         Self::serialize(self, serializer)
@@ -184,8 +181,8 @@ impl<'de> Deserialize<'de> for SourceState {
         let url = text("url");
         let mut state =
             Self::deserialize(Value::Object(fields)).map_err(serde::de::Error::custom)?;
-        if let Some(url) = url {
-            state.remember(url, before);
+        if let Some(url) = url.filter(|_| !before.is_empty()) {
+            state.validators.insert(url, before);
         }
         Ok(state)
     }
@@ -225,17 +222,6 @@ impl SourceState {
     pub const QUIET_GAPS: i64 = 4;
     /// … and for this long at least.
     pub const QUIET_MIN_S: i64 = 48 * 3600;
-
-    /// Notes the validators of what was stored from an address; empty ones are forgotten. `false` where there is no room
-    /// for another address, which is then read whole each time.
-    pub fn remember(&mut self, url: String, validators: Validators) -> bool {
-        self.validators.remove(&url);
-        let has_room = self.validators.len() < VALIDATORS_MAX;
-        if has_room && !validators.is_empty() {
-            self.validators.insert(url, validators);
-        }
-        has_room
-    }
 
     /// How the source fares at `now`.
     pub fn health(&self, now: Timestamp) -> Health {

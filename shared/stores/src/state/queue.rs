@@ -106,9 +106,6 @@ pub trait Queue: Send + Sync {
     /// Takes the oldest invocation that is due, as running.
     async fn take(&self, now: Timestamp) -> Result<Option<Taken>>;
 
-    /// When the next queued invocation is due.
-    async fn next_due(&self) -> Result<Option<Timestamp>>;
-
     /// Notes what came of an attempt: done, dead, or queued again for `due`. Refused when a later attempt has begun.
     async fn settle(
         &self,
@@ -171,12 +168,6 @@ impl<D: Driver> Queue for Sql<D> {
 
     async fn take(&self, now: Timestamp) -> Result<Option<Taken>> {
         self.driver.take(&self.pool, now).await
-    }
-
-    async fn next_due(&self) -> Result<Option<Timestamp>> {
-        let sql = "SELECT MIN(due_ms) AS due_ms FROM invocations WHERE state = 'queued'";
-        let found = self.fetch("read the queue", sql, args![], |row| row.instant("due_ms")).await?;
-        Ok(found.into_iter().next().flatten())
     }
 
     async fn settle(

@@ -16,7 +16,8 @@ use super::Elastic;
 use super::client::{Trouble, is_block, read_only, reason};
 use super::ensure::refused;
 use super::look_up::Found;
-use crate::documents::plan::{ID, Intent, OWNERS, Plan};
+use crate::documents::document::OWNERS;
+use crate::documents::plan::{ID, Intent, Plan};
 use crate::documents::{Body, Documents as _, Index, Written, too_large, writable};
 
 /// Documents looked up, and written, at once.

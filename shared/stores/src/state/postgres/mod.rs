@@ -10,7 +10,7 @@ use base::address::Address;
 use base::clock::Clock;
 use base::{Error, Result};
 use jiff::{SignedDuration, Timestamp};
-use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
 use tokio::time::timeout;
 
@@ -74,7 +74,7 @@ impl Postgres {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_with(address: &Address, timing: Timing) -> Result<Self> {
-        let options = address.options().expose().clone();
+        let options = options(address).map_err(|cause| refused(address, cause))?;
         // Not from the pool: that would wait out every refusal and tell none.
         let first = async {
             let mut connection = options.connect().await?;
@@ -219,6 +219,15 @@ fn inner(error: sqlx::Error) -> Box<dyn std::error::Error + Send + Sync> {
         sqlx::Error::Database(cause) => cause.into_error(),
         other => other.into(),
     }
+}
+
+/// What the driver connects with.
+fn options(address: &Address) -> sqlx::Result<PgConnectOptions> {
+    let options = PgConnectOptions::from_url(address.url().expose())?;
+    Ok(match options.get_application_name() {
+        Some(_) => options,
+        None => options.application_name("minerva"),
+    })
 }
 
 /// Why the store could not be opened, and what to do about it.

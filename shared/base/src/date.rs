@@ -1,14 +1,22 @@
-//! Dates as feeds write them, and none invented: what does not parse is `None`, never "now".
+//! Instants as others write them, and none invented: what does not parse is `None`, never "now".
 //!
 //! W3CDTF and ISO 8601 of any precision, RFC 822 with all its decay, asctime, the 12-hour clock, month names of a dozen
 //! languages, Korean, Greek and Hungarian forms, epoch seconds. A date without a zone is taken for UTC.
 
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime, Time};
+use jiff::tz::Offset;
 
 /// Longer texts are no dates.
 const LENGTH_MAX: usize = 100;
 
+/// An instant in RFC 3339, or a date and time of day without a zone, which is taken for UTC.
+pub fn instant(text: &str) -> Option<Timestamp> {
+    let civil = || Offset::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok();
+    text.parse().ok().or_else(civil)
+}
+
+/// An instant in any form that people write.
 pub fn parse(text: &str) -> Option<Timestamp> {
     let text = text.trim();
     if text.is_empty() || text.len() > LENGTH_MAX {
@@ -18,10 +26,7 @@ pub fn parse(text: &str) -> Option<Timestamp> {
 }
 
 fn at(date: Date, time: Time, offset_s: i32) -> Option<Timestamp> {
-    let local = jiff::tz::Offset::from_seconds(0)
-        .ok()?
-        .to_timestamp(DateTime::from_parts(date, time))
-        .ok()?;
+    let local = Offset::UTC.to_timestamp(DateTime::from_parts(date, time)).ok()?;
     local.checked_sub(jiff::SignedDuration::from_secs(i64::from(offset_s))).ok()
 }
 
@@ -437,6 +442,8 @@ fn month(word: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[track_caller]
@@ -506,6 +513,13 @@ mod tests {
             "T",
         ] {
             check(text, "none");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_date_or_none(text in "\\PC{0,30}", odd in "[-+0-9TZ:. WapmGjn/,]{0,24}") {
+            let _ = (parse(&text), parse(&odd), instant(&text), instant(&odd));
         }
     }
 }
