@@ -80,14 +80,40 @@ VOLATILE = {"run_id", "request_id", "identity", "took_ms", "started_ms", "finish
 # Tables that count holders, not what a run achieved.
 LEFT_OUT_TABLES = {"leases"}
 
+ABSENT = "(absent)"
+
 Expected = collections.namedtuple("Expected", "what path allows reason")
 # What a change is meant to alter: `what` and `path` are regular expressions for the whole of the row's name and of the path
 # within it (parts joined by `/`), `allows(old, new)` says whether these two values are the meant ones; an absent value is
 # ABSENT. Each entry says why it is right. An entry that nothing met is reported, so that the list does not outlive its cause.
-#   Expected("rss_articles", r"[^/]+/owners/[^/]+/hash", lambda old, new: new == f"2:{old}", "the form of hashes is versioned"),
-EXPECTED = []
+def is_hash(old, new):
+    """A hash of a form that says which it is; values that hold a quotation mark have another digest in it."""
+    return str(new).startswith("2:") and (new == f"2:{old}" or len(str(new)) == 66)
 
-ABSENT = "(absent)"
+
+# What the second edition of the contract alters, against the commit before it.
+EXPECTED = [
+    Expected(r".*", r"[^/]+/owners/hashes/[^/]+", is_hash, "the form of hashes is versioned, and no two values share one"),
+    Expected(r".*", r"[^/]+/content_hash", lambda old, new: len(str(old)) == len(str(new)) == 64, "the same form"),
+    Expected(r"malpedia_.*", r"[^/]+/revision", lambda old, new: new < old, "a document that two owners give is written once, not twice"),
+    Expected("writes", r"malpedia_[^/]+/writes", lambda old, new: new < old, "the same writes"),
+    Expected("writes", r"cti_yara_rules/writes", lambda old, new: new <= old, "the same writes"),
+    Expected("budgets|blocks", r"", lambda old, new: old is ABSENT and new == {}, "keys have budgets"),
+    Expected("runs", r"[^/]+/(checkpoint_input|input)", lambda old, new: old is ABSENT, "a run keeps its input"),
+    Expected("retries", r".*/(kind|at_ms)", lambda old, new: old is ABSENT, "the ledger tells failed from rejected"),
+    Expected("report|runs", r"(.*/)?detail(/quiet)?", lambda old, new: old in (ABSENT, None) and new in ([], {"quiet": []}), "the engine lists quiet sources for every family"),
+    Expected("report|runs", r"(.*/)?notes/[0-9]+", lambda old, new: str(new) == str(old).replace("mended:", "repaired:"), "one word for it"),
+    Expected("report|runs", r"(.*/)?sources/[0-9]+/outcome", lambda old, new: (old, new) == ("read", "unchanged"), "the list of references is a source of its own"),
+    Expected("report|runs", r"(.*/)?detail/sources.*", lambda old, new: True, "the status lists the references and the passes as sources"),
+    Expected("sources", r"[^/]+/[^/]+/state/(etag|last_modified|url)", lambda old, new: new is ABSENT, "validators by address"),
+    Expected("sources", r"[^/]+/[^/]+/state/(validators|stores)(/.*)?", lambda old, new: old is ABSENT, "validators by address, and the store that they are of"),
+    Expected("sources", r"malpedia/(families|actors)/state/cursor/rows/.+/(m|s|i|n|l)(/[0-9]+)?", lambda old, new: new is ABSENT, "stored JSON has words as keys"),
+    Expected("sources", r"malpedia/(families|actors)/state/cursor/rows/.+/(modified_ms|size|id|name|links)(/[0-9]+)?", lambda old, new: old is ABSENT, "stored JSON has words as keys"),
+    Expected("sources", r"malpedia/references(/.*)?", lambda old, new: old is ABSENT, "the list of references is a source of its own"),
+    Expected("sources", r"malpedia/rules/state/cursor/(held|files|counts.*)", lambda old, new: True, "an emptied store is noticed by its identity, not by a count"),
+    Expected("sources", r"[^/]+/[^/]+/state/cursor/(families|rules)", lambda old, new: True, "fewer writes are counted"),
+]
+
 
 
 def settled(value):
