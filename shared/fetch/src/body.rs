@@ -25,7 +25,7 @@ use tokio_util::io::StreamReader;
 use super::call::Limits;
 use super::failure::{Limit, Phase, Progress, Reason};
 
-/// What is read of the body of a refusal, in bytes: for the wait it asks for, and for [`Fetched::Refused`].
+/// What is read of the body of a refusal, in bytes: for the wait it asks for, and for [`Fetched::Refused`](super::Fetched::Refused).
 pub const REFUSAL_MAX: u64 = 4 << 10;
 /// How long the body of a refusal is read.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
