@@ -86,6 +86,7 @@ impl Visit<'_> {
             Err(failure) => return Err(self.note_failure(failure)),
         };
         self.note_requests(stream.requests());
+        self.note_body();
         if let Some(from) = from.filter(|from| from.version == *stream.validators())
             && stream.starts_at() == 0
         {

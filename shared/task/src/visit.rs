@@ -163,6 +163,8 @@ pub struct Visit<'a> {
     /// Addresses that were answered in this visit.
     answered: HashSet<String>,
     not_modified: u64,
+    /// Bodies that came.
+    bodies: u64,
     /// What tells the next version of an address from this one, once this one is stored.
     pending: Vec<(String, Validators)>,
     /// How far the source is stored when this visit ends well.
@@ -240,6 +242,7 @@ impl<'a> Visit<'a> {
             started: Instant::now(),
             answered: HashSet::new(),
             not_modified: 0,
+            bodies: 0,
             pending: Vec::new(),
             reached: None,
             has_saved: false,
@@ -312,7 +315,9 @@ impl<'a> Visit<'a> {
                     self.note_not_modified(0);
                     return Ok(None);
                 }
-                Some(SharedAnswer::Body(response)) => return self.answer(url, response).map(Some),
+                Some(SharedAnswer::Body(response)) => {
+                    return self.answer(url, response, is_conditional).map(Some);
+                }
                 Some(SharedAnswer::Unchanged(_)) | None => {}
             }
         }
@@ -335,7 +340,7 @@ impl<'a> Visit<'a> {
                 if let Shared::Yes = shared {
                     self.ctx.share_answer(&url, SharedAnswer::Body(Arc::clone(&response)));
                 }
-                self.answer(url, response).map(Some)
+                self.answer(url, response, is_conditional).map(Some)
             }
             Err(failure) => Err(self.note_failure(failure)),
         }
@@ -361,6 +366,10 @@ impl<'a> Visit<'a> {
         self.pending.push((url, validators));
     }
 
+    pub(crate) fn note_body(&mut self) {
+        self.bodies += 1;
+    }
+
     pub(crate) fn note_requests(&mut self, requests: u32) {
         self.report.requests += u64::from(requests);
     }
@@ -384,7 +393,13 @@ impl<'a> Visit<'a> {
         self.replay.is_some()
     }
 
-    fn answer(&mut self, url: String, response: Arc<Response>) -> Result<Answer, Stop> {
+    fn answer(
+        &mut self,
+        url: String,
+        response: Arc<Response>,
+        is_conditional: bool,
+    ) -> Result<Answer, Stop> {
+        self.note_body();
         self.state.moved_to = response.moved_to.as_ref().map(ToString::to_string);
         if let Some(moved) = &self.state.moved_to {
             self.report.notes.push(format!("it has moved for good to `{moved}`"));
@@ -397,8 +412,8 @@ impl<'a> Visit<'a> {
             body: Vec::new(),
         };
         self.ctx.archive.add(self.lease.name(), &about, &response.body)?;
-        // What was cut off must be asked for again.
-        if !response.truncated {
+        // What was cut off must be asked for again, and what is always asked for needs no version.
+        if is_conditional && !response.truncated {
             self.note_version(url, response.validators.clone());
         }
         Ok(Answer::Fetched(response))
@@ -702,7 +717,7 @@ impl<'a> Visit<'a> {
         }
         self.report.outcome = if new + changed > 0 {
             Outcome::Stored
-        } else if self.not_modified > 0 && self.pending.is_empty() {
+        } else if self.not_modified > 0 && self.bodies == 0 {
             Outcome::NotModified
         } else {
             Outcome::Unchanged
@@ -717,26 +732,18 @@ impl<'a> Visit<'a> {
         self.state.next_allowed = None;
     }
 
-    /// Those of this visit, and of those before as many as are kept.
+    /// Those of this visit, the first before the later ones, and of those before as many as are kept.
     fn keep_validators(&mut self) {
-        for (url, validators) in std::mem::take(&mut self.pending) {
-            self.state.validators.remove(&url);
-            if !validators.is_empty() {
-                self.state.validators.insert(url, validators);
-            }
-        }
-        let surplus = self.state.validators.len().saturating_sub(VALIDATORS_MAX);
-        let mut others: Vec<String> = self
-            .state
-            .validators
-            .keys()
-            .filter(|url| !self.answered.contains(*url))
-            .cloned()
-            .collect();
-        others.extend(self.answered.iter().cloned());
-        others.into_iter().take(surplus).for_each(|url| {
-            self.state.validators.remove(&url);
-        });
+        let before = std::mem::take(&mut self.state.validators);
+        let pending = std::mem::take(&mut self.pending);
+        let is_new = |url: &String| pending.iter().any(|(new, _)| new == url);
+        let (unchanged, others): (Vec<_>, Vec<_>) = before
+            .into_iter()
+            .filter(|(url, _)| !is_new(url))
+            .partition(|(url, _)| self.answered.contains(url));
+        let all = unchanged.into_iter().chain(pending).chain(others);
+        let named = all.filter(|(_, validators)| !validators.is_empty());
+        self.state.validators = named.take(VALIDATORS_MAX).collect();
     }
 
     fn fail(&mut self, now: Timestamp, stop: &Stop) {
