@@ -15,9 +15,9 @@ use serde_json::Value;
 use stores::documents::{Adopter, DocumentReader, Documents, Identity, Index, Owner};
 use stores::state::{State, StateReader};
 
+use crate::answer::SharedAnswer;
 use crate::archive::Archive;
 use crate::catalog::{Check, SourceCatalog};
-use crate::visit::SharedAnswer;
 
 /// A part of the world that a task reaches, which decides what the contract asks of it. A task names every one it may use, under
 /// whatever settings.

@@ -16,7 +16,8 @@ use stores::state::Health;
 use tokio::time::timeout_at;
 
 use crate::contract::Ctx;
-use crate::visit::{Begun, Ended, Stop, Visit};
+use crate::stop::Stop;
+use crate::visit::{Begun, Ended, Visit};
 
 /// One upstream of a family, as the engine needs to know it.
 pub trait Source {

@@ -10,7 +10,9 @@ use jiff::{SignedDuration, Timestamp, ToSpan};
 use stores::documents;
 use stores::state::BudgetKey;
 
-use crate::visit::{Answer, Stop, Visit};
+use crate::answer::Answer;
+use crate::stop::Stop;
+use crate::visit::Visit;
 
 /// For how long a key rests that was refused for its rate, where the server does not say.
 const PAUSE: SignedDuration = SignedDuration::from_mins(15);

@@ -2,7 +2,9 @@
 //!
 //! This crate names no source. Families depend on it; it depends on none of them.
 
+mod answer;
 pub mod archive;
+mod ask;
 pub mod catalog;
 mod contract;
 mod each;
@@ -12,15 +14,18 @@ pub mod function;
 mod keys;
 mod retention;
 mod retire;
+mod stop;
 mod stream;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod visit;
 
+pub use answer::Answer;
 pub use contract::{Ctx, Family, NoInput, Reaches, Registered, Run, Task};
 pub use each::{Chosen, Source};
 pub use keys::KeyPool;
 pub use retire::{Present, Retired};
+pub use stop::Stop;
 pub use stream::{BodyStream, Position};
-pub use visit::{Answer, Stop, Visit};
+pub use visit::Visit;

@@ -12,7 +12,8 @@ use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write as _};
 use base::{Error, Result};
 use stores::documents::{Filter, Index, Owner, Pages, Scan, Write};
 
-use crate::visit::{Stop, Visit};
+use crate::stop::Stop;
+use crate::visit::Visit;
 
 /// The first half of a SHA-256: of ten million ids two are alike with a chance of one in 10^24.
 type Key = [u8; 16];
@@ -157,40 +158,47 @@ fn failed(cause: std::io::Error) -> Error {
         .hint("free some space there; what left the source is marked by the next run")
 }
 
-pub(crate) async fn retire(
-    visit: &mut Visit<'_>,
-    index: &'static Index,
-    owner: &'static Owner,
-    contributor: Option<&str>,
-    among: Vec<Filter>,
-    present: Present,
-) -> Result<Retired, Stop> {
-    let mut present = present.sorted()?;
-    let mut filters = among;
-    filters.push(Filter::Terms("active".to_owned(), vec!["true".to_owned()]));
-    let ctx = visit.ctx();
-    let scan = Scan { filters, fields: Some(Vec::new()), limit: PAGE, ..Scan::default() };
-    let mut pages = Pages::new(ctx.documents.as_ref(), index, scan);
-    let mut retired = Retired::default();
-    let mut batch: Vec<Write> = Vec::with_capacity(BATCH);
-    loop {
-        let page = pages.next().await?;
-        let is_last = page.is_none();
-        for document in page.unwrap_or_default() {
-            if !present.has(&document.id)? {
-                if retired.first.len() < NAMED_MAX {
-                    retired.first.push(document.id.clone());
+impl Visit<'_> {
+    /// Marks the documents of `owner` that a complete reading no longer holds: those that `among` selects, are active, and are
+    /// not `present`. Nothing is deleted. Gives how many were marked, and the ids of the first of them.
+    ///
+    /// # Errors
+    /// `Store`, when documents can be neither read nor written.
+    pub async fn retire(
+        &mut self,
+        index: &'static Index,
+        owner: &'static Owner,
+        contributor: Option<&str>,
+        among: Vec<Filter>,
+        present: Present,
+    ) -> Result<Retired, Stop> {
+        let mut present = present.sorted()?;
+        let mut filters = among;
+        filters.push(Filter::Terms("active".to_owned(), vec!["true".to_owned()]));
+        let ctx = self.ctx();
+        let scan = Scan { filters, fields: Some(Vec::new()), limit: PAGE, ..Scan::default() };
+        let mut pages = Pages::new(ctx.documents.as_ref(), index, scan);
+        let mut retired = Retired::default();
+        let mut batch: Vec<Write> = Vec::with_capacity(BATCH);
+        loop {
+            let page = pages.next().await?;
+            let is_last = page.is_none();
+            for document in page.unwrap_or_default() {
+                if !present.has(&document.id)? {
+                    if retired.first.len() < NAMED_MAX {
+                        retired.first.push(document.id.clone());
+                    }
+                    let contributor = contributor.map(ToOwned::to_owned);
+                    batch.push(Write::retire(document.id, owner, contributor, ctx.now()));
                 }
-                let contributor = contributor.map(ToOwned::to_owned);
-                batch.push(Write::retire(document.id, owner, contributor, ctx.now()));
             }
-        }
-        if batch.len() >= BATCH || (is_last && !batch.is_empty()) {
-            retired.count += visit.amend(index, &batch).await?;
-            batch.clear();
-        }
-        if is_last {
-            return Ok(retired);
+            if batch.len() >= BATCH || (is_last && !batch.is_empty()) {
+                retired.count += self.amend(index, &batch).await?;
+                batch.clear();
+            }
+            if is_last {
+                return Ok(retired);
+            }
         }
     }
 }

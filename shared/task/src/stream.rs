@@ -7,7 +7,8 @@ use base::validators::Validators;
 use fetch::{Line, Request, Stream, Streamed};
 use serde::{Deserialize, Serialize};
 
-use crate::visit::{Stop, Visit};
+use crate::stop::Stop;
+use crate::visit::Visit;
 
 /// How far a stream was read, to be kept in the cursor.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

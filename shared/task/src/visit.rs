@@ -6,25 +6,23 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Instant;
 
 use base::report::{Counts, Outcome, Problem, Reject, Report, SourceReport};
 use base::validators::Validators;
-use base::{Class, Error, Result};
-use fetch::{Failure, Fetched, Reason, Request, Response};
-use jiff::{SignedDuration, Timestamp};
+use base::{Error, Result};
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use stores::documents::{Filter, Identity, Index, Owner, Write, Written};
+use stores::documents::{Identity, Index, Write, Written};
 use stores::retention;
 use stores::state::{Lease, LedgerItem, LedgerKind, SourceState};
 
-use crate::archive::{Archive, ArchivedResponse};
+use crate::archive::Archive;
 use crate::contract::Ctx;
-use crate::retire::{Present, Retired};
+use crate::stop::Stop;
 
-/// Requests whose validators a source keeps; of more, those of this visit and the newest before.
+/// Requests whose validators a source keeps; of more, the first of this visit.
 const VALIDATORS_MAX: usize = 64;
 
 /// Documents that are amended together.
@@ -32,111 +30,6 @@ const AMEND_BATCH: usize = 256;
 
 /// Items of one visit that the ledger names; all are counted.
 const LEDGER_MAX: usize = 1_000;
-
-/// Why a visit ended before its source was read to the end.
-#[derive(Debug)]
-pub struct Stop {
-    /// The outcome that the report shows.
-    pub outcome: Outcome,
-    /// What went wrong.
-    pub error: Error,
-    retry_after: Option<SignedDuration>,
-}
-
-impl Stop {
-    /// An answer that is not what the source gives, under an outcome of its own.
-    pub fn new(outcome: Outcome, error: Error) -> Self {
-        Self { outcome, error, retry_after: None }
-    }
-
-    /// A source that is left out this time because of another one, which is no failure of its own.
-    pub fn skipped(reason: impl Into<String>) -> Self {
-        Self::new(Outcome::Skipped, Error::upstream(reason.into()))
-    }
-
-    /// A source that time did not suffice for.
-    pub(crate) fn deferred() -> Self {
-        Self::new(Outcome::Deferred, Error::deadline("read the source: time ran out"))
-    }
-
-    /// For how long the source asked to be left alone.
-    pub(crate) fn wait(&self) -> Option<SignedDuration> {
-        self.retry_after
-    }
-
-    /// The source is not asked again before this time has passed.
-    #[must_use]
-    pub fn retry_after(mut self, wait: SignedDuration) -> Self {
-        self.retry_after = Some(wait);
-        self
-    }
-}
-
-impl From<Failure> for Stop {
-    fn from(failure: Failure) -> Self {
-        let retry_after = match failure.reason {
-            Reason::RateLimited { retry_after, .. } => retry_after,
-            _ => None,
-        };
-        Self {
-            outcome: failure.outcome(),
-            retry_after: retry_after.and_then(|wait| wait.try_into().ok()),
-            error: failure.into(),
-        }
-    }
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        let outcome = match error.class() {
-            Class::Config => Outcome::Misconfigured,
-            Class::Upstream => Outcome::Unreachable,
-            Class::Format => Outcome::Unreadable,
-            Class::Store => Outcome::NotStored,
-            Class::Deadline => Outcome::OutOfTime,
-        };
-        Self::new(outcome, error)
-    }
-}
-
-/// A response in hand; dropping it releases its share of the process's memory for large bodies.
-pub enum Answer {
-    /// As it came over the network; one response may serve several visits of a run ([`Visit::get_shared`]).
-    Fetched(Arc<Response>),
-    /// As the archive holds it.
-    Archived(ArchivedResponse),
-}
-
-impl Answer {
-    /// The address it came from in the end.
-    pub fn url(&self) -> &str {
-        match self {
-            Self::Fetched(response) => response.final_url.as_str(),
-            Self::Archived(archived) => &archived.url,
-        }
-    }
-
-    /// Its `Content-Type`.
-    pub fn content_type(&self) -> Option<&str> {
-        match self {
-            Self::Fetched(response) => response.content_type.as_deref(),
-            Self::Archived(archived) => archived.content_type.as_deref(),
-        }
-    }
-
-    /// The body, decompressed.
-    pub fn body(&self) -> &[u8] {
-        match self {
-            Self::Fetched(response) => &response.body,
-            Self::Archived(archived) => &archived.body,
-        }
-    }
-
-    /// Whether the connection ended before the body did.
-    pub fn is_truncated(&self) -> bool {
-        matches!(self, Self::Fetched(response) if response.truncated)
-    }
-}
 
 /// Whether a source can be visited now.
 pub(crate) enum Begun<'a> {
@@ -149,11 +42,11 @@ pub(crate) enum Begun<'a> {
 /// A source that is held.
 pub struct Visit<'a> {
     ctx: &'a Ctx,
-    lease: Lease,
+    pub(super) lease: Lease,
     /// Which stores its indices are in, and how much those hold.
     identities: BTreeMap<&'static str, Identity>,
-    state: SourceState,
-    report: SourceReport,
+    pub(super) state: SourceState,
+    pub(super) report: SourceReport,
     counts: BTreeMap<&'static str, Counts>,
     rejects: Vec<String>,
     ledger: Vec<LedgerItem>,
@@ -161,22 +54,23 @@ pub struct Visit<'a> {
     failed: u64,
     started: Instant,
     /// Addresses that were answered in this visit.
-    answered: HashSet<String>,
-    not_modified: u64,
+    pub(super) answered: HashSet<String>,
+    pub(super) not_modified: u64,
     /// Bodies that came.
-    bodies: u64,
+    pub(super) bodies: u64,
     /// What tells the next version of an address from this one, once this one is stored.
-    pending: Vec<(String, Validators)>,
+    pub(super) pending: Vec<(String, Validators)>,
     /// How far the source is stored when this visit ends well.
     reached: Option<Value>,
     has_saved: bool,
     was_late: bool,
-    replay: Option<HashMap<String, VecDeque<PathBuf>>>,
+    pub(super) replay: Option<HashMap<String, VecDeque<PathBuf>>>,
 }
 
 impl<'a> Visit<'a> {
-    /// Takes hold of a source by its name, `family/id`, unless another run holds it, it asked for time, or it is gone for good. `indices` are those
-    /// that the source is stored in: where one of them was emptied or replaced, nothing that was known of the source holds.
+    /// Takes hold of a source by its name, `family/id`, unless another run holds it, it asked for time, or it is gone for good.
+    /// `indices` are those that the source is stored in: where one of them was emptied or replaced, nothing that was known of the
+    /// source holds.
     ///
     /// # Errors
     /// `Store`, when its state cannot be read.
@@ -254,169 +148,6 @@ impl<'a> Visit<'a> {
     /// The run's context.
     pub fn ctx(&self) -> &'a Ctx {
         self.ctx
-    }
-
-    /// Asks once for an address, on condition that it changed since its last version was stored; gives nothing when it did not,
-    /// and when this visit has had its answer already. In a replay of the archive it gives each archived response of the
-    /// address instead, the oldest first.
-    ///
-    /// # Errors
-    /// Why there is no answer.
-    pub async fn get(&mut self, request: Request<'_>) -> Result<Option<Answer>, Stop> {
-        self.ask(request, Shared::No, true).await
-    }
-
-    /// As [`get`](Self::get), without condition: for what must be read again though it is known, such as a part of a whole.
-    ///
-    /// # Errors
-    /// Why there is no answer.
-    pub async fn get_anyway(&mut self, request: Request<'_>) -> Result<Option<Answer>, Stop> {
-        self.ask(request, Shared::No, false).await
-    }
-
-    /// As [`get`](Self::get), for an answer that other sources of this run read too: it is asked for once, and held until the
-    /// run ends.
-    ///
-    /// # Errors
-    /// Why there is no answer.
-    pub async fn get_shared(&mut self, request: Request<'_>) -> Result<Option<Answer>, Stop> {
-        self.ask(request, Shared::Yes, true).await
-    }
-
-    async fn ask(
-        &mut self,
-        request: Request<'_>,
-        shared: Shared,
-        is_conditional: bool,
-    ) -> Result<Option<Answer>, Stop> {
-        let url = request.url().to_string();
-        if let Some(archived) = &mut self.replay {
-            let Some(path) = archived.get_mut(&url).and_then(VecDeque::pop_front) else {
-                return Ok(None);
-            };
-            let archived = Archive::read(&path)?;
-            self.report.bytes += archived.body.len() as u64;
-            return Ok(Some(Answer::Archived(archived)));
-        }
-        if !self.asks_first(&url) {
-            return Ok(None);
-        }
-        let known = self.known_version(&url).filter(|_| is_conditional);
-        if let Shared::Yes = shared {
-            match self.ctx.shared_answer(&url) {
-                // What another source of the run was told holds for this one, if it has the same version.
-                Some(SharedAnswer::Unchanged(version)) if known.as_ref() == Some(&version) => {
-                    self.note_not_modified(0);
-                    return Ok(None);
-                }
-                Some(SharedAnswer::Body(response))
-                    if known.as_ref() == Some(&response.validators) =>
-                {
-                    self.note_not_modified(0);
-                    return Ok(None);
-                }
-                Some(SharedAnswer::Body(response)) => {
-                    return self.answer(url, response, is_conditional).map(Some);
-                }
-                Some(SharedAnswer::Unchanged(_)) | None => {}
-            }
-        }
-        let request = match &known {
-            Some(validators) => request.validators(validators),
-            None => request,
-        };
-        match self.ctx.http.send(request).await {
-            Ok(Fetched::NotModified(answer)) => {
-                self.note_not_modified(answer.requests);
-                if let (Shared::Yes, Some(version)) = (shared, known) {
-                    self.ctx.share_answer(&url, SharedAnswer::Unchanged(version));
-                }
-                Ok(None)
-            }
-            Ok(Fetched::Body(response) | Fetched::Refused(response)) => {
-                self.note_requests(response.requests);
-                self.note_bytes(response.bytes_on_wire);
-                let response = Arc::new(response);
-                if let Shared::Yes = shared {
-                    self.ctx.share_answer(&url, SharedAnswer::Body(Arc::clone(&response)));
-                }
-                self.answer(url, response, is_conditional).map(Some)
-            }
-            Err(failure) => Err(self.note_failure(failure)),
-        }
-    }
-
-    /// Whether this visit has not had an answer from an address yet.
-    pub(crate) fn asks_first(&mut self, url: &str) -> bool {
-        self.answered.insert(url.to_owned())
-    }
-
-    /// Allows another request to an address that gave no answer.
-    pub(crate) fn may_ask_again(&mut self, url: &str) {
-        self.answered.remove(url);
-    }
-
-    /// The version of an address that is stored.
-    pub(crate) fn known_version(&self, url: &str) -> Option<Validators> {
-        self.state.validators.get(url).filter(|known| !known.is_empty()).cloned()
-    }
-
-    /// The version of an address that will be stored when this visit ends well.
-    pub(crate) fn note_version(&mut self, url: String, validators: Validators) {
-        self.pending.push((url, validators));
-    }
-
-    pub(crate) fn note_body(&mut self) {
-        self.bodies += 1;
-    }
-
-    pub(crate) fn note_requests(&mut self, requests: u32) {
-        self.report.requests += u64::from(requests);
-    }
-
-    pub(crate) fn note_bytes(&mut self, on_wire: u64) {
-        self.report.bytes += on_wire;
-    }
-
-    pub(crate) fn note_not_modified(&mut self, requests: u32) {
-        self.note_requests(requests);
-        self.not_modified += 1;
-    }
-
-    pub(crate) fn note_failure(&mut self, failure: Failure) -> Stop {
-        self.note_requests(failure.requests);
-        self.state.gone = failure.reason == Reason::Gone;
-        failure.into()
-    }
-
-    pub(crate) fn is_replay(&self) -> bool {
-        self.replay.is_some()
-    }
-
-    fn answer(
-        &mut self,
-        url: String,
-        response: Arc<Response>,
-        is_conditional: bool,
-    ) -> Result<Answer, Stop> {
-        self.note_body();
-        self.state.moved_to = response.moved_to.as_ref().map(ToString::to_string);
-        if let Some(moved) = &self.state.moved_to {
-            self.report.notes.push(format!("it has moved for good to `{moved}`"));
-        }
-        let about = ArchivedResponse {
-            asked: url.clone(),
-            url: response.final_url.to_string(),
-            content_type: response.content_type.clone(),
-            fetched: self.ctx.now(),
-            body: Vec::new(),
-        };
-        self.ctx.archive.add(self.lease.name(), &about, &response.body)?;
-        // What was cut off must be asked for again, and what is always asked for needs no version.
-        if is_conditional && !response.truncated {
-            self.note_version(url, response.validators.clone());
-        }
-        Ok(Answer::Fetched(response))
     }
 
     /// Stores documents, and counts each by what became of it; one outcome for each, in order. What the store refuses for good
@@ -510,22 +241,6 @@ impl<'a> Visit<'a> {
             }
         }
         Ok(written)
-    }
-
-    /// Marks the documents of `owner` that a complete reading no longer holds: those that `among` selects, are active, and are
-    /// not `present`. Nothing is deleted. Gives how many were marked, and the ids of the first of them.
-    ///
-    /// # Errors
-    /// `Store`, when documents can be neither read nor written.
-    pub async fn retire(
-        &mut self,
-        index: &'static Index,
-        owner: &'static Owner,
-        contributor: Option<&str>,
-        among: Vec<Filter>,
-        present: Present,
-    ) -> Result<Retired, Stop> {
-        crate::retire::retire(self, index, owner, contributor, among, present).await
     }
 
     /// How far the source was stored by earlier visits, as its family wrote it; nothing where it cannot be read as such.
@@ -751,7 +466,7 @@ impl<'a> Visit<'a> {
         self.report.problem = Some(Problem::from(&stop.error));
         self.state.failures += 1;
         self.state.last_error = Some(stop.error.chain());
-        self.state.next_allowed = stop.retry_after.and_then(|wait| now.checked_add(wait).ok());
+        self.state.next_allowed = stop.wait().and_then(|wait| now.checked_add(wait).ok());
     }
 }
 
@@ -759,20 +474,4 @@ impl<'a> Visit<'a> {
 pub(crate) struct Ended {
     pub(crate) report: SourceReport,
     pub(crate) rejects: Vec<Reject>,
-}
-
-/// What sources of one run share of an answer.
-#[derive(Clone)]
-pub(crate) enum SharedAnswer {
-    /// This version is still the newest.
-    Unchanged(Validators),
-    /// This one.
-    Body(Arc<Response>),
-}
-
-/// Whether an answer is for several sources of a run.
-#[derive(Clone, Copy)]
-enum Shared {
-    Yes,
-    No,
 }
