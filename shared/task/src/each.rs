@@ -128,8 +128,9 @@ impl Ctx {
         Ok(Report::of_sources(reports, rejects)?.with_detail(json!({ "quiet": quiet })))
     }
 
-    /// Runs one pass over what is stored under the lease of `name` (`owner/pass`), such as the links between two indices; nothing when another
-    /// run holds it. It has a cursor like a source and no report of its own.
+    /// Runs one pass over what is stored under the lease of `name` (`owner/pass`), such as the links between two indices. It has
+    /// a cursor like a source and no report of its own; where it did not come to its end, the outcome says why: another run is at
+    /// it, or time ran out, and the next pass does it.
     ///
     /// # Errors
     /// What the pass could not do.
@@ -138,7 +139,7 @@ impl Ctx {
         name: &str,
         indices: &[&'static str],
         work: W,
-    ) -> Result<Option<T>>
+    ) -> Result<Result<T, Outcome>>
     where
         W: AsyncFnOnce(&mut Visit<'_>) -> Result<T, Stop>,
     {
@@ -147,18 +148,24 @@ impl Ctx {
         for index in &indices {
             self.store.ensure(index).await?;
         }
-        let Begun::Visit(mut visit) = Visit::begin(self, name, indices).await? else {
-            return Ok(None);
+        let mut visit = match Visit::begin(self, name, indices).await? {
+            Begun::Visit(visit) => visit,
+            Begun::Not(report) => return Ok(Err(report.outcome)),
         };
-        match work(&mut visit).await {
-            Ok(result) => {
+        let end = self.deadline.soft_end().into();
+        match timeout_at(end, Box::pin(work(&mut visit))).await {
+            Ok(Ok(result)) => {
                 visit.end(Ok(())).await?;
-                Ok(Some(result))
+                Ok(Ok(result))
             }
-            Err(stop) => {
+            Ok(Err(stop)) => {
                 let error = stop.error.again();
                 visit.end(Err(stop)).await?;
                 Err(error)
+            }
+            Err(_late) => {
+                visit.end(Err(Stop::deferred())).await?;
+                Ok(Err(Outcome::Deferred))
             }
         }
     }

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use base::{Result, report};
+use base::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use stores::documents::{Body, Index, MALWARE_FAMILIES, Owner, Pages, Scan, Write};
@@ -117,7 +117,7 @@ pub fn links(families: &[Family], rules: &[Rule]) -> Vec<BTreeSet<usize>> {
 /// `Store`, when documents can be neither read nor written.
 pub async fn link(ctx: &Ctx) -> Result<Value> {
     let linked = ctx.pass("yara/links", &[MALWARE_FAMILIES, RULES], write_links).await?;
-    Ok(linked.unwrap_or_else(|| json!(report::Outcome::Busy)))
+    Ok(linked.unwrap_or_else(|outcome| json!(outcome)))
 }
 
 async fn write_links(visit: &mut Visit<'_>) -> Result<Value, Stop> {

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use base::Result;
-use base::report::Outcome;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use stores::documents::{Body, Write};
@@ -26,7 +25,7 @@ struct Linked {
 pub(super) async fn link(ctx: &Ctx) -> Result<Value> {
     let indices = [FAMILIES.index, ACTORS.index];
     let written = ctx.pass(&format!("{NAME}/links"), &indices, write_links).await?;
-    Ok(written.map_or_else(|| json!(Outcome::Busy), |written| json!(written)))
+    Ok(written.map_or_else(|outcome| json!(outcome), |written| json!(written)))
 }
 
 async fn write_links(visit: &mut Visit<'_>) -> Result<u64, Stop> {

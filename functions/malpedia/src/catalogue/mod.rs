@@ -16,7 +16,6 @@ use base::Result;
 use base::report::{Counts, Outcome, Report};
 use serde_json::{Map, Value, json};
 use task::{Chosen, Ctx, Stop, Visit};
-use tokio::time::timeout_at;
 use yara::link as rule_link;
 
 pub(crate) use self::kind::{ACTORS, FAMILIES};
@@ -46,15 +45,9 @@ pub(crate) async fn sync(ctx: &Ctx, sources: &[Source]) -> Result<Report> {
     let report = ctx.each(Chosen::every(sources.to_vec()), 1, work).await?;
     let mut detail = detail.into_inner();
     if report.sources.iter().all(|source| source.outcome != Outcome::Deferred) {
-        // What time does not suffice for is linked by the next sync.
-        let end = ctx.deadline.soft_end().into();
-        let late = |_| Ok(json!(Outcome::Deferred));
-        let linked = timeout_at(end, Box::pin(kinship::link(ctx))).await.unwrap_or_else(late)?;
-        detail.insert("linked".to_owned(), linked);
+        detail.insert("linked".to_owned(), kinship::link(ctx).await?);
         if sources.contains(&Source::Families) {
-            let linked =
-                timeout_at(end, Box::pin(rule_link::link(ctx))).await.unwrap_or_else(late)?;
-            detail.insert("linked_rules".to_owned(), linked);
+            detail.insert("linked_rules".to_owned(), rule_link::link(ctx).await?);
         }
     }
     Ok(report.with_detail(Value::Object(detail)))
