@@ -481,7 +481,7 @@ fn a_store_that_was_emptied_is_filled_again() {
     }
 }
 
-/// Fields that no owner sets: those of the store itself, and those of tasks that are still to come.
+/// Fields that no owner sets, as the store does.
 const OF_NO_OWNER: [&str; 3] = ["id", "owners", "revision"];
 
 /// What a task sets, what its owner declares and what the mapping names are one list.

@@ -52,8 +52,6 @@ pub enum Outcome {
     Unchanged,
     /// It said that nothing changed.
     NotModified,
-    /// It was read for another source's sake.
-    Read,
     /// Another run holds it.
     Busy,
     /// It asked not to be asked yet.
@@ -139,7 +137,6 @@ impl Outcome {
             Self::Stored => "stored",
             Self::Unchanged => "unchanged",
             Self::NotModified => "not_modified",
-            Self::Read => "read",
             Self::Busy => "busy",
             Self::Waiting => "waiting",
             Self::Gone => "gone",
@@ -180,7 +177,7 @@ impl Outcome {
 
     /// Whether the source was read, or said that there is nothing new to read.
     pub fn is_read(self) -> bool {
-        matches!(self, Self::Stored | Self::Unchanged | Self::NotModified | Self::Read)
+        matches!(self, Self::Stored | Self::Unchanged | Self::NotModified)
     }
 }
 
