@@ -9,7 +9,7 @@ use crate::archive::ArchivedResponse;
 
 /// A response in hand; dropping it releases its share of the process's memory for large bodies.
 pub enum Answer {
-    /// As it came over the network; one response may serve several visits of a run ([`Visit::get_shared`]).
+    /// As it came over the network; one response may serve several visits of a run ([`Visit::get_shared`](crate::Visit::get_shared)).
     Fetched(Arc<Response>),
     /// As the archive holds it.
     Archived(ArchivedResponse),
