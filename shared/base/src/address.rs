@@ -1,4 +1,4 @@
-//! `DATABASE_URL`: where PostgreSQL is, in the forms that people and the predecessor write it.
+//! Addresses that hold secrets: how any is shown, and `DATABASE_URL`, in the forms that people and the predecessor write it.
 
 use url::Url;
 
@@ -106,6 +106,80 @@ impl Address {
     }
 }
 
+/// What stands in place of a secret.
+const MASK: &str = "***";
+
+/// What the name of a query's key holds, letters only, if its value is a secret.
+const SECRET_PARTS: [&str; 12] = [
+    "token",
+    "secret",
+    "passw",
+    "passphrase",
+    "pwd",
+    "auth",
+    "signature",
+    "credential",
+    "session",
+    "jwt",
+    "apikey",
+    "accesskey",
+];
+
+/// Names of keys whose value is a secret, letters only.
+const SECRET_NAMES: [&str; 9] = ["key", "pass", "pw", "sig", "sid", "code", "hash", "otp", "pin"];
+
+/// Whether the value of a query's key is a secret: `key`, `api_key`, `X-Amz-Signature`, `feed_token`.
+fn is_secret(name: &str) -> bool {
+    let decoded =
+        url::form_urlencoded::parse(name.as_bytes()).next().map(|(name, _)| name.into_owned());
+    let letters: String = decoded
+        .as_deref()
+        .unwrap_or(name)
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|letter| letter.to_ascii_lowercase())
+        .collect();
+    SECRET_NAMES.contains(&letters.as_str())
+        || letters.ends_with("key")
+        || SECRET_PARTS.iter().any(|part| letters.contains(part))
+}
+
+/// An address as it may be shown or stored: `***` for its user and password, and for the values of secret keys in its query
+/// and its fragment. One without any is shown as it is.
+pub fn masked(url: &Url) -> String {
+    let mut shown = url.clone();
+    let pairs = |text: &str| -> String {
+        let shown = text.split('&').map(|pair| match pair.split_once('=') {
+            Some((name, value)) if !value.is_empty() && is_secret(name) => format!("{name}={MASK}"),
+            _ => pair.to_owned(),
+        });
+        shown.collect::<Vec<_>>().join("&")
+    };
+    let query = url.query().map(pairs);
+    shown.set_query(query.as_deref());
+    let fragment = url.fragment().map(pairs);
+    shown.set_fragment(fragment.as_deref());
+    if !url.username().is_empty() || url.password().is_some() {
+        // Fails for addresses without a host only, which have no user either.
+        let _ = shown.set_password(None);
+        let _ = shown.set_username(MASK);
+    }
+    shown.into()
+}
+
+/// The same address without user, password and secret keys: what links beside it are resolved against.
+pub fn without_secrets(url: &Url) -> Url {
+    let mut bare = url.clone();
+    let _ = bare.set_password(None);
+    let _ = bare.set_username("");
+    if let Some(query) = url.query() {
+        let is_kept = |pair: &&str| !is_secret(pair.split('=').next().unwrap_or_default());
+        let kept = query.split('&').filter(is_kept).collect::<Vec<_>>().join("&");
+        bare.set_query((!kept.is_empty()).then_some(kept.as_str()));
+    }
+    bare
+}
+
 /// The value of `ssl` as one of `sslmode`.
 fn ssl(value: &str) -> &str {
     match value {
@@ -118,6 +192,41 @@ fn ssl(value: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_secrets() {
+        for (address, shown) in [
+            (
+                "https://user:pass@h.example/feed?key=abc&n=1",
+                "https://***@h.example/feed?key=***&n=1",
+            ),
+            ("https://token@h.example/feed", "https://***@h.example/feed"),
+            ("https://:pass@h.example/", "https://***@h.example/"),
+            (
+                "https://h.example/f?Api-Key=a&api%5Fkey=b&access_token=c&X-Amz-Signature=d",
+                "https://h.example/f?Api-Key=***&api%5Fkey=***&access_token=***&X-Amz-Signature=***",
+            ),
+            (
+                "https://h.example/f?private_token=a#token=b",
+                "https://h.example/f?private_token=***#token=***",
+            ),
+            (
+                "https://h.example/f?q=key&keyword=x&page=2&key=#top",
+                "https://h.example/f?q=key&keyword=x&page=2&key=#top",
+            ),
+            ("https://h.example/feed/?a=1&&b", "https://h.example/feed/?a=1&&b"),
+        ] {
+            let url = Url::parse(address).unwrap();
+            assert_eq!(masked(&url), shown);
+            let bare = without_secrets(&url).to_string();
+            assert!(
+                !bare.contains('@') && !bare.contains("oken=a") && !bare.contains("key=a"),
+                "{bare}"
+            );
+        }
+        let url = Url::parse("https://u:p@h.example/f?a=1&key=2").unwrap();
+        assert_eq!(without_secrets(&url).as_str(), "https://h.example/f?a=1");
+    }
 
     #[test]
     fn the_forms_that_people_write_mean_the_same() {

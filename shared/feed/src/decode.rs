@@ -29,7 +29,12 @@ pub(super) struct Decoded<'a> {
 pub(super) fn decode<'a>(body: &'a [u8], content_type: Option<&str>) -> Decoded<'a> {
     let mut repairs = Vec::new();
     let (text, encoding) = to_text(body, content_type, &mut repairs);
-    Decoded { text: without_controls(text, &mut repairs), encoding, repairs }
+    let length = text.len();
+    let text = without_controls(text);
+    if text.len() < length {
+        repairs.push(Repair::ControlCharacters);
+    }
+    Decoded { text, encoding, repairs }
 }
 
 fn to_text<'a>(
@@ -199,7 +204,7 @@ fn find_ignoring_case(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 }
 
 /// Control characters are legal in no XML and mean nothing in any feed.
-fn without_controls<'a>(text: Cow<'a, str>, repairs: &mut Vec<Repair>) -> Cow<'a, str> {
+pub(super) fn without_controls(text: Cow<'_, str>) -> Cow<'_, str> {
     let unwanted = |byte: u8| byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r');
     // Counting instead of stopping at the first lets the compiler vectorise this pass over the whole document.
     let found = text
@@ -209,7 +214,6 @@ fn without_controls<'a>(text: Cow<'a, str>, repairs: &mut Vec<Repair>) -> Cow<'a
     if !found {
         return text;
     }
-    repairs.push(Repair::ControlCharacters);
     text.chars().filter(|c| !(c.is_ascii() && unwanted(*c as u8))).collect::<String>().into()
 }
 

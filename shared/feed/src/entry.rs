@@ -26,11 +26,12 @@ pub enum Repair {
     UnclosedTags,
     StrayEndTags,
     UnclosedCdata,
+    BrokenTexts,
     Truncated,
 }
 
 impl Repair {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Encoding,
         Self::ControlCharacters,
         Self::LeadingJunk,
@@ -38,6 +39,7 @@ impl Repair {
         Self::UnclosedTags,
         Self::StrayEndTags,
         Self::UnclosedCdata,
+        Self::BrokenTexts,
         Self::Truncated,
     ];
 
@@ -50,6 +52,7 @@ impl Repair {
             Self::UnclosedTags => "unclosed tags",
             Self::StrayEndTags => "stray end tags",
             Self::UnclosedCdata => "unclosed cdata",
+            Self::BrokenTexts => "malformed JSON texts",
             Self::Truncated => "truncated",
         }
     }
@@ -57,7 +60,7 @@ impl Repair {
 
 /// A set of repairs.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Repairs(pub(crate) u8);
+pub(crate) struct Repairs(pub(crate) u16);
 
 impl Repairs {
     pub(crate) fn add(&mut self, repair: Repair) {

@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 use url::Url;
 
+use super::decode::without_controls;
 use super::entry::{FeedError, Head};
-use super::value::{Markup, looks_like_html, resolved};
+use super::value::{Markup, looks_like_html, person, resolved};
 use super::values::{Values, When, from_values};
 
 /// One item's values, or why there are none and its text.
@@ -16,7 +17,10 @@ pub(super) struct Items {
     pub(super) at: usize,
     base: Option<Url>,
     authors: Vec<Cow<'static, str>>,
+    language: Option<String>,
     pub(super) cut: bool,
+    /// Texts of items were malformed and are repaired.
+    pub(super) repaired: bool,
 }
 
 /// Reads everything but the items into `head`.
@@ -24,10 +28,10 @@ pub(super) fn open(text: &str, base: Option<Url>, head: &mut Head) -> Result<Ite
     let Some(items) = items_start(text) else { return Err(not_a_feed(text)) };
     let end = array_end(text, items);
     let without = [&text[..items], &text[end.unwrap_or(text.len())..]].concat();
-    let fields: Map<String, Value> = match serde_json::from_str(&without) {
-        Ok(fields) => fields,
+    let fields = match object(&without) {
+        Ok((fields, _)) => fields,
         // Cut off inside the items: what stood before them is still good.
-        Err(_) => serde_json::from_str(&format!("{}]}}", &text[..items])).unwrap_or_default(),
+        Err(_) => object(&format!("{}]}}", &text[..items])).unwrap_or_default().0,
     };
     let version = string(&fields, "version").unwrap_or_default();
     head.version = version.rsplit('/').next().unwrap_or_default().to_owned();
@@ -40,7 +44,8 @@ pub(super) fn open(text: &str, base: Option<Url>, head: &mut Head) -> Result<Ite
         ..Values::default()
     };
     from_values(values, head);
-    Ok(Items { at: items, base, authors: authors(&fields), cut: false })
+    let (authors, language) = (authors(&fields), head.language.clone());
+    Ok(Items { at: items, base, authors, language, cut: false, repaired: false })
 }
 
 impl Items {
@@ -66,8 +71,11 @@ impl Items {
         let end = if end > from { end } else { from + 1 };
         self.at = end;
         let raw = &text[from..end];
-        Some(match serde_json::from_str::<Map<String, Value>>(raw) {
-            Ok(fields) => Ok(Box::new(self.values(&fields))),
+        Some(match object(raw) {
+            Ok((fields, is_repaired)) => {
+                self.repaired |= is_repaired;
+                Ok(Box::new(self.values(&fields)))
+            }
             Err(error) => Err((error.to_string(), raw)),
         })
     }
@@ -76,7 +84,8 @@ impl Items {
         let base = self.base.as_ref();
         let link = |name: &str| string(fields, name).map(|link| resolved(Cow::Owned(link), base));
         let when = |name: &str| {
-            string(fields, name).map_or_else(When::default, |text| When::of(text.trim()))
+            string(fields, name)
+                .map_or_else(When::default, |text| When::of(text.trim(), self.language.as_deref()))
         };
         let own = authors(fields);
         let html = string(fields, "content_html").map(|text| markup(text, true));
@@ -109,8 +118,76 @@ impl Items {
             updated: when("date_modified"),
             summary,
             content,
+            second_summary: None,
         }
     }
+}
+
+/// An object and whether its texts had to be repaired for it to be read.
+fn object(text: &str) -> Result<(Map<String, Value>, bool), serde_json::Error> {
+    match serde_json::from_str(text) {
+        Ok(fields) => Ok((fields, false)),
+        Err(error) => match serde_json::from_str(&with_whole_texts(text)) {
+            Ok(fields) => Ok((fields, true)),
+            Err(_) => Err(error),
+        },
+    }
+}
+
+/// The same JSON with texts that JSON allows: half of a surrogate pair is U+FFFD, a line break or tab within a text is
+/// escaped, and a backslash before a sign that needs none goes.
+fn with_whole_texts(json: &str) -> String {
+    let bytes = json.as_bytes();
+    let unit = |at: usize| {
+        let digits = bytes.get(at..at + 6).filter(|unit| unit.starts_with(b"\\u"))?;
+        u32::from_str_radix(std::str::from_utf8(&digits[2..]).ok()?, 16).ok()
+    };
+    let mut out = String::with_capacity(json.len() + json.len() / 8);
+    let (mut at, mut from, mut within) = (0, 0, false);
+    while let Some(byte) = bytes.get(at) {
+        // What is put in place of how many bytes.
+        let (instead, length) = match (byte, within) {
+            (b'"', _) => {
+                within = !within;
+                at += 1;
+                continue;
+            }
+            (b'\\', true) => match (bytes.get(at + 1), unit(at)) {
+                (_, Some(0xd800..=0xdbff)) if matches!(unit(at + 6), Some(0xdc00..=0xdfff)) => {
+                    at += 12;
+                    continue;
+                }
+                (_, Some(0xd800..=0xdfff)) => ("\u{fffd}", 6),
+                (_, Some(_)) => {
+                    at += 6;
+                    continue;
+                }
+                (Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't'), None) => {
+                    at += 2;
+                    continue;
+                }
+                _ => ("", 1),
+            },
+            (b'\n', true) => ("\\n", 1),
+            (b'\r', true) => ("\\r", 1),
+            (b'\t', true) => ("\\t", 1),
+            _ => {
+                at += 1;
+                continue;
+            }
+        };
+        out.push_str(&json[from..at]);
+        out.push_str(instead);
+        at += length;
+        from = at;
+    }
+    out.push_str(json.get(from..).unwrap_or_default());
+    out
+}
+
+/// A text without the control characters that JSON may hold as escapes, as little wanted as in XML.
+fn clean(text: &str) -> String {
+    without_controls(Cow::Borrowed(text.trim())).trim().to_owned()
 }
 
 fn not_a_feed(text: &str) -> FeedError {
@@ -137,7 +214,7 @@ fn markup(text: String, html: bool) -> Markup<'static> {
 /// A string, or a number as one: ids are sometimes numbers.
 fn string(fields: &Map<String, Value>, name: &str) -> Option<String> {
     let text = match fields.get(name)? {
-        Value::String(text) => text.trim().to_owned(),
+        Value::String(text) => clean(text),
         Value::Number(number) => number.to_string(),
         _ => return None,
     };
@@ -147,9 +224,9 @@ fn string(fields: &Map<String, Value>, name: &str) -> Option<String> {
 fn strings(value: Option<&Value>) -> Vec<Cow<'static, str>> {
     let list = value.and_then(Value::as_array).into_iter().flatten();
     list.filter_map(Value::as_str)
-        .map(str::trim)
+        .map(clean)
         .filter(|text| !text.is_empty())
-        .map(|text| Cow::Owned(text.to_owned()))
+        .map(Cow::Owned)
         .collect()
 }
 
@@ -165,8 +242,10 @@ fn authors(fields: &Map<String, Value>) -> Vec<Cow<'static, str>> {
         let name = author
             .as_object()
             .and_then(|author| string(author, "name"))
-            .or_else(|| author.as_str().map(str::to_owned));
-        if let Some(name) = name.map(Cow::Owned).filter(|name| !names.contains(name)) {
+            .or_else(|| author.as_str().map(clean));
+        if let Some(name) =
+            name.map(|name| person(Cow::Owned(name))).filter(|name| !names.contains(name))
+        {
             names.push(name);
         }
     }

@@ -50,7 +50,8 @@ pub fn open<'a>(body: &'a [u8], hints: &Hints<'_>) -> Result<Reader<'a>, FeedErr
     if start.is_empty() {
         return Err(FeedError::Empty);
     }
-    let base = Url::parse(hints.url).ok();
+    // A relative link must not carry what the operator's address of the feed holds.
+    let base = Url::parse(hints.url).ok().map(|url| base::address::without_secrets(&url));
     let mut head = Head {
         kind: Kind::Json,
         version: String::new(),
@@ -168,7 +169,12 @@ impl Reader<'_> {
                     } else if cut && !draft.is_usable() {
                         chunk.reject(index, "cut off before a whole title or link", raw);
                     } else {
-                        let values = values::values(&draft, self.head.kind, xml);
+                        let values = values::values(
+                            &draft,
+                            self.head.kind,
+                            self.head.language.as_deref(),
+                            xml,
+                        );
                         chunk.entries.push(values.into_entry(index));
                     }
                     xml.ids_seen |= has_id;
@@ -193,11 +199,15 @@ impl Reader<'_> {
     }
 
     fn note_repairs(&mut self) {
-        if let Source::Xml(xml) = &self.source {
-            self.repairs.0 |= xml.walker.repairs.0;
-            if xml.declared.bare {
-                self.repairs.add(Repair::BareAmpersands);
+        match &self.source {
+            Source::Xml(xml) => {
+                self.repairs.0 |= xml.walker.repairs.0;
+                if xml.declared.bare {
+                    self.repairs.add(Repair::BareAmpersands);
+                }
             }
+            Source::Json(items) if items.repaired => self.repairs.add(Repair::BrokenTexts),
+            Source::Json(_) => {}
         }
         self.head.repairs = self.repairs.list();
     }

@@ -17,6 +17,8 @@ pub(super) enum Kind {
     Date,
     Author,
     Category,
+    /// Says all in an attribute, and may hold more of its kind: `itunes:category`.
+    Label,
     Enclosure,
     Original,
     /// Holds a title, a link or a date of something else: its inside is not ours.
@@ -45,6 +47,9 @@ pub(super) enum Space {
 
 /// How far an element stands behind the native one that says the same: 0 is native.
 pub(super) type Rank = u8;
+
+/// The rank of categories that stand in one text, parted by commas.
+pub(super) const KEYWORDS: Rank = 4;
 
 const NAME_MAX: usize = 24;
 
@@ -80,6 +85,8 @@ pub(super) fn classify(space: Space, local: &str) -> (Kind, Rank) {
             b"description" => (Kind::Summary, 3),
             b"content" => (Kind::Enclosure, 1),
             b"thumbnail" => (Kind::Enclosure, 2),
+            b"category" => (Kind::Category, 1),
+            b"keywords" => (Kind::Category, KEYWORDS),
             _ => (Kind::Other, 0),
         },
         Space::Podcast => match lower {
@@ -87,6 +94,8 @@ pub(super) fn classify(space: Space, local: &str) -> (Kind, Rank) {
             b"author" => (Kind::Author, 2),
             b"summary" | b"subtitle" => (Kind::Summary, 2),
             b"owner" => (Kind::Foreign, 0),
+            b"category" => (Kind::Label, 1),
+            b"keywords" => (Kind::Category, KEYWORDS),
             _ => (Kind::Other, 0),
         },
         Space::Feedburner => (if lower == b"origlink" { Kind::Original } else { Kind::Other }, 0),
@@ -125,6 +134,12 @@ pub(super) fn is_structural(name: &str) -> bool {
     let (prefix, local) = split(name);
     let (kind, _) = classify(customary(prefix), local);
     !matches!(kind, Kind::Other | Kind::Foreign)
+}
+
+/// A name that feeds have and HTML has not, or for something else: what stands inside is no part of a plain text around it.
+pub(super) fn is_of_feeds(name: &str) -> bool {
+    let (prefix, local) = split(name);
+    classify(customary(prefix), local).0 != Kind::Other
 }
 
 pub(super) fn split(name: &str) -> (&str, &str) {

@@ -41,9 +41,10 @@ pub(super) fn find(text: &str, declared: &mut Declared) -> Result<Root, FeedErro
                     _ => None,
                 };
                 // A page may have `<feed>` in a script; one that says its version or namespace is meant.
-                if let Some(kind) =
-                    found.filter(|_| !page || tag.attributes.contains("xmlns") || has("version"))
-                {
+                // What a DOCTYPE says of the root itself is no matter.
+                if let Some(kind) = found.filter(|_| {
+                    first.is_none() || !page || tag.attributes.contains("xmlns") || has("version")
+                }) {
                     let version = version(kind, tag.attributes);
                     return Ok(Root {
                         kind,

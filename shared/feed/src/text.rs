@@ -2,10 +2,13 @@
 //!
 //! The result is for reading and matching, not for showing in a browser: it is text again, `<` and all.
 
+use std::borrow::Cow;
+
 use memchr::{memchr, memchr3};
 
 use super::decode::WINDOWS_1252_HIGH;
 use super::entities;
+use super::value::unwrapped_cdata;
 
 /// An unclosed tag longer than this is taken for text, so that a stray `<a` does not cost the rest.
 const UNCLOSED_TAG_MAX: usize = 4096;
@@ -80,8 +83,21 @@ pub(super) fn folded(text: &str) -> String {
     out.chars().map(repaired).collect()
 }
 
+pub(super) const CDATA_START: &str = "<![CDATA[";
+pub(super) const CDATA_END: &str = "]]>";
+
 /// Never fails and never looks at a byte more than a few times, whatever it is given.
+///
+/// The marks of a CDATA section that was written as references, or within another one, go; what it holds stays.
 pub fn html_to_text(html: &str) -> String {
+    let text = match memchr::memmem::find(html.as_bytes(), CDATA_START.as_bytes()) {
+        None => without_tags(html),
+        Some(_) => without_tags(&html.replace(CDATA_START, "").replace(CDATA_END, "")),
+    };
+    unwrapped_cdata(Cow::Owned(text)).into_owned()
+}
+
+fn without_tags(html: &str) -> String {
     let bytes = html.as_bytes();
     let mut folder = Folder { out: String::with_capacity(html.len()), gap: Gap::None };
     let mut missing = Missing::default();
@@ -299,6 +315,14 @@ mod tests {
         );
         check("a<script>never closed <p>b</p>", "a");
         check("a<!-- never closed > b", "a b");
+    }
+
+    #[test]
+    fn the_marks_of_a_cdata_section_go_and_its_text_stays() {
+        check("<![CDATA[the <b>quay</b> is flooded]]>", "the quay is flooded");
+        check("a <![CDATA[b <p>c]]></p> d", "a b\nc\nd");
+        check("&lt;![CDATA[x &amp; y]]&gt;", "x & y");
+        check("a[b[0]]> c", "a[b[0]]> c");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use url::Url;
 use super::entities::{Declared, decode_into};
 use super::names;
 use super::scan::{Scanner, Token, attributes};
+use super::text::{CDATA_END, CDATA_START};
 use super::walk::Raw;
 
 /// A text and whether it is HTML.
@@ -25,7 +26,23 @@ pub(super) enum Untyped {
     Guess,
 }
 
-/// The value of a plain field; tags inside it are dropped.
+/// The value of a plain field, also where its CDATA section is written as references.
+pub(super) fn text<'t>(raw: &Raw<'t>, declared: &mut Declared) -> Cow<'t, str> {
+    unwrapped_cdata(plain(raw, declared))
+}
+
+/// The inside of a text that is a CDATA section by its letters: written as references, or within another one.
+pub(super) fn unwrapped_cdata(text: Cow<'_, str>) -> Cow<'_, str> {
+    match text.strip_prefix(CDATA_START) {
+        None => text,
+        Some(inside) => {
+            let inside = inside.strip_suffix(CDATA_END).unwrap_or(inside);
+            Cow::Owned(inside.trim().to_owned())
+        }
+    }
+}
+
+/// The value of a plain field; tags inside it are dropped, and elements of feeds whole.
 pub(super) fn plain<'t>(raw: &Raw<'t>, declared: &mut Declared) -> Cow<'t, str> {
     if !raw.mixed && !raw.markup {
         return decoded(raw.text, declared);
@@ -34,11 +51,23 @@ pub(super) fn plain<'t>(raw: &Raw<'t>, declared: &mut Declared) -> Cow<'t, str> 
         return Cow::Borrowed(inside.trim());
     }
     let mut out = String::with_capacity(raw.text.len());
-    each(raw.text, |token| match token {
-        Token::Text(text) => {
+    // An element that is left out, and how many of its name are open.
+    let mut left_out: Option<(&str, usize)> = None;
+    each(raw.text, |token| match (token, &mut left_out) {
+        (Token::Start(tag), Some((name, open))) if tag.name == *name && !tag.empty => *open += 1,
+        (Token::Start(tag), None) if !tag.empty && names::is_of_feeds(tag.name) => {
+            left_out = Some((tag.name, 1));
+        }
+        (Token::End(tag), Some((name, open))) if tag.name == *name => {
+            *open -= 1;
+            if *open == 0 {
+                left_out = None;
+            }
+        }
+        (Token::Text(text), None) => {
             decode_into(text, declared, &mut out);
         }
-        Token::Cdata { text, .. } => out.push_str(text),
+        (Token::Cdata { text, .. }, None) => out.push_str(text),
         _ => {}
     });
     trimmed(Cow::Owned(out))
@@ -236,7 +265,9 @@ fn base64(text: &str) -> Option<String> {
             bits &= (1 << count) - 1;
         }
     }
-    String::from_utf8(bytes).ok()
+    String::from_utf8(bytes)
+        .ok()
+        .map(|text| super::decode::without_controls(text.into()).into_owned())
 }
 
 /// A link made absolute where there is a base to do it with; whatever cannot be resolved stays as it is.
@@ -279,10 +310,19 @@ pub(super) fn author<'t>(raw: &Raw<'t>, declared: &mut Declared) -> Cow<'t, str>
             return trimmed(Cow::Owned(found));
         }
     }
-    let text = plain(raw, declared);
+    person(text(raw, declared))
+}
+
+/// The name of `a@b.example (Name)`, `Name (a@b.example)` or `Name <a@b.example>`; else the whole.
+pub(super) fn person(text: Cow<'_, str>) -> Cow<'_, str> {
     let name = match (text.find('('), text.find('<')) {
-        (Some(open), _) if text[..open].contains('@') && text.ends_with(')') => {
-            &text[open + 1..text.len() - 1]
+        (Some(open), _) if text.ends_with(')') => {
+            let (before, inside) = (&text[..open], &text[open + 1..text.len() - 1]);
+            match () {
+                () if before.contains('@') => inside,
+                () if is_mail(inside) => before,
+                () => return text,
+            }
         }
         (None, Some(open)) if text[open..].contains('@') && open > 0 => &text[..open],
         _ => return text,
@@ -293,6 +333,13 @@ pub(super) fn author<'t>(raw: &Raw<'t>, declared: &mut Declared) -> Cow<'t, str>
     }
 }
 
+fn is_mail(text: &str) -> bool {
+    let text = text.trim();
+    text.split_once('@').is_some_and(|(local, host)| {
+        !local.is_empty() && host.contains('.') && !text.contains(char::is_whitespace)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,6 +348,20 @@ mod tests {
     fn base64_is_read_with_white_space_in_it() {
         assert_eq!(base64("RXhhbXBs\n ZSA8Yj4=").as_deref(), Some("Example <b>"));
         assert_eq!(base64("not base64!"), None);
+    }
+
+    #[test]
+    fn a_name_is_parted_from_its_mail_address() {
+        for (written, name) in [
+            ("jane@a.example (Jane)", "Jane"),
+            ("Jane (jane@a.example)", "Jane"),
+            ("Jane Doe <jane@a.example>", "Jane Doe"),
+            ("Jane (the editor)", "Jane (the editor)"),
+            ("(jane@a.example)", "(jane@a.example)"),
+            ("jane@a.example", "jane@a.example"),
+        ] {
+            assert_eq!(person(Cow::Borrowed(written)), name);
+        }
     }
 
     #[test]

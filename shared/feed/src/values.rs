@@ -8,6 +8,7 @@ use url::Url;
 
 use super::entities::Declared;
 use super::entry::{Entry, Head, Kind, Media};
+use super::names;
 use super::scan::attributes;
 use super::text::{folded, html_to_text};
 use super::value::{self, Markup, Untyped};
@@ -22,8 +23,8 @@ pub(super) struct When {
 }
 
 impl When {
-    pub(super) fn of(text: &str) -> Self {
-        match date::parse(text) {
+    pub(super) fn of(text: &str, language: Option<&str>) -> Self {
+        match date::parse(text, language) {
             Some(stamp) => Self { stamp: Some(stamp), raw: None },
             None => Self { stamp: None, raw: Some(text.to_owned()).filter(|raw| !raw.is_empty()) },
         }
@@ -52,6 +53,8 @@ pub(super) struct Values<'v> {
     pub(super) published: When,
     pub(super) updated: When,
     pub(super) summary: Option<Markup<'v>>,
+    /// Another summary: RSS items have `summary` beside `description`.
+    pub(super) second_summary: Option<Markup<'v>>,
     pub(super) content: Option<Markup<'v>>,
 }
 
@@ -70,6 +73,14 @@ impl Values<'_> {
             content_html: self.content.and_then(Markup::into_html),
             ..Entry::default()
         };
+        if let Some(second) = self.second_summary.and_then(Markup::into_html) {
+            let first = entry.summary_html.take().unwrap_or_default();
+            (entry.summary_html, entry.content_html) = match entry.content_html.take() {
+                Some(content) => (Some(format!("{first}<br>{second}")), Some(content)),
+                None if first.len() > second.len() => (Some(second), Some(first)),
+                None => (Some(first), Some(second)),
+            };
+        }
         if let Some(title) = self.title.filter(|title| !title.text.is_empty()) {
             entry.title = title.to_plain();
         }
@@ -87,7 +98,10 @@ impl Values<'_> {
 impl Markup<'_> {
     /// As text to read; `None` if there is none.
     fn to_plain(&self) -> Option<String> {
-        let plain = if self.html { html_to_text(&self.text) } else { folded(&self.text) };
+        let plain = match self.html {
+            true => html_to_text(&self.text),
+            false => folded(&value::unwrapped_cdata(Cow::Borrowed(&self.text))),
+        };
         Some(plain).filter(|plain| !plain.is_empty())
     }
 
@@ -111,7 +125,12 @@ fn normal(link: Cow<'_, str>) -> String {
 }
 
 /// What the elements of an XML format mean.
-pub(super) fn values<'t>(draft: &Draft<'t>, kind: Kind, xml: &mut Xml) -> Values<'t> {
+pub(super) fn values<'t>(
+    draft: &Draft<'t>,
+    kind: Kind,
+    language: Option<&str>,
+    xml: &mut Xml,
+) -> Values<'t> {
     let Xml { walker, declared, .. } = xml;
     let own = |wanted: &str| {
         attributes(draft.attributes)
@@ -132,7 +151,8 @@ pub(super) fn values<'t>(draft: &Draft<'t>, kind: Kind, xml: &mut Xml) -> Values
         let untyped = if kind == Kind::Atom { Untyped::Text } else { Untyped::Guess };
         value::markup(raw, untyped, declared)
     });
-    let mut link = None;
+    // Of several the last one, but none from within another element where the entry has its own.
+    let mut link: Option<(Cow<'_, str>, usize)> = None;
     let mut fallback = None;
     for raw in &draft.links {
         let (mut href, mut rel, mut mime) = (None, "alternate", "");
@@ -146,7 +166,7 @@ pub(super) fn values<'t>(draft: &Draft<'t>, kind: Kind, xml: &mut Xml) -> Values
         }
         let found = match href {
             Some(href) => value::attribute(href, declared),
-            None => unescaped_twice(value::plain(raw, declared)),
+            None => unescaped_twice(value::text(raw, declared)),
         };
         if found.is_empty() {
             continue;
@@ -157,11 +177,14 @@ pub(super) fn values<'t>(draft: &Draft<'t>, kind: Kind, xml: &mut Xml) -> Values
         } else if !rel.eq_ignore_ascii_case("alternate") {
             // `self`, `replies`, `edit`, `hub`: not the article.
         } else if href.is_none() || mime.is_empty() || mime.contains("html") {
-            link = Some(found);
+            if link.as_ref().is_none_or(|(_, depth)| raw.depth <= *depth) {
+                link = Some((found, raw.depth));
+            }
         } else {
             fallback = Some(found);
         }
     }
+    let mut link = link.map(|(link, _)| link);
     if link.is_none()
         && let Some(href) = own("href").filter(|_| kind == Kind::Cdf)
     {
@@ -186,13 +209,19 @@ pub(super) fn values<'t>(draft: &Draft<'t>, kind: Kind, xml: &mut Xml) -> Values
         }
     }
     for raw in &draft.categories {
-        let term = attributes(raw.attributes)
-            .find(|(name, _)| *name == "term")
-            .map(|(_, term)| value::attribute(term, declared));
-        let category =
-            term.filter(|term| !term.is_empty()).unwrap_or_else(|| value::plain(raw, declared));
-        if !category.is_empty() && !values.categories.contains(&category) {
-            values.categories.push(category);
+        let mut named = |wanted: &[&str]| {
+            let found = attributes(raw.attributes).find(|(name, _)| wanted.contains(name));
+            found.map(|(_, term)| value::attribute(term, declared)).filter(|term| !term.is_empty())
+        };
+        // Atom's `term`, the `text` of `itunes:category`; the label of Atom and of `media:category` where there is no more.
+        let (term, label) = (named(&["term", "text"]), named(&["label"]));
+        let text = term.unwrap_or_else(|| value::text(raw, declared));
+        let category = if text.is_empty() { label.unwrap_or(text) } else { text };
+        let several = if raw.rank == names::KEYWORDS { ',' } else { '\0' };
+        for category in category.split(several).map(str::trim) {
+            if !category.is_empty() && !values.categories.iter().any(|known| known == category) {
+                values.categories.push(Cow::Owned(category.to_owned()));
+            }
         }
     }
     for raw in &draft.media {
@@ -214,23 +243,24 @@ pub(super) fn values<'t>(draft: &Draft<'t>, kind: Kind, xml: &mut Xml) -> Values
     }
 
     let mut when = |slot: &Slot<'t>| {
-        text_of(slot, declared).map_or_else(When::default, |text| When::of(&text))
+        text_of(slot, declared).map_or_else(When::default, |text| When::of(&text, language))
     };
     values.published = when(&draft.published).or(|| when(&draft.date));
     values.updated = when(&draft.updated).or(|| when(&draft.date));
     if kind == Kind::Cdf
         && let Some(modified) = own("lastmod")
     {
-        values.updated = When::of(modified.trim());
+        values.updated = When::of(modified.trim(), language);
     }
     let mut body = |raw: &Raw<'t>, untyped| value::markup(raw, untyped, declared);
     values.summary = draft.summary.raw.as_ref().map(|raw| body(raw, untyped_text));
+    values.second_summary = draft.summary.second.as_ref().map(|raw| body(raw, untyped_text));
     values.content = draft.content.raw.as_ref().map(|raw| body(raw, untyped_text));
     values
 }
 
 fn text_of<'t>(slot: &Slot<'t>, declared: &mut Declared) -> Option<Cow<'t, str>> {
-    slot.raw.as_ref().map(|raw| value::plain(raw, declared)).filter(|text| !text.is_empty())
+    slot.raw.as_ref().map(|raw| value::text(raw, declared)).filter(|text| !text.is_empty())
 }
 
 /// `&amp;amp;` in an address is never meant.
@@ -243,7 +273,7 @@ pub(super) fn head(draft: &Draft<'_>, head: &mut Head, xml: &mut Xml) {
     if !draft.says_something() {
         return;
     }
-    let values = values(draft, head.kind, xml);
+    let values = values(draft, head.kind, head.language.as_deref(), xml);
     let declared = &mut xml.declared;
     let mut text = |slot: &Slot<'_>| text_of(slot, declared).map(Cow::into_owned);
     if head.language.is_none() {

@@ -38,12 +38,15 @@ pub(super) struct Raw<'t> {
     pub(super) rank: Rank,
     /// Which `xml:base` held there.
     pub(super) base: Option<usize>,
+    /// How many elements are around it.
+    pub(super) depth: usize,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Slot<'t> {
     pub(super) raw: Option<Raw<'t>>,
-    depth: usize,
+    /// Another one of the same rank and place, with another text.
+    pub(super) second: Option<Raw<'t>>,
 }
 
 #[derive(Debug, Default)]
@@ -134,6 +137,8 @@ struct Open<'t> {
     markup: bool,
     /// Its `type` says that elements are to be expected.
     typed_xml: bool,
+    /// All up to its own end tag is well-formed, so what stands inside belongs there.
+    whole: bool,
 }
 
 pub(super) struct Walker {
@@ -145,6 +150,8 @@ pub(super) struct Walker {
     entry_is_empty: bool,
     /// Where the attributes of the entry about to be read are.
     entry_attributes: (usize, usize),
+    /// A field that was looked at to its end was not well-formed; no other one of this entry is looked at.
+    malformed: bool,
     pub(super) position: Position,
     pub(super) repairs: Repairs,
 }
@@ -161,6 +168,7 @@ impl Walker {
             entry: None,
             entry_is_empty: false,
             entry_attributes: (0, 0),
+            malformed: false,
             position,
             repairs: Repairs::default(),
         }
@@ -177,6 +185,7 @@ impl Walker {
         draft: &mut Draft<'t>,
     ) -> Result<Stop, FeedError> {
         let mut scanner = Scanner::resume(text, self.position);
+        self.malformed = false;
         let stop = self.run(text, &mut scanner, draft);
         self.position = scanner.position();
         stop
@@ -273,8 +282,18 @@ impl Walker {
             self.declare(tag.attributes);
         }
         let (kind, rank) = names::classify(self.space(prefix), local);
+        if matches!(kind, Kind::Frame | Kind::Item)
+            && let Some((_, value)) = attributes(tag.attributes)
+                .find(|(name, value)| name.eq_ignore_ascii_case("base") && !value.trim().is_empty())
+        {
+            // CDF's own.
+            self.rebase(value);
+        }
         if let Some(field) = open.as_mut() {
-            if !interrupts(field, kind, rank, local, &tag) {
+            if field.whole
+                || !interrupts(field, kind, rank, local, &tag)
+                || self.is_whole(text, scanner.position(), field)
+            {
                 field.markup = true;
                 let implied = self.levels.last().is_some_and(|level| level.name == hash(tag.name))
                     && ends_itself(local);
@@ -310,14 +329,25 @@ impl Walker {
                 self.enter(tag.name, bindings, base)?;
                 return Ok(Some(Stop::EntryStarts));
             }
-            Kind::Frame | Kind::Other | Kind::Enclosure => {
-                if kind == Kind::Enclosure {
-                    // All is in the attributes, and `media:content` may hold a title or a thumbnail of its own.
-                    let (attributes, base) = (tag.attributes, self.base);
-                    push(
-                        &mut draft.media,
-                        Raw { text: "", attributes, mixed: false, markup: false, rank, base },
-                    );
+            Kind::Frame | Kind::Other | Kind::Enclosure | Kind::Label => {
+                // All is in the attributes, and `media:content` may hold a title or a thumbnail of its own.
+                let list = match kind {
+                    Kind::Enclosure => Some(&mut draft.media),
+                    Kind::Label => Some(&mut draft.categories),
+                    _ => None,
+                };
+                if let Some(list) = list {
+                    let (attributes, base, depth) = (tag.attributes, self.base, self.levels.len());
+                    let raw = Raw {
+                        text: "",
+                        attributes,
+                        mixed: false,
+                        markup: false,
+                        rank,
+                        base,
+                        depth,
+                    };
+                    push(list, raw);
                 }
                 if kind == Kind::Frame && self.entry.is_none() && draft.attributes.is_empty() {
                     draft.attributes = tag.attributes;
@@ -341,6 +371,7 @@ impl Walker {
                     typed_xml: ["xhtml", "xml\"", "xml'"]
                         .iter()
                         .any(|kind| tag.attributes.contains(kind)),
+                    whole: false,
                 };
                 if tag.empty {
                     self.close(text, draft, &field, tag.to);
@@ -363,18 +394,18 @@ impl Walker {
             markup: field.markup,
             rank: field.rank,
             base: self.base,
+            depth: field.level,
         };
-        let depth = field.level;
         match field.kind {
-            Kind::Id => draft.id.put(raw, depth, false),
-            Kind::Title => draft.title.put(raw, depth, false),
-            Kind::Summary => draft.summary.put(raw, depth, false),
-            Kind::Content => draft.content.put(raw, depth, false),
-            Kind::Published => draft.published.put(raw, depth, true),
-            Kind::Updated => draft.updated.put(raw, depth, true),
-            Kind::Date => draft.date.put(raw, depth, true),
-            Kind::Original => draft.original.put(raw, depth, false),
-            Kind::Language => draft.language.put(raw, depth, false),
+            Kind::Id => draft.id.put(raw, false),
+            Kind::Title => draft.title.put(raw, false),
+            Kind::Summary => draft.summary.put(raw, false),
+            Kind::Content => draft.content.put(raw, false),
+            Kind::Published => draft.published.put(raw, true),
+            Kind::Updated => draft.updated.put(raw, true),
+            Kind::Date => draft.date.put(raw, true),
+            Kind::Original => draft.original.put(raw, false),
+            Kind::Language => draft.language.put(raw, false),
             Kind::Link => push(&mut draft.links, raw),
             Kind::Author => push(&mut draft.authors, raw),
             Kind::Category => push(&mut draft.categories, raw),
@@ -382,9 +413,49 @@ impl Walker {
             | Kind::Frame
             | Kind::Foreign
             | Kind::Enclosure
+            | Kind::Label
             | Kind::Unread
             | Kind::Other => {}
         }
+    }
+
+    /// Whether an open field is well-formed from here to its own end tag. Asked once for a field, and no more in an entry once
+    /// the answer was no, so each byte is looked at twice at most.
+    fn is_whole(&mut self, text: &str, from: Position, field: &mut Open<'_>) -> bool {
+        if self.malformed {
+            return false;
+        }
+        let mut scanner = Scanner::resume(text, from);
+        scanner.jump(field.tag.to);
+        let mut open = vec![hash(field.tag.name)];
+        loop {
+            match scanner.next() {
+                Token::Start(tag) => {
+                    let (prefix, local) = names::split(tag.name);
+                    let is_entry = names::classify(self.space(prefix), local).0 == Kind::Item;
+                    // A tag that ends where the next begins has lost its `>`.
+                    if is_entry || !text[..tag.to].ends_with('>') || open.len() >= DEPTH_MAX {
+                        break;
+                    }
+                    if !tag.empty {
+                        open.push(hash(tag.name));
+                    }
+                }
+                Token::End(tag) => {
+                    if open.pop() != Some(hash(tag.name)) {
+                        break;
+                    }
+                    if open.is_empty() {
+                        field.whole = true;
+                        return true;
+                    }
+                }
+                Token::Eof { .. } | Token::Cdata { closed: false, .. } => break,
+                _ => {}
+            }
+        }
+        self.malformed = true;
+        false
     }
 
     /// Takes up `xmlns`, `xmlns:x` and `xml:base` of a tag.
@@ -475,19 +546,21 @@ impl<'t> Slot<'t> {
     }
 
     /// Nearer to the entry and nearer to the format is better; of equals the first with content stands, or the last.
-    fn put(&mut self, raw: Raw<'t>, depth: usize, last: bool) {
-        let better = match &self.raw {
-            None => true,
-            Some(old) if raw.text.is_empty() => {
-                old.text.is_empty() && (raw.rank, depth) < (old.rank, self.depth)
-            }
-            Some(old) => {
-                let (new, old_place) = ((raw.rank, depth), (old.rank, self.depth));
-                old.text.is_empty() || new < old_place || (last && new == old_place)
-            }
+    fn put(&mut self, raw: Raw<'t>, last: bool) {
+        let Some(old) = &self.raw else {
+            self.raw = Some(raw);
+            return;
+        };
+        let (new_place, old_place) = ((raw.rank, raw.depth), (old.rank, old.depth));
+        let better = if raw.text.is_empty() {
+            old.text.is_empty() && new_place < old_place
+        } else {
+            old.text.is_empty() || new_place < old_place || (last && new_place == old_place)
         };
         if better {
-            *self = Self { raw: Some(raw), depth };
+            *self = Self { raw: Some(raw), second: None };
+        } else if new_place == old_place && !raw.text.is_empty() && raw.text != old.text {
+            self.second.get_or_insert(raw);
         }
     }
 }
