@@ -295,6 +295,7 @@ fn index() -> &'static Index {
             name: "indicators",
             mapping: json!({"dynamic": false, "_meta": {"version": 1}, "properties": properties}),
             fields: [("comment".to_owned(), FieldType::Text)].into(),
+            nested: [].into(),
             newest_by: None,
             is_reference: false,
             several: &[],

@@ -83,6 +83,7 @@ pub(crate) fn changed(change: impl FnOnce(&mut serde_json::Value)) -> &'static I
         name: articles().name,
         mapping,
         fields: articles().fields.clone(),
+        nested: articles().nested.clone(),
         newest_by: articles().newest_by.clone(),
         is_reference: false,
         several: &[],

@@ -22,7 +22,7 @@ use super::words::{Word, Words};
 use super::{
     Aggregation, Body, Bucket, Counts, Document, DocumentReader, Documents, Filter, Identity,
     Index, Page, Per, Query, Scan, Sort, Write, Written, boost, countable, deleted, nothings,
-    parts, too_large, wholes, writable,
+    parts, too_large, wholes, within_reach, writable,
 };
 use crate::sqlite::{self, failed};
 
@@ -332,12 +332,16 @@ impl Found {
         for filter in &query.filters {
             found.filter(&mut conditions, index, filter)?;
         }
-        let matching = query.text.as_deref().and_then(fts_expression);
-        let matching = matching.map(|matching| found.bind(matching));
+        let words = query.text.as_deref().and_then(Words::read);
+        let mut bind = |words: &[Word]| {
+            if words.is_empty() { String::new() } else { found.bind(any_of(words)) }
+        };
+        let matching = words
+            .map(|words| Matching { wanted: bind(&words.wanted), unwanted: bind(&words.unwanted) });
         let parts: Vec<String> = index
             .members()
             .into_iter()
-            .map(|index| found_in(index, &conditions, matching.as_deref(), ranked))
+            .map(|index| found_in(index, &conditions, matching.as_ref(), ranked))
             .collect();
         found.sql = format!("({})", parts.join(" UNION ALL "));
         Ok(found)
@@ -351,31 +355,44 @@ impl Found {
     fn filter(&mut self, sql: &mut String, index: &Index, filter: &Filter) -> Result<()> {
         match filter {
             Filter::Terms(field, values) => {
-                let path = path(index.field(field)?.0);
+                index.exact(field)?;
+                let each = each("body", index.field(field)?.0);
+                let values: Vec<String> =
+                    values.iter().map(|value| index.value(field, value)).collect::<Result<_>>()?;
                 let place =
-                    self.bind(serde_json::to_string(values).expect("a list of strings is JSON"));
+                    self.bind(serde_json::to_string(&values).expect("a list of strings is JSON"));
                 let _ = write!(
                     sql,
-                    " AND EXISTS (SELECT 1 FROM json_each(body, '{path}') AS each WHERE {SHOWN} IN (SELECT value FROM json_each({place})))"
+                    " AND EXISTS (SELECT 1 FROM {each} WHERE {SHOWN} IN (SELECT value FROM json_each({place})))"
                 );
             }
             Filter::Range(field, from, to) => {
-                let path = path(index.field(field)?.0);
+                let field = index.field(field)?.0;
+                let mut within = String::new();
+                // Of a field that is not in a list, as SQLite has an index on some of those.
+                let value = if is_nested(field) {
+                    "each.value".to_owned()
+                } else {
+                    format!("json_extract(body, '{}')", path(field))
+                };
                 for (limit, comparison) in [(from, ">="), (to, "<")] {
                     if let Some(limit) = limit {
                         let place = self.bind(limit.clone());
-                        let _ =
-                            write!(sql, " AND json_extract(body, '{path}') {comparison} {place}");
+                        let _ = write!(within, " AND {value} {comparison} {place}");
                     }
+                }
+                if is_nested(field) && !within.is_empty() {
+                    let each = each("body", field);
+                    let _ = write!(sql, " AND EXISTS (SELECT 1 FROM {each} WHERE 1{within})");
+                } else {
+                    sql.push_str(&within);
                 }
             }
             Filter::Exists(field) => {
-                let path = path(index.field(field)?.0);
-                let _ = write!(sql, " AND coalesce(json_extract(body, '{path}'), '[]') <> '[]'");
+                let _ = write!(sql, " AND {}", has_value(index.field(field)?.0));
             }
             Filter::Missing(field) => {
-                let path = path(index.field(field)?.0);
-                let _ = write!(sql, " AND coalesce(json_extract(body, '{path}'), '[]') = '[]'");
+                let _ = write!(sql, " AND NOT {}", has_value(index.field(field)?.0));
             }
         }
         Ok(())
@@ -416,27 +433,46 @@ impl Found {
 /// A value of `json_each`, named `each`, as its document shows it: SQLite has numbers for truth values.
 const SHOWN: &str = "CASE each.type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE CAST(each.value AS TEXT) END";
 
+/// Where the words to be found, and those not to be, are bound; empty where there are none.
+struct Matching {
+    wanted: String,
+    unwanted: String,
+}
+
 /// The rows of one index.
-fn found_in(index: &Index, conditions: &str, matching: Option<&str>, ranked: bool) -> String {
+fn found_in(index: &Index, conditions: &str, matching: Option<&Matching>, ranked: bool) -> String {
     let name = index.name;
-    let Some(matching) = matching else {
+    let Some(Matching { wanted, unwanted }) = matching else {
         return format!(r#"SELECT n, id, body FROM "{name}" WHERE 1{conditions}"#);
     };
     let text = format!(r#""{name}_text""#);
     let weights: Vec<String> = index.text_fields().map(|field| boost(field).to_string()).collect();
     if weights.is_empty() {
-        let rank = if ranked { ", 0 AS rank" } else { "" };
-        return format!(r#"SELECT n, id, body{rank} FROM "{name}" WHERE 0 AND {matching}"#);
+        // No word stands anywhere; the statement names what is bound for the others of a group.
+        let (rank, bound) = (if ranked { ", 0 AS rank" } else { "" }, [wanted, unwanted]);
+        let bound = bound.iter().filter(|place| !place.is_empty());
+        let bound: String = bound.map(|place| format!(" AND {place} IS NOT NULL")).collect();
+        let any = if wanted.is_empty() { "1" } else { "0" };
+        return format!(r#"SELECT n, id, body{rank} FROM "{name}" WHERE {any}{bound}{conditions}"#);
+    }
+    let mut conditions = conditions.to_owned();
+    if !unwanted.is_empty() {
+        let _ = write!(
+            conditions,
+            " AND n NOT IN (SELECT rowid FROM {text} WHERE {text} MATCH {unwanted})"
+        );
     }
     if ranked {
         let weights = weights.join(", ");
         return format!(
-            r#"SELECT n, id, body, found.score AS rank FROM (SELECT rowid AS row, bm25({text}, {weights}) AS score FROM {text} WHERE {text} MATCH {matching}) AS found CROSS JOIN "{name}" ON n = found.row WHERE 1{conditions}"#
+            r#"SELECT n, id, body, found.score AS rank FROM (SELECT rowid AS row, bm25({text}, {weights}) AS score FROM {text} WHERE {text} MATCH {wanted}) AS found CROSS JOIN "{name}" ON n = found.row WHERE 1{conditions}"#
         );
     }
-    format!(
-        r#"SELECT n, id, body FROM "{name}" WHERE n IN (SELECT rowid FROM {text} WHERE {text} MATCH {matching}){conditions}"#
-    )
+    let matching = match wanted.as_str() {
+        "" => "1".to_owned(),
+        wanted => format!("n IN (SELECT rowid FROM {text} WHERE {text} MATCH {wanted})"),
+    };
+    format!(r#"SELECT n, id, body FROM "{name}" WHERE {matching}{conditions}"#)
 }
 
 /// A field's JSON path. Field names come from mappings, so they hold no quotes.
@@ -444,22 +480,46 @@ fn path(field: &str) -> String {
     format!(r#"$."{field}""#)
 }
 
-/// What a person typed, as an expression of SQLite's full-text search.
-fn fts_expression(text: &str) -> Option<String> {
-    let words = Words::read(text)?;
-    let any_of = |words: &[Word]| {
-        let quoted: Vec<String> = words
-            .iter()
-            .map(|word| format!("\"{}\"{}", word.text, if word.is_prefix { "*" } else { "" }))
-            .collect();
-        quoted.join(" OR ")
-    };
-    let wanted = any_of(&words.wanted);
-    Some(if words.unwanted.is_empty() {
-        wanted
-    } else {
-        format!("({wanted}) NOT ({})", any_of(&words.unwanted))
-    })
+/// Whether a field is within an object or a list of them.
+fn is_nested(field: &str) -> bool {
+    field.contains('.')
+}
+
+/// Every value of a field of the document `body`, as rows named `each`: those of a list, and of all objects of a list.
+fn each(body: &str, field: &str) -> String {
+    let mut names: Vec<&str> = field.split('.').collect();
+    let last = names.pop().unwrap_or_default();
+    let (mut rows, mut within) = (String::new(), body.to_owned());
+    for (level, name) in names.iter().enumerate() {
+        let objects = format!("{within} -> '{}'", path(name));
+        // `json_each` takes an object apart; what is looked for is the object.
+        let _ = write!(
+            rows,
+            "json_each(CASE json_type({objects}) WHEN 'array' THEN {objects} ELSE json_array(json({objects})) END) AS each{level}, "
+        );
+        within = format!("CASE each{level}.type WHEN 'object' THEN each{level}.value END");
+    }
+    format!("{rows}json_each({within}, '{}') AS each", path(last))
+}
+
+/// That a field has a value: an empty list is none.
+fn has_value(field: &str) -> String {
+    if is_nested(field) {
+        return format!(
+            "EXISTS (SELECT 1 FROM {} WHERE each.value IS NOT NULL)",
+            each("body", field)
+        );
+    }
+    format!("(coalesce(json_extract(body, '{}'), '[]') <> '[]')", path(field))
+}
+
+/// Any of these words, as an expression of SQLite's full-text search.
+fn any_of(words: &[Word]) -> String {
+    let quoted: Vec<String> = words
+        .iter()
+        .map(|word| format!("\"{}\"{}", word.text, if word.is_prefix { "*" } else { "" }))
+        .collect();
+    quoted.join(" OR ")
 }
 
 #[async_trait]
@@ -532,20 +592,24 @@ impl DocumentReader for Embedded {
     }
 
     async fn search(&self, index: &'static Index, query: &Query) -> Result<Page> {
-        if query.limit > Query::LIMIT_MAX {
-            return Err(Error::config(format!("search for `{}` documents at once", query.limit))
-                .hint(format!("ask for at most {}", Query::LIMIT_MAX)));
-        }
+        within_reach(query)?;
         let total = self.count(index, query).await?;
         let is_ranked = query.sort == Some(Sort::Relevance)
-            && query.text.as_deref().and_then(fts_expression).is_some();
+            && query
+                .text
+                .as_deref()
+                .and_then(Words::read)
+                .is_some_and(|words| !words.wanted.is_empty());
         let order = match (&query.sort, &index.newest_by) {
             (Some(Sort::Field { name, descending }), _) => {
-                let direction = if *descending { "DESC" } else { "ASC" };
-                format!(
-                    "json_extract(body, '{}') {direction} NULLS LAST, id",
-                    path(index.field(name)?.0)
-                )
+                let (direction, edge) = if *descending { ("DESC", "max") } else { ("ASC", "min") };
+                let field = index.field(name)?.0;
+                let value = if is_nested(field) {
+                    format!("(SELECT {edge}(each.value) FROM {})", each("body", field))
+                } else {
+                    format!("json_extract(body, '{}')", path(field))
+                };
+                format!("{value} {direction} NULLS LAST, id")
             }
             _ if is_ranked => "rank, id".to_owned(),
             (_, Some(date)) => format!("json_extract(body, '{}') DESC, id", path(date)),
@@ -653,13 +717,13 @@ fn is_missing_table(error: &sqlx::Error) -> bool {
 
 /// Counts by value: a row for each that is given, then one without `shown` for all others.
 fn terms(index: &Index, found: &str, field: &str, size: u32) -> Result<String> {
-    let path = path(index.field(field)?.0);
+    let each = each("found.body", index.field(field)?.0);
     let longest = index.exact(field)?.1.unwrap_or(u64::from(u32::MAX));
     Ok(format!(
         "WITH counted AS (
              SELECT value, shown, COUNT(*) AS count FROM (
                  SELECT DISTINCT found.id, each.value AS value, {SHOWN} AS shown
-                 FROM {found} AS found, json_each(found.body, '{path}') AS each
+                 FROM {found} AS found, {each}
                  WHERE each.value IS NOT NULL AND length(each.value) <= {longest}
              ) GROUP BY value, shown
          ), placed AS (
@@ -674,7 +738,7 @@ fn terms(index: &Index, found: &str, field: &str, size: u32) -> Result<String> {
 ///
 /// What is no date is left out, as a server leaves it out; SQLite would take a bare number for a day of Julius Scaliger's.
 fn dates(index: &Index, found: &str, field: &str, per: Per) -> Result<String> {
-    let path = path(index.field(field)?.0);
+    let each = each("found.body", index.field(field)?.0);
     let form = match per {
         Per::Day => "%Y-%m-%d",
         Per::Month => "%Y-%m",
@@ -685,7 +749,7 @@ fn dates(index: &Index, found: &str, field: &str, per: Per) -> Result<String> {
         "SELECT strftime('{form}', instant) AS shown, COUNT(*) AS count, min(instant) AS first, max(instant) AS last
          FROM (
              SELECT strftime('%Y-%m-%dT%H:%M:%SZ', each.value) AS instant
-             FROM {found} AS found, json_each(found.body, '{path}') AS each
+             FROM {found} AS found, {each}
              WHERE each.value GLOB '[0-9][0-9][0-9][0-9]-*'
          ) WHERE instant IS NOT NULL GROUP BY shown ORDER BY shown LIMIT {most}"
     ))

@@ -1,6 +1,7 @@
 //! The indices: their names, their fields and types, read from the mappings that a server is given.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use base::{Error, Result};
@@ -35,6 +36,8 @@ pub struct Index {
     pub mapping: Value,
     /// Top-level fields by name.
     pub fields: BTreeMap<String, FieldType>,
+    /// Fields within objects, or within lists of objects, that can be asked for, by their path: `iocs.value`.
+    pub nested: BTreeMap<String, FieldType>,
     /// The date by which documents are sorted when nothing else is asked.
     pub newest_by: Option<String>,
     /// Whether its documents are looked up for as long as they are true, whatever their date: malware, rules.
@@ -85,22 +88,25 @@ impl Index {
             .unwrap_or_default();
         let newest_by = mapping["_meta"]["newest_by"].as_str().map(ToOwned::to_owned);
         let is_reference = mapping["_meta"]["reference"] == true;
-        Self { name, mapping, fields, newest_by, is_reference, several: &[] }
+        let mut nested = BTreeMap::new();
+        add_nested(&mut nested, "", &mapping);
+        Self { name, mapping, fields, nested, newest_by, is_reference, several: &[] }
     }
 
     fn group(name: &'static str, several: &'static [&'static str]) -> Self {
         let members = INDICES.iter().filter(|index| several.contains(&index.name));
-        let mut fields = BTreeMap::new();
+        let (mut fields, mut nested) = (BTreeMap::new(), BTreeMap::new());
         let mut mapping = json!({"properties": {}});
         let mut newest_by = None;
         for member in members {
             fields.extend(member.fields.clone());
+            nested.extend(member.nested.clone());
             for (field, form) in member.mapping["properties"].as_object().into_iter().flatten() {
                 mapping["properties"][field] = form.clone();
             }
             newest_by.clone_from(&member.newest_by);
         }
-        Self { name, mapping, fields, newest_by, is_reference: false, several }
+        Self { name, mapping, fields, nested, newest_by, is_reference: false, several }
     }
 
     /// Every index that is written to.
@@ -130,18 +136,21 @@ impl Index {
         all.find(|index| index.name == name).ok_or_else(|| {
             let names: Vec<_> =
                 INDICES.iter().chain(GROUPS.iter()).map(|index| index.name).collect();
+            let near = nearest(name, names.iter().copied());
             Error::config(format!("find index `{name}`"))
-                .hint(format!("there is: {}", names.join(", ")))
+                .hint(format!("{near}there is: {}", names.join(", ")))
         })
     }
 
-    /// The field that `name` stands for: `.keyword` sub-fields and aliases lead to the field itself.
+    /// The field that `name` stands for, a path where it is within an object: `.keyword` sub-fields and aliases lead to the
+    /// field itself.
     ///
     /// # Errors
     /// `Config` when the mapping has no such field.
     pub fn field(&self, name: &str) -> Result<(&str, &FieldType)> {
         let plain = name.strip_suffix(".keyword").unwrap_or(name);
-        let found = self.fields.get_key_value(plain).and_then(|(name, kind)| match kind {
+        let known = self.fields.get_key_value(plain).or_else(|| self.nested.get_key_value(plain));
+        let found = known.and_then(|(name, kind)| match kind {
             FieldType::Alias(target) => self.fields.get_key_value(target),
             FieldType::Text
             | FieldType::Keyword
@@ -150,10 +159,32 @@ impl Index {
             | FieldType::Other => Some((name, kind)),
         });
         found.map(|(name, kind)| (name.as_str(), kind)).ok_or_else(|| {
-            let known: Vec<&str> = self.fields.keys().map(String::as_str).collect();
+            let all = self.fields.keys().chain(self.nested.keys()).map(String::as_str);
+            let known: Vec<&str> = match plain.split_once('.') {
+                // Of an object that is there, what it holds; a document as a whole has a hundred more.
+                Some((object, _)) if self.fields.contains_key(object) => {
+                    let within = format!("{object}.");
+                    self.nested
+                        .keys()
+                        .map(String::as_str)
+                        .filter(|path| path.starts_with(&within))
+                        .collect()
+                }
+                _ => self.fields.keys().map(String::as_str).collect(),
+            };
+            let near = nearest(plain, all);
+            let known = match known.as_slice() {
+                [] => "it holds nothing that can be asked for".to_owned(),
+                known => format!("its fields: {}", known.join(", ")),
+            };
             Error::config(format!("find field `{name}` in `{}`", self.name))
-                .hint(format!("its fields: {}", known.join(", ")))
+                .hint(format!("{near}{known}"))
         })
+    }
+
+    /// What the mapping says of a field, a path where it is within an object.
+    fn form(&self, field: &str) -> &Value {
+        field.split('.').fold(&self.mapping, |form, name| &form["properties"][name])
     }
 
     /// What a field of that name holds, where its name does not say it all.
@@ -167,7 +198,17 @@ impl Index {
     /// `Config` when the mapping has no such field, or when it holds words to search and nothing else.
     pub fn exact(&self, name: &str) -> Result<(String, Option<u64>)> {
         let (field, kind) = self.field(name)?;
-        let form = &self.mapping["properties"][field];
+        let form = self.form(field);
+        if *kind == FieldType::Other {
+            let within = format!("{field}.");
+            let within = self.nested.keys().filter(|path| path.starts_with(&within));
+            let within = within.map(|path| format!("`{path}`")).collect::<Vec<_>>().join(", ");
+            return Err(Error::config(format!("compare or sort by `{field}` of `{}`", self.name))
+                .hint(match within.as_str() {
+                    "" => "it is kept and not indexed".to_owned(),
+                    within => format!("it is an object; ask for {within}"),
+                }));
+        }
         if *kind != FieldType::Text {
             return Ok((field.to_owned(), form["ignore_above"].as_u64()));
         }
@@ -176,6 +217,36 @@ impl Index {
                 .hint("it holds words to search; choose a field with exact values"));
         };
         Ok((format!("{field}.keyword"), keyword["ignore_above"].as_u64()))
+    }
+
+    /// A value that was typed for a field, in the form in which stores compare it.
+    ///
+    /// # Errors
+    /// `Config` when the field has exact values of a kind that this is none of: servers refuse to look for it, and no document
+    /// has it.
+    pub fn value(&self, field: &str, typed: &str) -> Result<String> {
+        let (field, _) = self.field(field)?;
+        let read = match self.form(field)["type"].as_str() {
+            Some("boolean") => {
+                ["true", "false"].contains(&typed).then(|| typed.to_owned()).ok_or("true or false")
+            }
+            Some("integer" | "long") => {
+                typed.parse::<i64>().map(|number| number.to_string()).map_err(|_| "a whole number")
+            }
+            Some("float") => {
+                let number = typed.parse::<f64>().ok().filter(|number| number.is_finite());
+                number.map(|_| typed.to_owned()).ok_or("a number")
+            }
+            Some("ip") => typed
+                .parse::<IpAddr>()
+                .map(|address| address.to_string())
+                .map_err(|_| "one IP address"),
+            _ => Ok(typed.to_owned()),
+        };
+        read.map_err(|wanted| {
+            Error::config(format!("look for `{typed}` in `{field}` of `{}`", self.name))
+                .hint(format!("that field holds {wanted}"))
+        })
     }
 
     /// The text fields, in the order of their names.
@@ -187,8 +258,30 @@ impl Index {
     }
 }
 
+/// A question whether a name was meant that is near to the one that was typed; empty where none is.
+fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> String {
+    known
+        .map(|known| (strsim::levenshtein(known, typed), known))
+        .min()
+        .filter(|(edits, _)| *edits <= 2)
+        .map_or_else(String::new, |(_, near)| format!("did you mean `{near}`? "))
+}
+
+/// Adds what objects hold, however deep, that is indexed.
+fn add_nested(nested: &mut BTreeMap<String, FieldType>, path: &str, form: &Value) {
+    for (name, form) in form["properties"].as_object().into_iter().flatten() {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        add_nested(nested, &path, form);
+        let kind = field_type(form);
+        if path.contains('.') && kind != FieldType::Other {
+            nested.insert(path, kind);
+        }
+    }
+}
+
 fn field_type(form: &Value) -> FieldType {
     match form["type"].as_str() {
+        _ if form["index"] == false => FieldType::Other,
         Some("text") => FieldType::Text,
         Some("keyword") => FieldType::Keyword,
         Some("date") => FieldType::Date,
@@ -252,11 +345,16 @@ mod tests {
             assert_eq!(group.members().len(), group.several.len(), "{}", group.name);
             for member in group.members() {
                 assert_eq!(member.newest_by, group.newest_by, "{}", member.name);
-                for (field, kind) in &member.fields {
-                    assert_eq!(kind, &group.fields[field], "`{field}` of {}", member.name);
-                    let has_keyword = |index: &Index| {
-                        index.mapping["properties"][field]["fields"].get("keyword").is_some()
-                    };
+                let fields = member.fields.iter().chain(&member.nested);
+                for (field, kind) in fields {
+                    assert_eq!(
+                        kind,
+                        group.fields.get(field).unwrap_or_else(|| &group.nested[field]),
+                        "`{field}` of {}",
+                        member.name
+                    );
+                    let has_keyword =
+                        |index: &Index| index.form(field)["fields"].get("keyword").is_some();
                     assert_eq!(
                         has_keyword(member),
                         has_keyword(group),
@@ -275,6 +373,30 @@ mod tests {
         assert_eq!(index.exact("feed_name.keyword").unwrap().0, "feed_name");
         assert_eq!(index.exact("created_at").unwrap().0, "collected_at");
         assert!(index.exact("content").is_err());
+    }
+
+    #[test]
+    fn what_is_within_objects_has_a_path_where_it_is_indexed() {
+        let articles = Index::named("rss_articles").unwrap();
+        assert_eq!(articles.field("iocs.value").unwrap(), ("iocs.value", &FieldType::Keyword));
+        assert_eq!(articles.exact("iocs.type.keyword").unwrap().0, "iocs.type");
+        let hint = |name: &str| {
+            let error = articles.exact(name).unwrap_err();
+            error.hint_text().unwrap().to_owned()
+        };
+        assert!(hint("iocs").contains("`iocs.type`, `iocs.value`"), "{}", hint("iocs"));
+        assert!(hint("iocs.raw").contains("its fields: iocs.type, iocs.value"));
+        assert!(hint("iocs.valeu").contains("did you mean `iocs.value`?"));
+        assert!(hint("categoy").contains("did you mean `category`?"));
+        assert!(hint("media.url").contains("nothing that can be asked for"));
+        let indicators = Index::named("minerva-indicators").unwrap();
+        assert_eq!(indicators.field("threat.indicator.ip").unwrap().1, &FieldType::Plain);
+        assert_eq!(indicators.value("threat.indicator.ip", "2001:DB8::1").unwrap(), "2001:db8::1");
+        for (field, typed) in
+            [("threat.indicator.ip", "10.0.0"), ("revision", "two"), ("active", "yes")]
+        {
+            assert!(indicators.value(field, typed).is_err(), "{field}={typed}");
+        }
     }
 
     #[test]

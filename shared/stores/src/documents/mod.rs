@@ -208,6 +208,7 @@ fn countable(index: &Index, aggregation: &Aggregation) -> Result<()> {
         Aggregation::Dates { field, .. } => (field, 1),
     };
     let (name, kind) = index.field(field)?;
+    index.exact(field)?;
     let is_right = match aggregation {
         Aggregation::Dates { .. } => *kind == FieldType::Date,
         Aggregation::Terms { .. } => {
@@ -223,6 +224,18 @@ fn countable(index: &Index, aggregation: &Aggregation) -> Result<()> {
             .hint(format!("ask for 1 to {}", Query::LIMIT_MAX)));
     }
     Ok(())
+}
+
+/// Refuses a page that lies further on than servers go, whatever the store.
+fn within_reach(query: &Query) -> Result<()> {
+    let last = u64::from(query.offset) + u64::from(query.limit);
+    if last <= u64::from(Query::LIMIT_MAX) {
+        return Ok(());
+    }
+    Err(Error::config(format!("search for documents up to number `{last}`")).hint(format!(
+        "a search goes up to {}; narrow it, or read all documents",
+        Query::LIMIT_MAX
+    )))
 }
 
 /// What is stored, to be read. A group of indices is read as one.

@@ -1,5 +1,5 @@
-//! What a person typed to search for, taken apart once for all stores: `"a phrase"`, `prefix*`, `-not`; any of the words
-//! will do. Nothing else typed is syntax.
+//! What a person typed to search for, taken apart once for all stores: `"a phrase"`, `prefix*`, `-not`, `-"not this"`; any of
+//! the words will do. Nothing else typed is syntax.
 
 /// One word or phrase.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,12 +21,14 @@ impl Words {
     /// Nothing to look for gives nothing.
     pub(super) fn read(text: &str) -> Option<Self> {
         let mut words = Self::default();
+        let mut is_unwanted = false;
         for (place, part) in text.split('"').enumerate() {
             let parts: Vec<&str> =
                 if place % 2 == 1 { vec![part.trim()] } else { part.split_whitespace().collect() };
             for word in parts {
                 let (word, list) = match word.strip_prefix('-') {
                     Some(rest) if place % 2 == 0 => (rest, &mut words.unwanted),
+                    _ if place % 2 == 1 && is_unwanted => (word, &mut words.unwanted),
                     _ => (word, &mut words.wanted),
                 };
                 let (word, is_prefix) =
@@ -35,8 +37,10 @@ impl Words {
                     list.push(Word { text: word.to_owned(), is_prefix });
                 }
             }
+            // Of the phrase that follows.
+            is_unwanted = part.split_whitespace().next_back() == Some("-") && part.ends_with('-');
         }
-        Some(words).filter(|words| !words.wanted.is_empty())
+        Some(words).filter(|words| *words != Self::default())
     }
 }
 
@@ -50,6 +54,12 @@ mod tests {
         let word = |text: &str, is_prefix| Word { text: text.to_owned(), is_prefix };
         assert_eq!(words.wanted, [word("some", true), word("da informacao", false)]);
         assert_eq!(words.unwanted, [word("ofensiva", false)]);
-        assert_eq!(Words::read("-only"), None);
+        let words = Words::read(r#"-"not this" this -"nor*" a- "that" - "and this""#).unwrap();
+        assert_eq!(words.unwanted, [word("not this", false), word("nor", true)]);
+        let wanted = ["this", "a-", "that", "and this"].map(|text| word(text, false));
+        assert_eq!(words.wanted, wanted);
+        let words = Words::read("-only").unwrap();
+        assert_eq!((words.wanted, words.unwanted), (vec![], vec![word("only", false)]));
+        assert_eq!(Words::read("- * \"\""), None);
     }
 }

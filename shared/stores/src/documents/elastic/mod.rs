@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 
 use super::{
     Aggregation, Body, Counts, Document, DocumentReader, Documents, Identity, Index, Page, Query,
-    Scan, Write, Written, countable, deleted, nothings, parts, wholes,
+    Scan, Write, Written, countable, deleted, nothings, parts, wholes, within_reach,
 };
 
 use self::client::{Client, read_only};
@@ -223,12 +223,7 @@ impl DocumentReader for Elastic {
     }
 
     async fn search(&self, index: &'static Index, query: &Query) -> Result<Page> {
-        let last = u64::from(query.offset) + u64::from(query.limit);
-        if last > u64::from(Query::LIMIT_MAX) {
-            return Err(Error::config(format!("search for documents up to number `{last}`")).hint(
-                format!("a server goes up to {}; narrow the search, or read all", Query::LIMIT_MAX),
-            ));
-        }
+        within_reach(query)?;
         self.ensure(index).await?;
         let alias = self.alias(index);
         let body = json!({

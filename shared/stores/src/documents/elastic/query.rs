@@ -13,7 +13,11 @@ pub(super) fn conditions(index: &Index, query: &Query) -> Result<Value> {
     let mut filters = Vec::with_capacity(query.filters.len());
     for filter in &query.filters {
         filters.push(match filter {
-            Filter::Terms(field, values) => json!({"terms": {exact(index, field)?: values}}),
+            Filter::Terms(field, values) => {
+                let values: Vec<String> =
+                    values.iter().map(|value| index.value(field, value)).collect::<Result<_>>()?;
+                json!({"terms": {exact(index, field)?: values}})
+            }
             Filter::Range(field, from, to) => {
                 let mut range = json!({});
                 for (limit, comparison) in [(from, "gte"), (to, "lt")] {
@@ -31,7 +35,9 @@ pub(super) fn conditions(index: &Index, query: &Query) -> Result<Value> {
     }
     let mut conditions = json!({"bool": {"filter": filters}});
     if let Some(words) = query.text.as_deref().and_then(Words::read) {
-        conditions["bool"]["must"] = any_of(index, &words.wanted);
+        if !words.wanted.is_empty() {
+            conditions["bool"]["must"] = any_of(index, &words.wanted);
+        }
         if !words.unwanted.is_empty() {
             // Within one query string, `-word` beside words of which any will do means "or not this word".
             conditions["bool"]["must_not"] = any_of(index, &words.unwanted);
