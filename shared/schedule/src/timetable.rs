@@ -1,8 +1,9 @@
 //! The timetable, `infra/schedule.toml`: one row a task, read whole and checked whole.
 //!
 //! Both homes run from it: the runner reads the file, the cloud's rules are rendered from it. So a row's `when` must be
-//! one that a rule could take. Every problem is reported at once with its row, line and column, unknown keys among them: a
-//! misspelt key is a setting that silently does not apply.
+//! one that a rule could take. An operator's file may lie over it, with what it changes and nothing else. Every problem is
+//! reported at once with its row, line and column, unknown keys and tasks among them: a misspelt key is a setting that
+//! silently does not apply.
 
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
@@ -36,13 +37,26 @@ pub struct Timetable {
 pub struct Row {
     pub name: String,
     pub does: String,
-    /// `None` for a task that runs on demand only.
+    /// `None` for a task that runs on demand only, and for one that is disabled.
     pub when: Option<Schedule>,
     pub memory_mb: u32,
     pub timeout_s: u32,
     pub catch_up: CatchUp,
     /// Whether the task exists yet; one that does not never fires.
     pub built: bool,
+    /// Whether it may fire by itself; one that may not still runs on demand.
+    pub enabled: bool,
+}
+
+impl Row {
+    /// When it fires, in a word or two.
+    pub fn shown_when(&self) -> String {
+        match &self.when {
+            Some(when) => when.to_string(),
+            None if self.enabled => "on demand".to_owned(),
+            None => "disabled".to_owned(),
+        }
+    }
 }
 
 /// What becomes of firings that were missed while nothing ran.
@@ -77,14 +91,23 @@ impl Timetable {
     /// Reads the file's text, or says everything that is wrong with it.
     pub fn parse(text: &str) -> Result<Self, TimetableError> {
         let mut reader = TimetableReader { text, problems: Vec::new() };
-        let timetable = reader.timetable();
-        match timetable {
-            Some(timetable) if reader.problems.is_empty() => Ok(timetable),
-            _ => {
-                reader.problems.sort_by_key(|problem| (problem.line, problem.column));
-                Err(TimetableError { problems: reader.problems })
-            }
-        }
+        let timetable = reader.sheet().and_then(|sheet| reader.timetable(sheet));
+        reader.finish(timetable)
+    }
+
+    /// Reads a timetable and another over it, which changes what it names: `[defaults]`, and rows of the first. The first is
+    /// right; what is wrong with the second is said, tasks that the first has no row for among it.
+    pub fn overlaid(text: &str, over: &str) -> Result<Self, TimetableError> {
+        let mut reader = TimetableReader { text, problems: Vec::new() };
+        let base = reader.sheet();
+        let Some(mut base) = base.filter(|_| reader.problems.is_empty()) else {
+            return reader.finish(None);
+        };
+        let mut reader = TimetableReader { text: over, problems: Vec::new() };
+        let Some(sheet) = reader.sheet() else { return reader.finish(None) };
+        reader.lay(&mut base, sheet);
+        let timetable = reader.timetable(base);
+        reader.finish(timetable)
     }
 
     pub fn zone(&self) -> &TimeZone {
@@ -173,7 +196,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What `[defaults]` holds; all keys are required.
+/// What `[defaults]` holds; all keys are required, in an operator's file none.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DefaultsFields {
@@ -182,7 +205,7 @@ struct DefaultsFields {
     zone: Field<Zone>,
 }
 
-/// What a row holds; only `does` is required.
+/// What a row holds; only `does` is required, in an operator's file nothing.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RowFields {
@@ -192,6 +215,13 @@ struct RowFields {
     timeout_s: Field<TimeoutS>,
     catch_up: Field<CatchUp>,
     built: Field<bool>,
+    enabled: Field<bool>,
+}
+
+/// The rows of a file as they are written, in its order.
+struct Sheet {
+    defaults: Option<(Section, DefaultsFields)>,
+    rows: Vec<(Section, RowFields)>,
 }
 
 type Field<T> = Option<Spanned<Checked<T>>>;
@@ -276,7 +306,18 @@ struct Defaults {
 }
 
 impl<'a> TimetableReader<'a> {
-    fn timetable(&mut self) -> Option<Timetable> {
+    fn finish(mut self, timetable: Option<Timetable>) -> Result<Timetable, TimetableError> {
+        match timetable {
+            Some(timetable) if self.problems.is_empty() => Ok(timetable),
+            _ => {
+                self.problems.sort_by_key(|problem| (problem.line, problem.column));
+                Err(TimetableError { problems: self.problems })
+            }
+        }
+    }
+
+    /// The file as it is written; nothing where it is no TOML.
+    fn sheet(&mut self) -> Option<Sheet> {
         let (document, faults) = DeTable::parse_recoverable(self.text);
         for fault in &faults {
             let start = fault.span().map_or(0, |span| span.start);
@@ -291,18 +332,18 @@ impl<'a> TimetableReader<'a> {
         // The map is in the order of names.
         sections.sort_by_key(|(name, _)| name.span().start);
 
-        let mut defaults = None;
-        let mut rows = Vec::new();
+        let mut sheet = Sheet { defaults: None, rows: Vec::new() };
         for (name, value) in sections {
             let section = Section { name: name.get_ref().to_string(), start: name.span().start };
             let span = value.span();
             match value.into_inner() {
                 DeValue::Table(table) if section.name == DEFAULTS => {
-                    defaults = Some(self.defaults(&section, table, span));
+                    let fields = self.fields(&section, table, span);
+                    sheet.defaults = fields.map(|fields| (section, fields));
                 }
                 DeValue::Table(table) => {
-                    let fields = self.fields::<RowFields>(&section, table, span);
-                    rows.push((section, fields));
+                    let fields = self.fields(&section, table, span);
+                    sheet.rows.extend(fields.map(|fields| (section, fields)));
                 }
                 _ => {
                     let message = format!("`{}` is outside of a row", section.name);
@@ -310,27 +351,67 @@ impl<'a> TimetableReader<'a> {
                 }
             }
         }
-        if defaults.is_none() {
+        Some(sheet)
+    }
+
+    /// Lays an operator's sheet over one that is right: what it names replaces what was there.
+    fn lay(&mut self, base: &mut Sheet, over: Sheet) {
+        if let (Some((_, known)), Some((_, fields))) = (&mut base.defaults, over.defaults) {
+            replace(&mut known.memory_mb, fields.memory_mb);
+            replace(&mut known.timeout_s, fields.timeout_s);
+            replace(&mut known.zone, fields.zone);
+        }
+        for (section, fields) in over.rows {
+            if let Some(built) = &fields.built {
+                let message = "`built` says what this program holds; `enabled = false` keeps a task from firing";
+                self.problem(Some(&section), built.span().start, message.to_owned());
+            }
+            let Some((known_section, known)) =
+                base.rows.iter_mut().find(|(known, _)| known.name == section.name)
+            else {
+                let names = base.rows.iter().map(|(known, _)| known.name.as_str());
+                let hint = match nearest(&section.name, names.chain([DEFAULTS])) {
+                    Some(near) => format!("hint: did you mean `{near}`?"),
+                    None => "hint: `local-runner tasks` lists them all".to_owned(),
+                };
+                let message = format!("there is no task of this name\n{hint}");
+                self.problem(Some(&section), section.start, message);
+                continue;
+            };
+            known_section.start = section.start;
+            // An hour that is given is meant, whatever the row below says.
+            if fields.when.is_some() && fields.enabled.is_none() {
+                known.enabled = None;
+            }
+            replace(&mut known.does, fields.does);
+            replace(&mut known.when, fields.when);
+            replace(&mut known.memory_mb, fields.memory_mb);
+            replace(&mut known.timeout_s, fields.timeout_s);
+            replace(&mut known.catch_up, fields.catch_up);
+            replace(&mut known.enabled, fields.enabled);
+        }
+    }
+
+    fn timetable(&mut self, sheet: Sheet) -> Option<Timetable> {
+        let has_defaults = sheet.defaults.is_some();
+        let defaults = sheet.defaults.and_then(|(section, fields)| self.defaults(&section, fields));
+        if !has_defaults
+            && !self.problems.iter().any(|known| known.row.as_deref() == Some(DEFAULTS))
+        {
             let message =
                 format!("`[{DEFAULTS}]` is missing: it gives `memory_mb`, `timeout_s` and `zone`");
             self.problem(None, 0, message);
         }
-        let defaults = defaults.flatten();
-        let rows: Vec<Option<Row>> = rows
+        let rows: Vec<Option<Row>> = sheet
+            .rows
             .into_iter()
-            .map(|(section, fields)| self.row(section, fields?, defaults.as_ref()))
+            .map(|(section, fields)| self.row(section, fields, defaults.as_ref()))
             .collect();
         let rows = rows.into_iter().collect::<Option<Vec<Row>>>()?;
         Some(Timetable { zone: defaults?.zone, rows })
     }
 
-    fn defaults(
-        &mut self,
-        section: &Section,
-        table: DeTable<'a>,
-        span: Range<usize>,
-    ) -> Option<Defaults> {
-        let fields: DefaultsFields = self.fields(section, table, span)?;
+    fn defaults(&mut self, section: &Section, fields: DefaultsFields) -> Option<Defaults> {
         let memory_mb = self.required(section, "memory_mb", fields.memory_mb);
         let timeout_s = self.required(section, "timeout_s", fields.timeout_s);
         let zone = self.required(section, "zone", fields.zone);
@@ -354,15 +435,17 @@ impl<'a> TimetableReader<'a> {
         let timeout_s = self.optional(&section, "timeout_s", fields.timeout_s);
         let catch_up = self.optional(&section, "catch_up", fields.catch_up);
         let built = self.optional(&section, "built", fields.built);
+        let enabled = self.optional(&section, "enabled", fields.enabled).unwrap_or(true);
         let defaults = defaults?;
         Some(Row {
             name: section.name,
             does: does?.0,
-            when: when.map(|rule| rule.0),
+            when: when.map(|rule| rule.0).filter(|_| enabled),
             memory_mb: memory_mb.map_or(defaults.memory_mb, |memory| memory.0),
             timeout_s: timeout_s.map_or(defaults.timeout_s, |timeout| timeout.0),
             catch_up: catch_up.unwrap_or_default(),
             built: built.unwrap_or(true),
+            enabled,
         })
     }
 
@@ -419,6 +502,13 @@ impl<'a> TimetableReader<'a> {
         let before = self.text.get(..at).unwrap_or_default();
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+    }
+}
+
+/// What is written replaces what was there.
+fn replace<T>(known: &mut Option<T>, written: Option<T>) {
+    if written.is_some() {
+        *known = written;
     }
 }
 
@@ -603,7 +693,7 @@ when = "at(2026-12-25T08:30:00)"
                        ^^ hours
             line 10, column 12, `Sync-Pulses`: `catch_up`: unknown variant `twice`, expected one of `once`, `skip`, `all`
             line 12, column 2, `sync_feeds`: `does` is missing
-            line 13, column 1, `sync_feeds`: unknown field `wen`, expected one of `does`, `when`, `memory_mb`, `timeout_s`, `catch_up`, `built`
+            line 13, column 1, `sync_feeds`: unknown field `wen`, expected one of `does`, `when`, `memory_mb`, `timeout_s`, `catch_up`, `built`, `enabled`
               hint: did you mean `when`?
             line 14, column 13, `sync_feeds`: `timeout_s`: `1000` is not in 1-900
             line 15, column 9, `sync_feeds`: `built`: invalid type: string "no", expected a boolean
@@ -648,8 +738,90 @@ when = "at(2026-12-25T08:30:00)"
             timeout_s,
             catch_up,
             built: true,
+            enabled: true,
         };
         assert_eq!(timetable.rows(), [row("b", 900, CatchUp::Skip), row("a", 300, CatchUp::Once)]);
+    }
+
+    /// A timetable of two rows that is laid under others.
+    fn base() -> String {
+        format!(
+            "{DEFAULTS}[daily]\ndoes = \"D\"\nwhen = \"cron(0 0 * * ? *)\"\ntimeout_s = 900\n[asked]\ndoes = \"A\"\n"
+        )
+    }
+
+    #[test]
+    fn what_lies_over_a_timetable_changes_what_it_names() {
+        let shown = |over: &str| {
+            let timetable =
+                Timetable::overlaid(&base(), over).unwrap_or_else(|error| panic!("{error}"));
+            let rows: Vec<String> = timetable
+                .rows()
+                .iter()
+                .map(|row| {
+                    format!(
+                        "{} {} {}s {}",
+                        row.name,
+                        row.shown_when(),
+                        row.timeout_s,
+                        row.memory_mb
+                    )
+                })
+                .collect();
+            format!("{}; {}", timetable.zone().iana_name().unwrap(), rows.join("; "))
+        };
+        let expected =
+            "America/Sao_Paulo; daily cron(0 0 * * ? *) 900s 256; asked on demand 300s 256";
+        assert_eq!(shown(""), expected);
+        assert_eq!(shown("# nothing but a comment\n"), expected);
+        assert_eq!(
+            shown("[daily]\nwhen = \"rate(2 hours)\"\n"),
+            "America/Sao_Paulo; daily rate(2 hours) 900s 256; asked on demand 300s 256"
+        );
+        assert_eq!(
+            shown(
+                "[asked]\nwhen = \"cron(30 1 * * ? *)\"\nmemory_mb = 512\n[daily]\nenabled = false\n"
+            ),
+            "America/Sao_Paulo; daily disabled 900s 256; asked cron(30 1 * * ? *) 300s 512"
+        );
+        assert_eq!(
+            shown("[defaults]\nzone = \"UTC\"\ntimeout_s = 60\n"),
+            "UTC; daily cron(0 0 * * ? *) 900s 256; asked on demand 60s 256"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_overlay_is_named_with_its_place() {
+        let over = r#"
+[dayly]
+when = "cron(0 1 * * ? *)"
+[asked]
+when = "cron(0 25 * * ? *)"
+built = true
+[nothing_of_the_kind]
+enabled = false
+[daily]
+enable = false
+[default]
+zone = "UTC"
+"#;
+        let expected = expect![[r#"
+            read the timetable: 7 problems
+            line 2, column 2, `dayly`: there is no task of this name
+              hint: did you mean `daily`?
+            line 5, column 8, `asked`: `when`: read `cron(0 25 * * ? *)`: `25` is not an hour: hours are 0-23
+                cron(0 25 * * ? *)
+                       ^^ hours
+            line 6, column 9, `asked`: `built` says what this program holds; `enabled = false` keeps a task from firing
+            line 7, column 2, `nothing_of_the_kind`: there is no task of this name
+              hint: `local-runner tasks` lists them all
+            line 10, column 1, `daily`: unknown field `enable`, expected one of `does`, `when`, `memory_mb`, `timeout_s`, `catch_up`, `built`, `enabled`
+              hint: did you mean `enabled`?
+            line 11, column 2, `default`: there is no task of this name
+              hint: did you mean `defaults`?
+            line 12, column 1, `default`: unknown field `zone`, expected one of `does`, `when`, `memory_mb`, `timeout_s`, `catch_up`, `built`, `enabled`
+        "#]];
+        expected.assert_eq(&format!("{}\n", Timetable::overlaid(&base(), over).unwrap_err()));
     }
 
     #[test]
@@ -683,8 +855,10 @@ when = "at(2026-12-25T08:30:00)"
     proptest! {
         #[test]
         fn any_text_is_read_or_refused(text in "\\PC{0,80}|([\\[\\]a-z_=\" \n0-9.{}]){0,120}") {
-            if let Err(error) = Timetable::parse(&text) {
-                prop_assert!(!error.problems.is_empty());
+            for read in [Timetable::parse(&text), Timetable::overlaid(&base(), &text)] {
+                if let Err(error) = read {
+                    prop_assert!(!error.problems.is_empty());
+                }
             }
         }
     }
