@@ -39,9 +39,8 @@ a:hover { text-decoration: underline }
   a { color: #7db7f5 } article { border-color: #28323e } .cve { background: #4a1d1a; color: #ffb9b0 } .ioc { background: #40330f; color: #ffdf8a } }
 ";
 
-/// What the page may load: its own style, nothing else.
-const POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'";
+/// What the page may load: its own style, nothing else. No other page may show it within itself.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -74,8 +73,13 @@ async fn show(
         Err(error) => Err(error),
     };
     let markup = page(&asked, found.as_ref().map_err(base::Error::chain), &zone);
-    let headers: [(HeaderName, &str); 2] =
-        [(header::CONTENT_SECURITY_POLICY, POLICY), (header::REFERRER_POLICY, "no-referrer")];
+    let headers: [(HeaderName, &str); 4] = [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::REFERRER_POLICY, "no-referrer"),
+        // For browsers that do not know `frame-ancestors`.
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
     (headers, markup).into_response()
 }
 

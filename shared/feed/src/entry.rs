@@ -184,5 +184,6 @@ impl std::error::Error for FeedError {}
 
 /// The first 80 characters, for messages.
 fn head_of(text: &str) -> String {
-    text.chars().take(80).collect()
+    // It is shown within a sentence.
+    text.chars().take(80).map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }

@@ -1,7 +1,7 @@
 //! Responses as they were fetched, kept for a set number of days, and read back after a parser was repaired.
 //!
 //! `<archive>/<family>/<source>/<instant>.gz` holds the body, `….json` beside it what a parser must know of the response.
-//! Names of sources are digested where they could mean something to a file system.
+//! Names of sources are digested where they could mean something to a file system, or are longer than it takes.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
@@ -19,6 +19,9 @@ use sha2::{Digest, Sha256};
 
 /// The largest body that is read back, which no fetched one exceeds.
 const BODY_MAX: u64 = 64 << 20;
+
+/// Letters of a source's name that stand as they are; file systems take 255.
+const NAME_MAX: usize = 100;
 
 /// Where responses are kept, if they are.
 #[derive(Clone, Debug, Default)]
@@ -137,7 +140,7 @@ impl Archive {
     fn source_folder(&self, source: &str) -> Option<PathBuf> {
         let mut folder = self.folder.clone()?;
         for part in source.split('/') {
-            let plain = !part.is_empty()
+            let plain = (1..=NAME_MAX).contains(&part.len())
                 && part
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
@@ -219,6 +222,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let archive = Archive::at(folder.path());
         archive.add("rss/../../etc", &kept("2026-01-01T00:00:00Z", b""), b"x").unwrap();
+        let long = format!("long/{}", "n".repeat(300));
+        archive.add(&long, &kept("2026-01-01T00:00:00Z", b""), b"x").unwrap();
+        assert_eq!(archive.kept(&long).unwrap().len(), 1);
         assert_eq!(
             fs::read_dir(folder.path().join("rss")).unwrap().count(),
             1,

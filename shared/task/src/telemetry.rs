@@ -1,9 +1,10 @@
 //! Logs: one line of JSON each on standard error, one `info` a run.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use base::report::{Report, Status};
+use base::shown;
 use tracing_subscriber::EnvFilter;
 
 /// Starts logging at the given filter; what cannot be read falls back to `info`.
@@ -16,8 +17,24 @@ pub fn start(filter: &str) {
         .with_current_span(false)
         .with_span_list(false)
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| HarmlessLog)
         .try_init();
+}
+
+/// Standard error, on which what upstream says is written so that it steers no terminal.
+struct HarmlessLog;
+
+impl Write for HarmlessLog {
+    /// Takes a whole line of JSON, as the subscriber writes one event at once.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        io::stderr().lock().write_all(shown::json(&text).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// Logs what a run did.
@@ -46,6 +63,6 @@ pub fn report(report: &Report) {
 
 /// Says on standard error why a process cannot start.
 pub fn complain(message: &str) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "error: {message}");
+    let _ = writeln!(io::stderr(), "error: {}", shown::lines(message));
     ExitCode::FAILURE
 }
