@@ -1,16 +1,19 @@
 //! The command line: what can be asked, and how it is explained.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use yara::verdict::Verdict;
 
 /// Keeps a threat-intelligence store fresh, on this machine: the timetable, its tasks, what they stored.
 #[derive(Debug, Parser)]
-#[command(name = "local-runner", version, max_term_width = 100)]
+#[command(name = "local-runner", version, max_term_width = 100, disable_help_subcommand = true)]
 #[command(
     after_help = "Exit codes: 0 done, 1 the run failed, 2 wrong usage or settings, 3 a service is unreachable.\n\
-    Settings are environment variables or lines of a `.env` file; docs/CONFIG.md lists them."
+    Settings are environment variables or lines of a `.env` file.\n\
+    `local-runner help settings`, `help tasks` and `help sources` tell what can be set, what each task takes, and the form of\n\
+    a list of sources."
 )]
 pub(crate) struct Cli {
     /// Answer with one JSON document (streams: one object a line)
@@ -22,15 +25,71 @@ pub(crate) struct Cli {
     /// Folder of the embedded store [default: `MINERVA_DATA_DIR`, else `minerva-data`]
     #[arg(long, global = true, value_name = "FOLDER")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// A timetable over the one compiled in: `[task]` with `when = …` changes an hour, `enabled = false` disables it
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) timetable: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
 impl Cli {
+    /// Reads the arguments of this process, its own name first.
+    ///
+    /// # Errors
+    /// clap's own, which say what is wrong or what was asked to be shown.
+    pub(crate) fn read(arguments: &[OsString]) -> Result<Self, clap::Error> {
+        Self::try_parse_from(with_unwanted_words(arguments))
+    }
+
     /// What this process itself logs; the functions log for themselves.
     pub(crate) fn log_filter(&self) -> &'static str {
         if self.verbose { "info" } else { "warn" }
     }
+}
+
+/// The arguments with `-word` after `search` as `--without=word`: clap takes what begins with `-` for an option.
+///
+/// What can be an option stays one: a letter by itself, `-n20`, `-fFIELD=VALUE`, and whatever follows an option.
+fn with_unwanted_words(arguments: &[OsString]) -> Vec<OsString> {
+    let command = Cli::command();
+    let search = command.find_subcommand("search").expect("it is one of the commands");
+    let takes_value = |option: &str| {
+        command.get_arguments().chain(search.get_arguments()).any(|known| {
+            let long = known.get_long().is_some_and(|long| option.strip_prefix("--") == Some(long));
+            let short = known.get_short().is_some_and(|short| {
+                option.strip_prefix('-').is_some_and(|rest| rest.chars().eq([short]))
+            });
+            known.get_action().takes_values() && (long || short)
+        })
+    };
+    let mut changed = Vec::with_capacity(arguments.len());
+    let (mut is_search, mut is_value, mut is_over) = (None, false, false);
+    for (place, argument) in arguments.iter().enumerate() {
+        let text = argument.to_str().unwrap_or_default();
+        let is_free = place > 0 && !std::mem::replace(&mut is_value, false) && !is_over;
+        if !is_free {
+            changed.push(argument.clone());
+            continue;
+        }
+        is_over = text == "--";
+        is_value = takes_value(text);
+        if !text.starts_with('-') && is_search.is_none() {
+            is_search = Some(text == "search");
+        }
+        let word = text.strip_prefix('-').filter(|word| {
+            let mut letters = word.chars();
+            let (first, second) = (letters.next(), letters.next());
+            first.is_some_and(|first| first.is_alphanumeric() || first == '"')
+                && second.is_some()
+                && !(first == Some('n') && word[1..].parse::<u32>().is_ok())
+                && !(first == Some('f') && word.contains('='))
+        });
+        changed.push(match word.filter(|_| is_search == Some(true)) {
+            Some(word) => OsString::from(format!("--without={word}")),
+            None => argument.clone(),
+        });
+    }
+    changed
 }
 
 const REINDEX_HELP: &str = "Tasks write on while the documents are copied. For the last step, which compares every \
@@ -88,7 +147,7 @@ pub(crate) enum Command {
         #[arg(value_name = "FOLDER")]
         to: PathBuf,
     },
-    /// Look at the sources, try one, enable or disable one, add one, see what was not stored
+    /// Look at the sources, try one, add, edit or remove one, see what was not stored
     #[command(subcommand)]
     Sources(SourcesCommand),
     /// Work with the stored YARA rules
@@ -121,6 +180,11 @@ pub(crate) enum Command {
     /// Take over an index of the predecessor, with its documents and what was added to them
     #[command(after_help = ADOPT_HELP)]
     Adopt(AdoptArgs),
+    /// Show the settings, the tasks with their inputs, the form of a list of sources, or the help of a command
+    Help {
+        /// `settings [NAME]`, `tasks [TASK]`, `sources`, or a command
+        topic: Vec<String>,
+    },
     /// Be a function: speak the Lambda Runtime API to the runner that started this process
     #[command(hide = true)]
     Function {
@@ -151,27 +215,36 @@ pub(crate) struct RunArgs {
 pub(crate) struct SearchArgs {
     /// Words to look for: any of them, `"a phrase"`, `prefix*`, `-not`; nothing for the newest
     pub(crate) text: Vec<String>,
+    /// Only what does not hold this word or phrase, as `-WORD` says too; may be repeated
+    #[arg(long, value_name = "WORD")]
+    pub(crate) without: Vec<String>,
     /// The index to search, or several as one: `minerva-articles`, `minerva-indicators`
     #[arg(long, default_value = "rss_articles")]
     pub(crate) index: String,
-    /// Only this value of a field, as `category=brazil`; may be repeated
+    /// Only this value of a field, as `category=brazil` or `iocs.value=evil.example`; may be repeated
     #[arg(short, long = "where", value_name = "FIELD=VALUE")]
     pub(crate) filters: Vec<String>,
-    /// Only what is dated at or after this day or instant
+    /// Only what is dated at or after this day, instant or age: 2026-03-01, 2026-03-01T12:00:00Z, 36h, 7d, 2w
     #[arg(long, value_name = "DATE")]
     pub(crate) since: Option<String>,
+    /// Only what is dated up to the end of this day, or before this instant or age
+    #[arg(long, value_name = "DATE")]
+    pub(crate) until: Option<String>,
     /// Best matches first instead of newest first
     #[arg(long)]
     pub(crate) relevance: bool,
-    /// Count by the values of this field instead, the most frequent first
-    #[arg(long, value_name = "FIELD", conflicts_with_all = ["per", "relevance"])]
+    /// Count by the values of this field instead, as `feed_name` or `iocs.type`, the most frequent first
+    #[arg(long, value_name = "FIELD", conflicts_with_all = ["per", "relevance", "offset"])]
     pub(crate) by: Option<String>,
     /// Count by time instead, in UTC
-    #[arg(long, conflicts_with = "relevance")]
+    #[arg(long, conflicts_with_all = ["relevance", "offset"])]
     pub(crate) per: Option<Per>,
     /// How many to show; days, months and years are all shown
     #[arg(short = 'n', long, default_value_t = 10)]
     pub(crate) count: u32,
+    /// How many to leave out at the start
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    pub(crate) offset: u32,
 }
 
 #[derive(Debug, Args)]
@@ -257,9 +330,9 @@ impl Home {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SourcesCommand {
-    /// List every source with its health
+    /// List every source with its health, the worst first
     List {
-        /// Only sources of this health: ok, quiet, failing, gone, unknown, disabled
+        /// Only sources of this health: gone, failing, quiet, new, ok, disabled
         #[arg(long)]
         health: Option<String>,
     },
@@ -268,25 +341,29 @@ pub(crate) enum SourcesCommand {
         /// A source's id, or an address
         source: String,
     },
+    /// Show all that is known of a source
+    Show {
+        /// The source's id
+        id: String,
+    },
     /// Add a source
-    Add {
-        /// Its address
-        url: String,
-        /// Its id, stable for ever [default: made of the host's name]
-        #[arg(long)]
-        id: Option<String>,
-        /// Its name for people [default: what the feed calls itself]
-        #[arg(long)]
-        name: Option<String>,
-        /// Its category
-        #[arg(long, default_value = "news")]
-        category: String,
-        /// Its language (BCP 47)
-        #[arg(long)]
-        language: Option<String>,
-        /// Add it without trying it first
-        #[arg(long)]
-        untested: bool,
+    Add(AddArgs),
+    /// Change a source: where it is, what it is called, where it belongs
+    ///
+    /// The list of `RSS_SOURCES` stays as it is, with its comments; the change stands above it in the state.
+    Edit(EditArgs),
+    /// Take a source out of the list; what is stored of it stays
+    Remove {
+        /// The source's id
+        id: String,
+    },
+    /// Add the feeds of an OPML file, as readers of feeds export it
+    Import(ImportArgs),
+    /// Write the list as OPML
+    Export {
+        /// A file instead of standard output
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
     },
     /// Enable a source
     Enable {
@@ -313,6 +390,69 @@ pub(crate) enum SourcesCommand {
         /// The source, as `rss/krebs-on-security`
         source: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddArgs {
+    /// Its address; of a web page, the feeds that it links to are named
+    pub(crate) url: String,
+    /// Its id, stable for ever [default: made of the host's name]
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    /// Its name for people [default: what the feed calls itself]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Its category
+    #[arg(long, default_value = "news")]
+    pub(crate) category: String,
+    /// Let the category be one that no source has yet
+    #[arg(long)]
+    pub(crate) new_category: bool,
+    /// Its language (BCP 47)
+    #[arg(long)]
+    pub(crate) language: Option<String>,
+    /// Add it without trying it first
+    #[arg(long)]
+    pub(crate) untested: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EditArgs {
+    /// The source's id
+    pub(crate) id: String,
+    /// Another address
+    #[arg(long)]
+    pub(crate) url: Option<String>,
+    /// Another name for people
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Another category
+    #[arg(long)]
+    pub(crate) category: Option<String>,
+    /// Let the category be one that no source has yet
+    #[arg(long)]
+    pub(crate) new_category: bool,
+    /// Another language (BCP 47)
+    #[arg(long)]
+    pub(crate) language: Option<String>,
+    /// Do not try the new address first
+    #[arg(long)]
+    pub(crate) untested: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The file; `-` for standard input
+    pub(crate) file: PathBuf,
+    /// The category of feeds whose folder is none of ours
+    #[arg(long, default_value = "news")]
+    pub(crate) category: String,
+    /// Make categories of folders that are none yet
+    #[arg(long)]
+    pub(crate) new_category: bool,
+    /// Say what would be added, and add nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -364,7 +504,7 @@ pub(crate) enum ScheduleCommand {
     },
     /// Check the timetable
     Check {
-        /// A file instead of the timetable compiled in
+        /// A file over the timetable compiled in, as `--timetable` takes it
         file: Option<PathBuf>,
     },
 }
@@ -374,13 +514,56 @@ pub(crate) struct ServeArgs {
     /// Port of the Invoke API, on `127.0.0.1` and `::1`
     #[arg(long, default_value_t = 9000)]
     pub(crate) port: u16,
-    /// A timetable instead of the one compiled in
-    #[arg(long, value_name = "FILE")]
-    pub(crate) timetable: Option<PathBuf>,
     /// Use binaries that were built apart: `FOLDER/TASK/bootstrap` or `FOLDER/TASK`
     #[arg(long, value_name = "FOLDER")]
     pub(crate) functions: Option<PathBuf>,
     /// Runs at once
     #[arg(long, default_value_t = 4)]
     pub(crate) workers: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_word_that_is_not_wanted_is_no_option() {
+        let read = |line: &str| {
+            let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let cli = Cli::read(&arguments).map_err(|error| error.to_string());
+            cli.map(|cli| match cli.command {
+                Command::Search(args) => {
+                    format!("{:?} {:?} {} {:?}", args.text, args.without, args.count, args.filters)
+                }
+                other => format!("{other:?}"),
+            })
+        };
+        for (line, expected) in [
+            ("lr search a -podcast", r#"["a"] ["podcast"] 10 []"#),
+            ("lr search -nordvpn -fraud a", r#"["a"] ["nordvpn", "fraud"] 10 []"#),
+            ("lr search -n20 -fcategory=x -n 3", r#"error"#),
+            ("lr search -n20 -fcategory=x a", r#"["a"] [] 20 ["category=x"]"#),
+            (
+                "lr --json search -vpn -n 5 -f a=b -segurança",
+                r#"[] ["vpn", "segurança"] 5 ["a=b"]"#,
+            ),
+            ("lr --data-dir search search -ab", r#"[] ["ab"] 10 []"#),
+            ("lr search -- -podcast", r#"["-podcast"] [] 10 []"#),
+            ("lr search --since -7d", "error"),
+            ("lr search --pre day", "error"),
+            ("lr search -x", "error"),
+            ("lr runs -podcast", "error"),
+        ] {
+            let read = read(line);
+            match expected {
+                "error" => assert!(read.is_err(), "{line}: {read:?}"),
+                expected => assert_eq!(read.as_deref(), Ok(expected), "{line}"),
+            }
+        }
+    }
 }

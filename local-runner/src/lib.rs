@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
 use task::telemetry;
 
 mod cli;
@@ -23,7 +22,7 @@ mod when;
 /// The whole program, with this process's arguments.
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let cli = match cli::Cli::try_parse_from(&arguments) {
+    let cli = match cli::Cli::read(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();

@@ -3,7 +3,8 @@
 use std::io::{self, IsTerminal as _, Write};
 use std::process::ExitCode;
 
-use base::{Class, Error};
+pub(crate) use base::shown::one_line;
+use base::{Class, Error, shown};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
@@ -19,9 +20,9 @@ pub(crate) const UNREACHABLE: u8 = 3;
 /// How a command ended: an exit code, or an error to print.
 pub(crate) type Outcome = base::Result<u8>;
 
-/// Writes a line for people.
+/// Writes a line for people, or several of ours; what upstream says in them goes through [`one_line`] first.
 pub(crate) fn line(text: &str) {
-    exact_line(&harmless(text));
+    exact_line(&shown::lines(text));
 }
 
 /// Writes a line; a reader that went away (`| head`) ends the process quietly, as it would end `cat`.
@@ -32,14 +33,14 @@ fn exact_line(text: &str) {
     }
 }
 
-/// Text for a terminal: what feeds say may hold escapes that clear it, rename it or turn a file's name around.
-fn harmless(text: &str) -> String {
-    let steers = |letter: char| match letter {
-        '\n' | '\t' => false,
-        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
-        other => other.is_control(),
-    };
-    text.replace(steers, "\u{fffd}")
+/// The name that was probably meant, if one is near.
+pub(crate) fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let typed = typed.to_lowercase();
+    known
+        .map(|known| (strsim::levenshtein(&known.to_lowercase(), &typed), known))
+        .filter(|(edits, known)| *edits <= 2.max(known.len() / 4))
+        .min()
+        .map(|(_, known)| known)
 }
 
 /// Writes many lines with one flush at the end.
@@ -62,7 +63,8 @@ fn quit() -> ! {
 
 /// Writes one JSON document.
 pub(crate) fn json(value: &impl Serialize) {
-    exact_line(&serde_json::to_string_pretty(value).expect("our own types are JSON"));
+    let text = serde_json::to_string_pretty(value).expect("our own types are JSON");
+    exact_line(&shown::json(&text));
 }
 
 /// Writes a table without frames.
@@ -70,7 +72,7 @@ pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(head.iter().copied());
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|cell| one_line(cell)));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
@@ -83,9 +85,9 @@ pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) {
 /// Says on standard error what went wrong and what to do, and gives the exit code that goes with it.
 pub(crate) fn complain(error: &Error) -> ExitCode {
     let mut err = io::stderr().lock();
-    let _ = writeln!(err, "error: failed to {}", harmless(&error.chain()));
+    let _ = writeln!(err, "error: failed to {}", shown::lines(&error.chain()));
     if let Some(hint) = error.hint_text().filter(|hint| !hint.is_empty()) {
-        let _ = writeln!(err, "hint: {hint}");
+        let _ = writeln!(err, "hint: {}", shown::lines(hint));
     }
     ExitCode::from(code_of(error))
 }
@@ -101,7 +103,7 @@ pub(crate) fn code_of(error: &Error) -> u8 {
 
 /// A note on standard error, for what is not the command's answer.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{}", harmless(text));
+    let _ = writeln!(io::stderr().lock(), "{}", shown::lines(text));
 }
 
 /// Whether notes are read at a terminal.
@@ -113,6 +115,6 @@ pub(crate) fn is_terminal() -> bool {
 pub(crate) fn progress(text: &str) {
     if is_terminal() {
         let mut err = io::stderr().lock();
-        let _ = write!(err, "\r{}\u{1b}[K", harmless(text)).and_then(|()| err.flush());
+        let _ = write!(err, "\r{}\u{1b}[K", shown::lines(text)).and_then(|()| err.flush());
     }
 }

@@ -21,7 +21,7 @@ use crate::settings::Settings;
 /// The timetable, compiled in so that one file is all there is to copy.
 const TIMETABLE: &str = include_str!("../../infra/schedule.toml");
 
-/// Reads the timetable: the file that is given, or the one compiled in.
+/// Reads the timetable: the one compiled in, and over it what the file that is given changes.
 ///
 /// # Errors
 /// `Config`, with everything that is wrong with it.
@@ -34,9 +34,8 @@ pub(crate) fn timetable(file: Option<&Path>) -> Result<Timetable> {
     let text = std::fs::read_to_string(path).map_err(|cause| {
         Error::config(format!("read the timetable `{}`", path.display())).because(cause)
     })?;
-    Timetable::parse(&text).map_err(|cause| {
-        Error::config(format!("read the timetable `{}`", path.display())).because(cause)
-    })
+    Timetable::overlaid(TIMETABLE, &text)
+        .map_err(|cause| Error::config(format!("use `{}`", path.display())).because(cause))
 }
 
 /// The row of a task.

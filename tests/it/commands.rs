@@ -196,7 +196,7 @@ fn a_source_is_tried_added_and_switched() {
         .filter(|row| row["family"] == "rss")
         .map(|row| (row["source"]["id"].as_str().unwrap(), row["health"].as_str().unwrap()))
         .collect();
-    assert_eq!(health, [("a", "disabled"), ("second", "ok")]);
+    assert_eq!(health, [("second", "ok"), ("a", "disabled")], "the worst first");
     home.run(&["sources", "enable", "a"]).ends_with(0);
     assert_eq!(strings(&home.report(&[ALL])["sources"], "source"), ["a", "second"]);
 
@@ -359,13 +359,12 @@ fn nothing_is_left_of_a_run_that_is_interrupted() {
 
 // The server.
 
-/// A timetable of the RSS tasks in which nothing falls due by itself, but for what is given.
+/// A timetable in which nothing falls due by itself, but for what is given of the RSS feeds.
 pub(crate) fn timetable(home: &Home, when: &str) -> String {
+    let when = if when.is_empty() { "enabled = false\n" } else { when };
     let text = format!(
-        "[defaults]\nmemory_mb = 256\ntimeout_s = 60\nzone = \"UTC\"\n\n\
-         [collect_all_rss_feeds]\ndoes = \"Collect all\"\n{when}\n\
-         [collect_category]\ndoes = \"Collect a category\"\n\n\
-         [collect_specific_sources]\ndoes = \"Collect what is named\"\n"
+        "[defaults]\ntimeout_s = 60\nzone = \"UTC\"\n\n[collect_all_rss_feeds]\n{when}\n\
+         [sync_signature_base_yara]\nenabled = false\n[sync_signature_base_iocs]\nenabled = false\n"
     );
     let path = home.path("schedule.toml");
     std::fs::write(&path, text).unwrap();

@@ -30,6 +30,7 @@ mod malpedia_catalogue;
 mod malpedia_rules;
 mod malpedia_stores;
 mod malpedia_told;
+mod operator;
 mod owners;
 mod page;
 mod readers;
@@ -63,6 +64,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("malpedia_catalogue", malpedia_catalogue::TRIALS),
     ("malpedia_told", malpedia_told::TRIALS),
     ("malpedia_rules", malpedia_rules::TRIALS),
+    ("operator", operator::TRIALS),
     ("owners", owners::TRIALS),
     ("page", page::TRIALS),
     ("retention", retention::TRIALS),
@@ -144,7 +146,7 @@ fn on_each_document_store() -> Vec<Trial> {
             ],
             None => &[],
         };
-        let of_all = [documents::CHECKS, readers::CHECKS];
+        let of_all = [documents::CHECKS, operator::CHECKS, readers::CHECKS];
         for (name, check) in of_all.iter().chain(of_servers).copied().flatten() {
             trials.push(Trial::test(format!("documents::{store}::{name}"), move || {
                 check(&mut documents::Place::new(kind));

@@ -380,7 +380,11 @@ async fn sources_come_in_order_and_by_family(world: Arc<World>) {
 
 async fn overrides_are_set_and_forgotten(world: Arc<World>) {
     let state = world.open().await;
-    let word = |enabled| Override { enabled: Some(enabled), definition: Some(json!({"id": "a"})) };
+    let word = |enabled| Override {
+        enabled: Some(enabled),
+        definition: Some(json!({"id": "a"})),
+        removed: false,
+    };
     state.set_override("rss", "b", &word(true)).await.expect("it is set");
     state.set_override("rss", "a", &word(true)).await.expect("it is set");
     state.set_override("rss", "a", &word(false)).await.expect("it is set");
@@ -953,7 +957,7 @@ async fn rows_move_as_they_are_in_the_order_of_bytes(world: Arc<World>) {
     let hold = held(begin(&*state, noon()).await);
     state.finish(hold, &report(Status::Complete), noon()).await.expect("it is finished");
     state
-        .set_override("rss", "a", &Override { enabled: Some(true), definition: None })
+        .set_override("rss", "a", &Override { enabled: Some(true), ..Override::default() })
         .await
         .expect("it is set");
     state.fire("collect", None, noon(), &[due("1"), due("2")]).await.expect("it is queued");

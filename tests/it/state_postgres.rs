@@ -272,7 +272,7 @@ async fn what_is_wrong_is_said_without_the_password(world: Arc<World>) {
         (refused, Class::Store, "refused", "start PostgreSQL"),
         (format!("{right}&sslmode=require"), Class::Config, "TLS", "sslmode"),
         (no_schema, Class::Config, "schema", "CREATE SCHEMA"),
-        (format!("{right}&sslmode=perhaps"), Class::Config, "perhaps", "docs/CONFIG.md"),
+        (format!("{right}&sslmode=perhaps"), Class::Config, "perhaps", "help settings"),
     ];
     let secrets = [PASSWORD.to_owned(), PASSWORD.replace('/', "%2F"), "hunter2".to_owned()];
     for (address, class, says, hint) in cases {

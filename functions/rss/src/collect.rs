@@ -1,10 +1,11 @@
 //! The engine of the three RSS tasks: one feed on its way from its source to the store.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 
 use base::report::{Outcome, Report};
 use base::{Error, Result};
-use feed::{FeedError, Head, Hints};
+use feed::{FeedError, Head, Hints, LinkedFeed};
 use fetch::{Fetched, Limits, Request};
 use jiff::Timestamp;
 use stores::documents::{Index, Write};
@@ -212,6 +213,17 @@ impl Batch {
     }
 }
 
+/// The feeds that a page links to, for whoever gave the page's address.
+fn offer(first: &LinkedFeed, feeds: &[LinkedFeed]) -> String {
+    let mut offer = format!("the page links to a feed: `local-runner sources add '{}'`", first.url);
+    for (place, feed) in feeds.iter().enumerate() {
+        let title = if feed.title.is_empty() { "no title" } else { &feed.title };
+        let and = if place == 0 { "it is" } else { "another is" };
+        let _ = write!(offer, "\n  {and} {} ({title})", feed.url);
+    }
+    offer
+}
+
 /// Fetches a source once, without condition, and shows what would be stored.
 pub(crate) fn preview(home: &Home, definition: serde_json::Value) -> Pending<'_, Preview> {
     Box::pin(async move {
@@ -223,10 +235,16 @@ pub(crate) fn preview(home: &Home, definition: serde_json::Value) -> Pending<'_,
                 source.url
             )));
         };
-        let unreadable = |error: FeedError| unreadable(&source, &error).error;
         let hints = Hints {
             content_type: response.content_type.as_deref(),
             url: response.final_url.as_str(),
+        };
+        let unreadable = |error: FeedError| {
+            let stopped = unreadable(&source, &error).error;
+            match (error, feed::linked_feeds(&response.body, &hints).as_slice()) {
+                (FeedError::Html { .. }, feeds @ [first, ..]) => stopped.hint(offer(first, feeds)),
+                _ => stopped,
+            }
         };
         let mut reader = feed::open(&response.body, &hints).map_err(unreadable)?;
         let (mut seen, mut batch) = (HashSet::new(), Batch::default());

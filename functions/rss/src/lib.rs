@@ -28,7 +28,13 @@ pub const FAMILY: Family = Family {
     adopters: &[adopt::ADOPTER],
     sources: SourceCatalog {
         list: |config, state| Box::pin(sources::list(config, state)),
-        edit: Some(SourceEditor { define: sources::define, preview: collect::preview }),
+        edit: Some(SourceEditor {
+            check: sources::check,
+            define: sources::define,
+            preview: collect::preview,
+            categories: sources::CATEGORIES,
+            form: sources::FORM,
+        }),
     },
     ..Family::named(NAME)
 };

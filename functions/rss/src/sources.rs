@@ -81,10 +81,96 @@ pub(crate) async fn list(config: &Config, state: &dyn StateReader) -> Result<Vec
     Ok(sources.into_all().into_iter().map(SourceEntry::from).collect())
 }
 
-/// The category of a source that is added without one.
-const CATEGORY: &str = "news";
+/// The categories of the list compiled in.
+pub(crate) const CATEGORIES: &[&str] = &[
+    "news",
+    "blogs",
+    "malware",
+    "vendor-research",
+    "vulnerabilities",
+    "exploits",
+    "government-cert",
+    "brazil",
+];
 
-/// A source as it is stored, of an entry that a person added.
+/// The form of a list, for people.
+pub(crate) const FORM: &str = r#"# RSS_SOURCES=sources.toml names the list that is collected instead of the one compiled in.
+# Each feed is a [[source]]; unknown fields are errors.
+
+[[source]]
+id       = "krebs-on-security"    # stable for ever: documents and state are named after it
+name     = "Krebs on Security"    # for people
+url      = "https://krebsonsecurity.com/feed/"
+category = "news"                 # news, blogs, malware, vendor-research, vulnerabilities, exploits, government-cert,
+                                  # brazil, or one of your own
+language = "en"                   # BCP 47; may be left out: then what the feed says
+enabled  = true                   # may be left out: true
+"#;
+
+/// Letters of an id or a category that is added, at most.
+const SLUG_MAX: usize = 100;
+
+/// Letters of a name that is added, at most.
+const NAME_MAX: usize = 200;
+
+/// Bytes of an address that is added, at most.
+const URL_MAX: usize = 2_000;
+
+/// Whether a text can be an id or a category: documents, state and files are named after it, and it is typed at a prompt.
+fn is_slug(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    text.len() <= SLUG_MAX
+        && text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
+        && text.bytes().all(allowed)
+}
+
+/// Whether a text has the form of a language's tag (BCP 47): `en`, `pt-BR`, `zh-Hant-TW`.
+fn is_language(text: &str) -> bool {
+    let mut parts = text.split('-');
+    let is_part = |part: &str, most: usize| {
+        (1..=most).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    };
+    parts.next().is_some_and(|first| {
+        first.len() >= 2 && is_part(first, 3) && first.bytes().all(|b| b.is_ascii_alphabetic())
+    }) && parts.all(|part| is_part(part, 8))
+}
+
+/// Checks an entry that a person adds, or what of it a person changes.
+///
+/// # Errors
+/// `Config`, when it has an id, category, language, name or address that is none.
+pub(crate) fn check(entry: &SourceEntry) -> Result<()> {
+    let wrong = |what: &str, text: &str, form: String| {
+        let shown: String = text.chars().take(60).collect();
+        let more = if shown.len() < text.len() { "…" } else { "" };
+        Err(Error::config(format!("define a source: `{shown}{more}` is no {what}")).hint(form))
+    };
+    let slug = format!(
+        "it has ASCII letters, digits, `-`, `_` and `.`, begins with a letter or digit, and is at most {SLUG_MAX} long"
+    );
+    if !is_slug(&entry.id) {
+        return wrong("id", &entry.id, slug);
+    }
+    if let Some(category) = entry.category.as_ref().filter(|category| !is_slug(category)) {
+        return wrong("category", category, slug);
+    }
+    if let Some(language) = entry.language.as_ref().filter(|language| !is_language(language)) {
+        return wrong("language", language, "it is a tag of BCP 47, as `en` or `pt-BR`".to_owned());
+    }
+    let is_name = !entry.name.trim().is_empty()
+        && entry.name.chars().count() <= NAME_MAX
+        && !entry.name.contains(char::is_control);
+    if !is_name {
+        let form = format!("it is one line of at most {NAME_MAX} letters; `--name` gives one");
+        return wrong("name", &entry.name, form);
+    }
+    if let Some(url) = entry.url.as_ref().filter(|url| url.as_str().len() > URL_MAX) {
+        return wrong("address", url.as_str(), format!("it is at most {URL_MAX} bytes long"));
+    }
+    Ok(())
+}
+
+/// A source as it is stored, of an entry that a person added or changed.
 pub(crate) fn define(entry: SourceEntry) -> Result<Value> {
     let url = entry.url.ok_or_else(|| {
         Error::config(format!("define the source `{}`: it has no address", entry.id))
@@ -94,7 +180,7 @@ pub(crate) fn define(entry: SourceEntry) -> Result<Value> {
         name: entry.name,
         url,
         language: entry.language,
-        category: entry.category.unwrap_or_else(|| CATEGORY.to_owned()),
+        category: entry.category.unwrap_or_else(|| CATEGORIES[0].to_owned()),
         enabled: entry.enabled,
     };
     serde_json::to_value(source).map_err(|cause| Error::config("define a source").because(cause))
@@ -139,9 +225,15 @@ impl Sources {
             let added = added.map_err(|cause| {
                 Error::config(format!("read the added source `{id}`")).because(cause)
             })?;
-            if let Some(source) = added {
+            if change.removed {
                 sources.0.retain(|known| known.id != id);
-                sources.0.push(source);
+                continue;
+            }
+            if let Some(source) = added {
+                match sources.0.iter_mut().find(|known| known.id == id) {
+                    Some(known) => *known = source,
+                    None => sources.0.push(source),
+                }
             }
             if let (Some(enabled), Some(source)) =
                 (change.enabled, sources.0.iter_mut().find(|source| source.id == id))
@@ -160,7 +252,7 @@ impl Sources {
         let file: File = toml::from_str(text).map_err(|cause| {
             Error::config(format!("read the sources of {place}"))
                 .because(cause)
-                .hint("each is a `[[source]]` with id, name, url, category and, if wanted, language and enabled")
+                .hint("each is a `[[source]]` with id, name, url, category and, if wanted, language and enabled; `local-runner help sources` shows one")
         })?;
         let mut seen = BTreeSet::new();
         for source in &file.source {
@@ -239,6 +331,7 @@ mod tests {
         let categories: BTreeSet<&str> =
             sources.all().iter().map(|source| source.category.as_str()).collect();
         assert_eq!(sources.all().len(), 60);
+        assert!(categories.iter().all(|category| CATEGORIES.contains(category)));
         assert!(categories.len() >= 5, "{categories:?}");
         assert!(
             sources
@@ -248,6 +341,46 @@ mod tests {
                 .count()
                 >= 5
         );
+    }
+
+    #[test]
+    fn the_form_that_is_shown_is_one_and_what_it_defines_is_defined() {
+        let sources = Sources::parse(FORM, "the form").unwrap();
+        let source = sources.all()[0].clone();
+        assert_eq!(define(source.clone().into()).unwrap(), serde_json::to_value(&source).unwrap());
+        for source in Sources::parse(DEFAULT, "the list compiled in").unwrap().into_all() {
+            check(&source.into()).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_no_id_category_language_or_name_is_refused() {
+        let entry = |id: &str, category: &str, language: &str, name: &str| SourceEntry {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            url: Some("https://example.org/feed".parse().unwrap()),
+            category: Some(category.to_owned()),
+            language: Some(language.to_owned()),
+            enabled: true,
+        };
+        assert!(check(&entry("a.b_c-1", "my-own", "zh-Hant-TW", "A name — of any kind")).is_ok());
+        let long = "x".repeat(300);
+        for id in ["", "a b", "-a", "../a", "a/b", "é", "a\n", "a\u{202e}", long.as_str()] {
+            let error = check(&entry(id, "news", "en", "A")).unwrap_err();
+            assert!(error.to_string().contains("no id") && error.to_string().len() < 300);
+            assert!(
+                check(&entry("a", id, "en", "A")).unwrap_err().to_string().contains("no category")
+            );
+        }
+        for language in ["", "e", "english", "pt_BR", "pt-", "pt-BR\n", "12"] {
+            let error = check(&entry("a", "news", language, "A")).unwrap_err();
+            assert!(error.to_string().contains("no language"), "{language}");
+        }
+        for name in ["", "  ", "a\nb", "a\u{9b}b", "n".repeat(201).as_str()] {
+            assert!(
+                check(&entry("a", "news", "en", name)).unwrap_err().to_string().contains("no name")
+            );
+        }
     }
 
     #[test]

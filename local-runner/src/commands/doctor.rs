@@ -53,7 +53,7 @@ pub(crate) async fn doctor(cli: &Cli) -> Outcome {
         "settings",
         settings.as_ref().map(|_| "all can be read".to_owned()).map_err(same),
     )];
-    checks.push(Finding::of("timetable", timetable()));
+    checks.push(Finding::of("timetable", timetable(cli)));
     if let Ok(settings) = &settings {
         checks.push(Finding::of("documents", documents(settings).await));
         checks.push(Finding::of("state", state(settings).await));
@@ -85,12 +85,14 @@ fn same(error: &Error) -> Error {
     Error::config(error.chain()).hint(error.hint_text().unwrap_or_default())
 }
 
-fn timetable() -> Result<String> {
-    let timetable = runner::timetable(None)?;
+fn timetable(cli: &Cli) -> Result<String> {
+    let timetable = runner::timetable(cli.timetable.as_deref())?;
     let built = timetable.rows().iter().filter(|row| row.built).count();
     let zone = timetable.zone().iana_name().unwrap_or("a zone without a name").to_owned();
     let rows = timetable.rows().len();
-    Ok(format!("{rows} tasks, {built} of them built, in {zone} by {}", zone_rules()))
+    let disabled = timetable.rows().iter().filter(|row| !row.enabled).count();
+    let disabled = if disabled > 0 { format!(", {disabled} disabled") } else { String::new() };
+    Ok(format!("{rows} tasks, {built} of them built{disabled}, in {zone} by {}", zone_rules()))
 }
 
 /// Which rules local times are computed by: a host without its own has those compiled in.

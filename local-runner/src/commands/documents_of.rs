@@ -1,5 +1,6 @@
 //! `documents`: every document of an index, one JSON object a line, for scripts.
 
+use base::shown;
 use stores::documents::{Index, Pages, Scan};
 
 use crate::cli::Cli;
@@ -14,7 +15,8 @@ pub(crate) async fn documents(cli: &Cli, index: &str) -> Outcome {
     while let Some(page) = pages.next().await? {
         out::lines(
             page.iter()
-                .map(|document| serde_json::to_string(document).expect("a document is JSON")),
+                .map(|document| serde_json::to_string(document).expect("a document is JSON"))
+                .map(|text| shown::json(&text)),
         );
     }
     Ok(out::DONE)

@@ -13,7 +13,7 @@ use crate::when;
 
 /// `local-runner tasks`.
 pub(crate) fn tasks(cli: &Cli) -> Outcome {
-    let timetable = runner::timetable(None)?;
+    let timetable = runner::timetable(cli.timetable.as_deref())?;
     let family =
         |name: &str| all_tasks().find(|(_, task)| task.name == name).map(|(family, _)| family);
     if cli.json {
@@ -26,16 +26,16 @@ pub(crate) fn tasks(cli: &Cli) -> Outcome {
                 "timeout_s": row.timeout_s,
                 "memory_mb": row.memory_mb,
                 "built": row.built,
+                "enabled": row.enabled,
             })
         });
         out::json(&rows.collect::<Vec<_>>());
         return Ok(out::DONE);
     }
     let rows = timetable.rows().iter().map(|row| {
-        let when = row.when.as_ref().map_or_else(|| "on demand".to_owned(), ToString::to_string);
         let does =
             if row.built { row.does.clone() } else { format!("{} (not built yet)", row.does) };
-        vec![row.name.clone(), when, does]
+        vec![row.name.clone(), row.shown_when(), does]
     });
     let when = timetable
         .zone()
@@ -47,7 +47,7 @@ pub(crate) fn tasks(cli: &Cli) -> Outcome {
 
 /// `local-runner scheduled`.
 pub(crate) fn scheduled(cli: &Cli, count: usize) -> Outcome {
-    let timetable = runner::timetable(None)?;
+    let timetable = runner::timetable(cli.timetable.as_deref())?;
     let from = now(&settings(cli)?.config);
     let to = from.saturating_add(SignedDuration::from_hours(24 * 366)).unwrap_or(from);
     let firings: Vec<_> = timetable.firings(from, to).take(count).collect();
@@ -72,7 +72,7 @@ pub(crate) fn scheduled(cli: &Cli, count: usize) -> Outcome {
 
 /// `local-runner runs`.
 pub(crate) async fn runs(cli: &Cli, task: Option<&str>, count: u32) -> Outcome {
-    let timetable = runner::timetable(None)?;
+    let timetable = runner::timetable(cli.timetable.as_deref())?;
     if let Some(task) = task {
         runner::row(&timetable, task)?;
     }

@@ -11,6 +11,7 @@ mod backup;
 mod copy;
 mod doctor;
 mod documents_of;
+mod help;
 mod listings;
 mod moves;
 mod prune;
@@ -27,6 +28,7 @@ pub(crate) async fn run(cli: &Cli) -> Outcome {
     // Settings that cannot be read were complained about, and opened nothing.
     let folder = match &cli.command {
         Command::Demo { .. } => demo::own_folder(cli),
+        Command::Help { .. } => None,
         _ => settings(cli).ok().map(|settings| settings.data_dir),
     };
     if let Some(folder) = folder {
@@ -55,6 +57,7 @@ async fn carry_out(cli: &Cli) -> Outcome {
         Command::Reparse { task } => run::reparse(cli, task).await,
         Command::Reindex(args) => moves::reindex(cli, args).await,
         Command::Adopt(args) => moves::adopt(cli, args).await,
+        Command::Help { topic } => help::help(cli, topic),
         Command::Function { .. } => {
             Err(Error::config("be a function here: that is decided before any command"))
         }

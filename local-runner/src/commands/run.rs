@@ -42,7 +42,7 @@ pub(crate) async fn reparse(cli: &Cli, task: &str) -> Outcome {
 }
 
 async fn one(cli: &Cli, args: &RunArgs, settings: Settings) -> Outcome {
-    let timetable = runner::timetable(None)?;
+    let timetable = runner::timetable(cli.timetable.as_deref())?;
     runner::row(&timetable, &args.task)?;
     let input = match &args.input {
         None => Value::Null,
@@ -157,18 +157,19 @@ pub(crate) fn show(report: &Report) {
         report.error.iter().filter_map(|problem| problem.hint.as_deref()).collect();
     for source in &report.sources {
         if let Some(problem) = &source.problem {
-            out::line(&format!("  ✗ {} ({}): {}", source.source, source.outcome, problem.message));
+            let message = out::one_line(&problem.message);
+            out::line(&format!("  ✗ {} ({}): {message}", source.source, source.outcome));
             // What many have in common is said once.
             if let Some(hint) = problem.hint.as_deref().filter(|hint| hints.insert(hint)) {
                 out::line(&format!("    hint: {hint}"));
             }
         }
         for note in &source.notes {
-            out::line(&format!("  · {}: {note}", source.source));
+            out::line(&format!("  · {}: {}", source.source, out::one_line(note)));
         }
     }
     for reject in &report.rejects {
-        out::line(&format!("  reject from {}: {}", reject.source, reject.reason));
+        out::line(&format!("  reject from {}: {}", reject.source, out::one_line(&reject.reason)));
     }
     let mut detail = report.detail.as_object().cloned().unwrap_or_default();
     if let Some(Value::Array(quiet)) = detail.remove("quiet")
@@ -177,5 +178,5 @@ pub(crate) fn show(report: &Report) {
         let names: Vec<&str> = quiet.iter().filter_map(|one| one["source"].as_str()).collect();
         out::line(&format!("  quiet for longer than usual: {}", names.join(", ")));
     }
-    figures::lines(&detail).iter().for_each(|line| out::line(line));
+    figures::lines(&detail).iter().for_each(|line| out::line(&out::one_line(line)));
 }

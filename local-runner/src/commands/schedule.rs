@@ -1,5 +1,7 @@
 //! `schedule`: expressions and the timetable, checked and unfolded.
 
+use std::path::PathBuf;
+
 use base::{Error, Result};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -16,7 +18,7 @@ pub(crate) fn schedule(cli: &Cli, command: &ScheduleCommand) -> Outcome {
         ScheduleCommand::Next { expression, zone, from, count, api } => {
             next(cli, expression, zone, from.as_deref(), *count, api)
         }
-        ScheduleCommand::Check { file } => check(cli, file.as_deref()),
+        ScheduleCommand::Check { file } => check(cli, file.as_ref().or(cli.timetable.as_ref())),
     }
 }
 
@@ -65,8 +67,8 @@ fn local(instant: Timestamp, zone: &TimeZone) -> String {
     instant.to_zoned(zone.clone()).strftime("%a %Y-%m-%d %H:%M:%S %:z").to_string()
 }
 
-fn check(cli: &Cli, file: Option<&std::path::Path>) -> Outcome {
-    let timetable = runner::timetable(file)?;
+fn check(cli: &Cli, file: Option<&PathBuf>) -> Outcome {
+    let timetable = runner::timetable(file.map(PathBuf::as_path))?;
     let from = base::clock::Clock::Machine.now(None);
     let rows: Vec<_> = timetable
         .rows()
@@ -82,13 +84,14 @@ fn check(cli: &Cli, file: Option<&std::path::Path>) -> Outcome {
         .collect();
     if cli.json {
         let rows = rows.iter().map(|(row, next)| {
-            json!({"task": row.name, "when": row.when.as_ref().map(ToString::to_string), "next": next, "built": row.built})
+            json!({"task": row.name, "when": row.when.as_ref().map(ToString::to_string), "next": next, "built": row.built, "enabled": row.enabled})
         });
         out::json(&rows.collect::<Vec<_>>());
         return Ok(out::DONE);
     }
     let rows = rows.iter().map(|(row, next)| {
-        let when = row.when.as_ref().map_or_else(|| "on demand".to_owned(), ToString::to_string);
+        let later = if row.built { "" } else { " (not built yet)" };
+        let when = format!("{}{later}", row.shown_when());
         let next = next
             .iter()
             .flatten()

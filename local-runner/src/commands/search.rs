@@ -2,27 +2,29 @@
 
 use base::{Error, Result};
 use jiff::Timestamp;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use serde_json::Value;
-use stores::documents::{Aggregation, Body, Bucket, Counts, Filter, Index, Per, Query, Sort};
+use stores::documents::{
+    Aggregation, Body, Bucket, Counts, FieldType, Filter, Index, Per, Query, Sort,
+};
+use task::function::now;
 
 use crate::cli::{self, Cli, SearchArgs};
 use crate::home::{open_documents, settings};
 use crate::out::{self, Outcome};
+use crate::when::Moment;
 
 /// `local-runner search`.
 pub(crate) async fn search(cli: &Cli, args: &SearchArgs) -> Outcome {
     let index = Index::named(&args.index)?;
-    let store = open_documents(&settings(cli)?).await?;
-    let text = args.text.join(" ");
+    let settings = settings(cli)?;
     let query = Query {
-        text: Some(text).filter(|text| !text.trim().is_empty()),
-        filters: filters(index, args)?,
+        text: text(args),
+        filters: filters(index, args, now(&settings.config))?,
         sort: args.relevance.then_some(Sort::Relevance),
-        offset: 0,
+        offset: args.offset,
         limit: args.count,
     };
+    let store = open_documents(&settings).await?;
     if let Some(aggregation) = aggregation(index, args)? {
         let counts = store.aggregate(index, &query, &aggregation).await?;
         if cli.json {
@@ -38,7 +40,12 @@ pub(crate) async fn search(cli: &Cli, args: &SearchArgs) -> Outcome {
         return Ok(out::DONE);
     }
     if page.total == 0 {
-        out::line("nothing found");
+        let is_empty = store.count(index, &Query::default()).await? == 0;
+        out::line(&if is_empty {
+            format!("nothing found: `{}` holds no document yet", index.name)
+        } else {
+            "nothing found".to_owned()
+        });
         return Ok(out::DONE);
     }
     for document in &page.documents {
@@ -51,17 +58,33 @@ pub(crate) async fn search(cli: &Cli, args: &SearchArgs) -> Outcome {
             .join(", ");
         let date = index.newest_by.as_deref().map_or("", |date| field(body, date));
         let title = first(body, &["title", "name", "value", "rule_name"]);
-        out::line(&format!("{date}  {}", if title.is_empty() { "(no title)" } else { title }));
-        out::line(&format!(
-            "    {} · {}{}{tags}",
-            first(body, &["feed_name", "source_name", "source_family"]),
-            first(body, &["category", "type", "os", "country"]),
-            if tags.is_empty() { "" } else { " · " }
-        ));
-        out::line(&format!("    {}", first(body, &["link", "url", "source_url"])));
+        let title = if title.is_empty() { "(no title)" } else { title };
+        let lines = [
+            format!("{date}  {title}"),
+            format!(
+                "    {} · {}{}{tags}",
+                first(body, &["feed_name", "source_name", "source_family"]),
+                first(body, &["category", "type", "os", "country"]),
+                if tags.is_empty() { "" } else { " · " }
+            ),
+            format!("    {}", first(body, &["link", "url", "source_url"])),
+        ];
+        lines.iter().for_each(|line| out::line(&out::one_line(line)));
     }
-    out::line(&format!("{} of {} found", page.documents.len(), page.total));
+    let shown = page.documents.len();
+    out::line(&match args.offset {
+        0 => format!("{shown} of {} found", page.total),
+        offset => format!("{shown} of {} found, after the first {offset}", page.total),
+    });
     Ok(out::DONE)
+}
+
+/// The words that are looked for, and with a `-` those that are not.
+fn text(args: &SearchArgs) -> Option<String> {
+    // First, as a quote that is not closed would take them in.
+    let unwanted = args.without.iter().map(|word| format!("-\"{}\"", word.replace('"', " ")));
+    let words: Vec<String> = unwanted.chain(args.text.iter().cloned()).collect();
+    Some(words.join(" ")).filter(|text| !text.trim().is_empty())
 }
 
 /// What is counted, if counting was asked for.
@@ -82,7 +105,7 @@ fn aggregation(index: &Index, args: &SearchArgs) -> Result<Option<Aggregation>> 
 fn date(index: &Index) -> Result<&str> {
     index.newest_by.as_deref().ok_or_else(|| {
         Error::config(format!("tell what is new in `{}`", index.name))
-            .hint("its documents have no date to go by; leave out `--since` and `--per`")
+            .hint("its documents have no date to go by; leave out `--since`, `--until` and `--per`")
     })
 }
 
@@ -101,36 +124,55 @@ fn show_counts(counts: &Counts) {
     }
 }
 
-fn filters(index: &Index, args: &SearchArgs) -> Result<Vec<Filter>> {
+fn filters(index: &Index, args: &SearchArgs, now: Timestamp) -> Result<Vec<Filter>> {
     let mut filters = Vec::new();
     for filter in &args.filters {
         let (field, value) = filter.split_once('=').ok_or_else(|| {
             Error::config(format!("read the condition `{filter}`"))
-                .hint("it is FIELD=VALUE, as `category=brazil`")
+                .hint("it is FIELD=VALUE, as `category=brazil` or `iocs.value=evil.example`")
         })?;
-        filters.push(Filter::Terms(field.to_owned(), vec![value.to_owned()]));
+        let is_date = *index.field(field)?.1 == FieldType::Date;
+        filters.push(if is_date {
+            let (from, to) = Moment::read(value, now)?.span();
+            Filter::Range(field.to_owned(), Some(text_of(from)), Some(text_of(to)))
+        } else {
+            Filter::Terms(field.to_owned(), written_as(field, value))
+        });
     }
-    if let Some(since) = &args.since {
-        filters.push(Filter::Range(date(index)?.to_owned(), Some(instant(since)?), None));
+    let read = |text: &Option<String>| text.as_ref().map(|text| Moment::read(text, now));
+    let since = read(&args.since).transpose()?.map(Moment::start);
+    let until = read(&args.until).transpose()?.map(Moment::end);
+    if let (Some(since), Some(until)) = (since, until)
+        && since >= until
+    {
+        return Err(Error::config(format!(
+            "search from {} to {}: it ends before it begins",
+            text_of(since),
+            text_of(until)
+        ))
+        .hint("`--since` is the earlier one, `--until` the later"));
+    }
+    if since.is_some() || until.is_some() {
+        let date = date(index)?.to_owned();
+        filters.push(Filter::Range(date, since.map(text_of), until.map(text_of)));
     }
     Ok(filters)
 }
 
-/// A day or an instant, in the form in which documents hold theirs.
-fn instant(text: &str) -> Result<String> {
-    let day = text
-        .parse::<Date>()
-        .ok()
-        .and_then(|day| day.to_zoned(TimeZone::UTC).ok())
-        .map(|day| day.timestamp());
-    let instant = day
-        .filter(|_| text.len() == 10)
-        .or_else(|| text.parse::<Timestamp>().ok())
-        .ok_or_else(|| {
-            Error::config(format!("read the date `{text}`"))
-                .hint("it is a day as 2026-03-01 or an instant as 2026-03-01T12:00:00Z")
-        })?;
-    Ok(instant.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+/// A value as it was typed, and of an indicator also the form in which it is stored: reports write them defanged, and in any
+/// case.
+fn written_as(field: &str, value: &str) -> Vec<String> {
+    let mut all = vec![value.to_owned()];
+    if field.rsplit('.').next() == Some("value") {
+        let stored = indicator::parse(None, value).map(|indicator| indicator.value);
+        all.extend(stored.ok().filter(|stored| stored != value));
+    }
+    all
+}
+
+/// An instant in the form in which documents hold theirs.
+fn text_of(instant: Timestamp) -> String {
+    instant.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 fn field<'a>(body: &'a Body, name: &str) -> &'a str {

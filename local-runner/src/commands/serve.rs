@@ -37,7 +37,7 @@ const ONLY_ONE: &str = "runner/serve";
 /// `local-runner serve`.
 pub(crate) async fn serve(cli: &Cli, args: &ServeArgs) -> Outcome {
     let settings = settings(cli)?;
-    let timetable = runner::timetable(args.timetable.as_deref())?;
+    let timetable = runner::timetable(cli.timetable.as_deref())?;
     let functions = runner::functions(&settings, &timetable, args.functions.as_deref())?;
     let state = open_state(&settings).await?;
     // On a server several runners share the timetable and the queue; a folder has one, which is easily started twice.

@@ -386,8 +386,9 @@ impl Config {
 
     /// The error of settings that cannot be read, for these reasons.
     pub fn refused(problems: &[String]) -> Error {
-        Error::config(format!("read the settings: {}", problems.join("; ")))
-            .hint("docs/CONFIG.md lists every setting; `local-runner doctor` checks them")
+        Error::config(format!("read the settings: {}", problems.join("; "))).hint(
+            "`local-runner help settings` lists every setting; `local-runner doctor` checks them",
+        )
     }
 
     /// The settings of a family, which declared them when these were read.

@@ -12,6 +12,7 @@ mod entities;
 mod entry;
 mod json;
 mod names;
+mod page;
 mod root;
 mod scan;
 pub mod text;
@@ -20,6 +21,7 @@ mod values;
 mod walk;
 
 pub use self::entry::{Chunk, Entry, FeedError, Head, Kind, Media, Reject, Repair};
+pub use self::page::{LinkedFeed, linked_feeds};
 
 use self::entities::Declared;
 use self::entry::Repairs;

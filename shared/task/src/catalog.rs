@@ -60,10 +60,16 @@ pub struct SourceCatalog {
 /// How a family's list is changed and tried.
 #[derive(Clone, Copy)]
 pub struct SourceEditor {
-    /// The definition of a source in the form of the family's list, checked.
+    /// Refuses what is no id, name, address, category or language of one that is new; a list may hold others.
+    pub check: fn(&SourceEntry) -> Result<()>,
+    /// The definition of a source in the form of the family's list.
     pub define: fn(SourceEntry) -> Result<Value>,
     /// Fetches a source once and shows what would be stored, without storing it.
     pub preview: for<'a> fn(&'a Home, Value) -> Pending<'a, Preview>,
+    /// Categories that there are whatever the list says.
+    pub categories: &'static [&'static str],
+    /// The form of the list, as a small one of it.
+    pub form: &'static str,
 }
 
 impl SourceCatalog {

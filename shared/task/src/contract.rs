@@ -106,12 +106,12 @@ fn read_input<T: Task>(input: Value) -> Result<T::Input> {
             "read the input of `{}`: it is no JSON object",
             T::NAME
         ))
-        .hint("docs/TASKS.md shows each task's input"));
+        .hint(format!("`local-runner help tasks {}` shows its input", T::NAME)));
     }
     serde_json::from_value(input).map_err(|cause| {
         Error::config(format!("read the input of `{}`", T::NAME))
             .because(cause)
-            .hint("docs/TASKS.md shows each task's input")
+            .hint(format!("`local-runner help tasks {}` shows its input", T::NAME))
     })
 }
 

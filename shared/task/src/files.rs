@@ -60,7 +60,7 @@ impl Files {
         let failed = |cause: object_store::Error| {
             Error::config(format!("open `{place}`"))
                 .because(cause)
-                .hint("a bucket is written `s3://bucket/prefix`; docs/CONFIG.md lists the settings that begin with `AWS_`")
+                .hint("a bucket is written `s3://bucket/prefix`; `local-runner help settings` lists those that begin with `AWS_`")
         };
         fetch::install_tls();
         let aws = &config.buckets;
@@ -182,7 +182,7 @@ impl Files {
         let message = format!("read `{what}` of `{}`: {said}", self.place);
         if is_config {
             Error::config(message)
-                .hint("check the bucket's name and region and the keys (`AWS_…`); docs/CONFIG.md lists them")
+                .hint("check the bucket's name and region and the keys (`AWS_…`); `local-runner help settings` lists them")
         } else {
             Error::upstream(message)
         }

@@ -441,7 +441,11 @@ impl<'a> Visit<'a> {
         if let Some(cursor) = self.reached.take() {
             self.state.cursor = Some(cursor);
         }
+        if self.state.last_success.is_none() {
+            self.state.first_success = Some(now);
+        }
         self.state.last_success = Some(now);
+        self.state.failing_since = None;
         self.state.last_error = None;
         self.state.failures = 0;
         self.state.next_allowed = None;
@@ -464,6 +468,9 @@ impl<'a> Visit<'a> {
     fn fail(&mut self, now: Timestamp, stop: &Stop) {
         self.report.outcome = stop.outcome;
         self.report.problem = Some(Problem::from(&stop.error));
+        if self.state.failures == 0 {
+            self.state.failing_since = Some(now);
+        }
         self.state.failures += 1;
         self.state.last_error = Some(stop.error.chain());
         self.state.next_allowed = stop.wait().and_then(|wait| now.checked_add(wait).ok());

@@ -63,7 +63,7 @@ pub(super) fn state() {
     runtime().block_on(async {
         let state = Sqlite::open(&full.path("data")).await.unwrap();
         let definition = Some(json!({"filler": "x".repeat(2 << 20)}));
-        let word = Override { enabled: None, definition };
+        let word = Override { definition, ..Override::default() };
         state.set_override("filler", "a", &word).await.unwrap();
     });
     let full = full.with("MINERVA_DATA_MAX_MB", LITTLE);

@@ -143,6 +143,8 @@ pub struct SourceState {
     pub moved_to: Option<String>,
     /// How far a source with a cursor of its own has been stored.
     pub cursor: Option<Value>,
+    /// The first time it answered as it should; of a source that older versions knew, not known.
+    pub first_success: Option<Timestamp>,
     /// The last time it was asked.
     pub last_attempt: Option<Timestamp>,
     /// The last time it answered as it should.
@@ -153,6 +155,8 @@ pub struct SourceState {
     pub usual_gap_s: Option<i64>,
     /// Failures since the last success.
     pub failures: u32,
+    /// When the first of those was; where older versions counted it, not known.
+    pub failing_since: Option<Timestamp>,
     /// It is not asked before this instant.
     pub next_allowed: Option<Timestamp>,
     /// It said that it is gone for good (410).
@@ -192,8 +196,8 @@ impl<'de> Deserialize<'de> for SourceState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Health {
-    /// Never asked.
-    Unknown,
+    /// Never asked, or asked for so short a time that its silence says nothing.
+    New,
     /// It answers, and has news as often as usual.
     Ok,
     /// It answers, but has had nothing new for much longer than usual.
@@ -205,10 +209,13 @@ pub enum Health {
 }
 
 impl Health {
+    /// Every one, the worst first.
+    pub const ALL: [Self; 5] = [Self::Gone, Self::Failing, Self::Quiet, Self::New, Self::Ok];
+
     /// The name in tables.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Unknown => "unknown",
+            Self::New => "new",
             Self::Ok => "ok",
             Self::Quiet => "quiet",
             Self::Failing => "failing",
@@ -232,14 +239,28 @@ impl SourceState {
             return Health::Failing;
         }
         if self.last_success.is_none() {
-            return Health::Unknown;
+            return Health::New;
         }
         let limit = self.usual_gap_s.map(|gap| (gap * Self::QUIET_GAPS).max(Self::QUIET_MIN_S));
         match (self.last_new, limit) {
             (Some(news), Some(limit)) if now.duration_since(news).as_secs() > limit => {
-                Health::Quiet
+                // What it had before it was first asked was not missed by anybody here.
+                let is_new = self
+                    .first_success
+                    .is_some_and(|first| now.duration_since(first).as_secs() <= Self::QUIET_MIN_S);
+                if is_new { Health::New } else { Health::Quiet }
             }
             _ => Health::Ok,
+        }
+    }
+
+    /// Since when it fares as it does, where that is known and bad.
+    pub fn since(&self, now: Timestamp) -> Option<Timestamp> {
+        match self.health(now) {
+            Health::Gone => self.failing_since.or(self.last_attempt),
+            Health::Failing => self.failing_since.or(self.last_success),
+            Health::Quiet => self.last_new,
+            Health::New | Health::Ok => None,
         }
     }
 }
@@ -249,8 +270,11 @@ impl SourceState {
 pub struct Override {
     /// Enabled or disabled; as the list says when unset.
     pub enabled: Option<bool>,
-    /// The whole definition of an added source, in the form of its family's list.
+    /// The whole definition of a source that was added or edited, in the form of its family's list.
     pub definition: Option<Value>,
+    /// Taken out of the list, whatever the list says.
+    #[serde(default)]
+    pub removed: bool,
 }
 
 /// A run as the ledger has it.
@@ -374,6 +398,10 @@ mod tests {
             Health::Ok,
             "a weekly is silent for nine days without harm"
         );
-        assert_eq!(SourceState::default().health(now), Health::Unknown);
+        assert_eq!(SourceState::default().health(now), Health::New);
+        let seen = |first: &str| SourceState { first_success: Some(at(first)), ..state(6 * 3600) };
+        assert_eq!(seen("2026-03-09T00:00:00Z").health(now), Health::New, "added yesterday");
+        assert_eq!(seen("2026-03-05T00:00:00Z").health(now), Health::Quiet, "and last week");
+        assert_eq!(seen("2026-03-05T00:00:00Z").since(now), Some(at("2026-03-01T00:00:00Z")));
     }
 }

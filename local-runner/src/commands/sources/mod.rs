@@ -1,12 +1,14 @@
-//! `sources`: the list and its health; trying, adding, enabling and disabling; what was not stored of them.
+//! `sources`: the list and its health; trying and changing it; what was not stored of them.
+
+use std::cmp::Reverse;
 
 use base::{Error, Result};
+use jiff::Timestamp;
 use serde_json::{Value, json};
-use stores::state::{Health, LedgerKind, Override, SourceState, State};
+use stores::state::{Health, LedgerKind, SourceState, State};
 use task::Family;
 use task::catalog::{Preview, SourceEditor, SourceEntry};
 use task::function::{Home, now};
-use url::Url;
 
 use crate::cli::{Cli, SourcesCommand};
 use crate::families::FAMILIES;
@@ -15,6 +17,13 @@ use crate::out::{self, Outcome};
 use crate::runner;
 use crate::settings::Settings;
 use crate::when;
+
+mod edit;
+mod opml;
+mod show;
+
+/// What is shown for the health of a source that is not visited.
+const DISABLED: &str = "disabled";
 
 /// Documents that a trial shows.
 const PREVIEWED: usize = 5;
@@ -28,8 +37,8 @@ pub(crate) async fn sources(cli: &Cli, command: &SourcesCommand) -> Outcome {
     match command {
         SourcesCommand::List { health } => list(cli, &settings, health.as_deref()).await,
         SourcesCommand::Test { source } => test(cli, &settings, source).await,
-        SourcesCommand::Enable { id } => switch(cli, &settings, id, true).await,
-        SourcesCommand::Disable { id } => switch(cli, &settings, id, false).await,
+        SourcesCommand::Enable { id } => edit::switch(cli, &settings, id, true).await,
+        SourcesCommand::Disable { id } => edit::switch(cli, &settings, id, false).await,
         SourcesCommand::Rejects { source } => {
             ledger(cli, &settings, source.as_deref(), LedgerKind::Rejected).await
         }
@@ -37,19 +46,12 @@ pub(crate) async fn sources(cli: &Cli, command: &SourcesCommand) -> Outcome {
             ledger(cli, &settings, source.as_deref(), LedgerKind::Failed).await
         }
         SourcesCommand::Retry { source } => retry(cli, &settings, source).await,
-        SourcesCommand::Add { url, id, name, category, language, untested } => {
-            let url = read_url(url)?;
-            let id = id.clone().unwrap_or_else(|| id_of(&url));
-            let entry = SourceEntry {
-                name: name.clone().unwrap_or_else(|| id.clone()),
-                id,
-                url: Some(url),
-                language: language.clone(),
-                category: Some(category.clone()),
-                enabled: true,
-            };
-            add(cli, &settings, entry, name.is_none(), *untested).await
-        }
+        SourcesCommand::Show { id } => show::show(cli, &settings, id).await,
+        SourcesCommand::Add(args) => edit::add(cli, &settings, args).await,
+        SourcesCommand::Edit(args) => edit::edit(cli, &settings, args).await,
+        SourcesCommand::Remove { id } => edit::remove(cli, &settings, id).await,
+        SourcesCommand::Import(args) => edit::import(cli, &settings, args).await,
+        SourcesCommand::Export { to } => edit::export(cli, &settings, to.as_deref()).await,
     }
 }
 
@@ -83,8 +85,13 @@ fn named<'a>(
             Err(Error::config(format!("find the source `{what}`: several families have it"))
                 .hint(format!("say `{}/{what}` or `{}/{what}`", one.name, other.name)))
         }
-        (None, _) => Err(Error::config(format!("find the source `{what}`"))
-            .hint("`local-runner sources list` shows them all")),
+        (None, _) => {
+            let id = what.rsplit('/').next().unwrap_or(what);
+            let near = out::nearest(id, all.iter().map(|(_, entry)| entry.id.as_str()));
+            let near = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+            Err(Error::config(format!("find the source `{what}`"))
+                .hint(format!("{near}`local-runner sources list` shows them all")))
+        }
     }
 }
 
@@ -106,49 +113,117 @@ fn editor(family: &Family, id: &str) -> Result<SourceEditor> {
 }
 
 async fn list(cli: &Cli, settings: &Settings, wanted: Option<&str>) -> Outcome {
-    let known = ["ok", "quiet", "failing", "gone", "unknown", "disabled"];
+    let known: Vec<&str> = Health::ALL.map(Health::name).into_iter().chain([DISABLED]).collect();
     if let Some(wrong) = wanted.filter(|wanted| !known.contains(wanted)) {
         return Err(Error::config(format!("list sources of health `{wrong}`"))
             .hint(format!("it is one of {}", known.join(", "))));
     }
     let state = open_state(settings).await?;
     let now = now(&settings.config);
-    let mut rows: Vec<(&Family, SourceEntry, SourceState, &str)> = Vec::new();
+    let mut rows = Vec::new();
     for (family, entry) in all(settings, state.as_ref()).await? {
-        let known = state.source(&format!("{}/{}", family.name, entry.id)).await?;
-        let health = if entry.enabled { known.health(now).name() } else { "disabled" };
-        if wanted.is_none_or(|wanted| wanted == health) {
-            rows.push((family, entry, known, health));
+        let row = SourceRow::read(state.as_ref(), family, entry, now).await?;
+        if wanted.is_none_or(|wanted| wanted == row.health) {
+            rows.push(row);
         }
     }
+    let place = |row: &SourceRow| known.iter().position(|known| *known == row.health);
+    rows.sort_by_key(|row| (place(row), Reverse(row.state.failures)));
     if cli.json {
-        let rows = rows.iter().map(|(family, entry, state, health)| {
-            json!({"family": family.name, "source": entry, "health": health, "state": state})
-        });
-        out::json(&rows.collect::<Vec<_>>());
+        out::json(&rows.iter().map(SourceRow::json).collect::<Vec<_>>());
         return Ok(out::DONE);
     }
-    let timetable = runner::timetable(None)?;
+    if rows.is_empty() {
+        out::line(&wanted.map_or_else(
+            || "no sources".to_owned(),
+            |health| format!("no source is of health `{health}`"),
+        ));
+        return Ok(out::DONE);
+    }
+    let timetable = runner::timetable(cli.timetable.as_deref())?;
     let zone = timetable.zone();
-    let table = rows.iter().map(|(family, entry, state, health)| {
+    let day = |instant: Option<Timestamp>| {
+        instant.map(|instant| when::day(instant, zone)).unwrap_or_default()
+    };
+    let table = rows.iter().map(|row| {
+        let SourceRow { entry, state, .. } = row;
         vec![
-            format!("{}/{}", family.name, entry.id),
-            (*health).to_owned(),
+            row.name.clone(),
+            row.health.to_owned(),
+            day(row.since),
+            Some(state.failures)
+                .filter(|count| *count > 0)
+                .map_or_else(String::new, |count| count.to_string()),
             entry.category.clone().unwrap_or_default(),
             entry.language.clone().unwrap_or_default(),
-            state.last_new.map(|last| when::day(last, zone)).unwrap_or_default(),
+            day(state.last_new),
             state.usual_gap_s.map(gap).unwrap_or_default(),
-            state.last_error.clone().unwrap_or_else(|| address(entry)),
+            row.says(),
         ]
     });
     out::table(
-        &["SOURCE", "HEALTH", "CATEGORY", "LANGUAGE", "LAST NEWS", "USUAL GAP", "ADDRESS OR ERROR"],
+        &[
+            "SOURCE",
+            "HEALTH",
+            "SINCE",
+            "FAILURES",
+            "CATEGORY",
+            "LANGUAGE",
+            "LAST NEWS",
+            "USUAL GAP",
+            "ADDRESS OR ERROR",
+        ],
         table.collect(),
     );
-    let is_bad = |state: &SourceState| matches!(state.health(now), Health::Failing | Health::Gone);
-    let bad = rows.iter().filter(|(_, _, state, _)| is_bad(state)).count();
+    let is_bad = |row: &&SourceRow| {
+        [Health::Failing, Health::Gone].iter().any(|bad| bad.name() == row.health)
+    };
+    let bad = rows.iter().filter(is_bad).count();
     out::line(&format!("{} sources, {bad} of them failing or gone", rows.len()));
     Ok(out::DONE)
+}
+
+/// A source as lists show it.
+struct SourceRow {
+    /// `family/id`.
+    name: String,
+    family: &'static str,
+    entry: SourceEntry,
+    state: SourceState,
+    health: &'static str,
+    /// Since when, where it is bad.
+    since: Option<Timestamp>,
+}
+
+impl SourceRow {
+    async fn read(
+        state: &dyn State,
+        family: &'static Family,
+        entry: SourceEntry,
+        now: Timestamp,
+    ) -> Result<Self> {
+        let name = format!("{}/{}", family.name, entry.id);
+        let known = state.source(&name).await?;
+        let (health, since) = match entry.enabled {
+            true => (known.health(now).name(), known.since(now)),
+            false => (DISABLED, None),
+        };
+        Ok(Self { name, family: family.name, entry, state: known, health, since })
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "family": self.family, "source": self.entry, "health": self.health, "since": self.since, "state": self.state,
+        })
+    }
+
+    /// What went wrong, where it has moved, or where it is.
+    fn says(&self) -> String {
+        let moved = self.state.moved_to.as_ref().map(|to| format!("moved for good to {to}"));
+        let error = self.state.last_error.clone();
+        let parts: Vec<String> = error.into_iter().chain(moved).collect();
+        if parts.is_empty() { address(&self.entry) } else { parts.join("; ") }
+    }
 }
 
 fn address(entry: &SourceEntry) -> String {
@@ -232,9 +307,9 @@ async fn test(cli: &Cli, settings: &Settings, what: &str) -> Outcome {
     let (editor, entry) = match named(&all, what) {
         Ok((family, entry)) => (editor(family, &entry.id)?, entry.clone()),
         Err(_) if what.contains("://") => {
-            let url = read_url(what)?;
+            let url = edit::read_url(what)?;
             let (_, editor) = editable()?;
-            let id = id_of(&url);
+            let id = edit::id_of(&url);
             let entry = SourceEntry {
                 name: id.clone(),
                 id,
@@ -251,11 +326,11 @@ async fn test(cli: &Cli, settings: &Settings, what: &str) -> Outcome {
     };
     let definition = (editor.define)(entry.clone())?;
     let preview = (editor.preview)(&home, definition.clone()).await?;
-    show(cli, &entry, &definition, &preview);
+    show_trial(cli, &entry, &definition, &preview);
     Ok(out::DONE)
 }
 
-fn show(cli: &Cli, entry: &SourceEntry, definition: &Value, preview: &Preview) {
+fn show_trial(cli: &Cli, entry: &SourceEntry, definition: &Value, preview: &Preview) {
     if cli.json {
         out::json(&json!({
             "source": definition, "feed": preview.form, "title": preview.title, "found": preview.found,
@@ -266,7 +341,7 @@ fn show(cli: &Cli, entry: &SourceEntry, definition: &Value, preview: &Preview) {
     out::line(&format!(
         "{}: {} ({})",
         entry.id,
-        preview.title.as_deref().unwrap_or("(no title)"),
+        out::one_line(preview.title.as_deref().unwrap_or("(no title)")),
         preview.form
     ));
     out::line(&format!(
@@ -275,115 +350,13 @@ fn show(cli: &Cli, entry: &SourceEntry, definition: &Value, preview: &Preview) {
         preview.documents.len()
     ));
     for note in preview.notes.iter().chain(&preview.rejects) {
-        out::line(&format!("  · {note}"));
+        out::line(&format!("  · {}", out::one_line(note)));
     }
     for document in preview.documents.iter().take(PREVIEWED) {
-        let text = |name: &str| document[name].as_str().unwrap_or("(no date)").to_owned();
+        let text = |name: &str| out::one_line(document[name].as_str().unwrap_or("(no date)"));
         out::line(&format!("  {}  {}\n      {}", text("published"), text("title"), text("link")));
     }
     if preview.documents.len() > PREVIEWED {
         out::line(&format!("  … and {} more", preview.documents.len() - PREVIEWED));
     }
-}
-
-async fn switch(cli: &Cli, settings: &Settings, what: &str, enabled: bool) -> Outcome {
-    let state = open_state(settings).await?;
-    let all = all(settings, state.as_ref()).await?;
-    let (family, entry) = named(&all, what)?;
-    editor(family, &entry.id)?;
-    let overrides = state.overrides(family.name).await?;
-    let known = overrides.into_iter().find(|(known, _)| *known == entry.id);
-    let known = known.map(|(_, change)| change).unwrap_or_default();
-    let change = Override { enabled: Some(enabled), ..known };
-    state.set_override(family.name, &entry.id, &change).await?;
-    if enabled {
-        ask_again(state.as_ref(), &format!("{}/{}", family.name, entry.id)).await?;
-    }
-    changed(cli, &entry.id, if enabled { "enabled" } else { "disabled" });
-    Ok(out::DONE)
-}
-
-/// A source that is enabled again is asked again, whatever it said before.
-async fn ask_again(state: &dyn State, name: &str) -> Result<()> {
-    let known = state.source(name).await?;
-    if !known.gone && known.next_allowed.is_none() {
-        return Ok(());
-    }
-    if let Some(lease) = state.lease(name).await? {
-        let asked = SourceState { gone: false, next_allowed: None, ..known };
-        state.save_source(&lease, &asked).await?;
-    }
-    Ok(())
-}
-
-async fn add(
-    cli: &Cli,
-    settings: &Settings,
-    mut entry: SourceEntry,
-    may_rename: bool,
-    untested: bool,
-) -> Outcome {
-    let home = Home::open(settings.config.clone()).await?;
-    let (family, editor) = editable()?;
-    let known = (family.sources.list)(&settings.config, home.state.as_ref()).await?;
-    if known.iter().any(|known| known.id == entry.id) {
-        return Err(Error::config(format!(
-            "add the source `{}`: there is one of that id",
-            entry.id
-        ))
-        .hint("choose another with `--id`"));
-    }
-    if let Some(same) = known.iter().find(|known| known.url == entry.url) {
-        return Err(Error::config(format!(
-            "add `{}`: `{}` has that address already",
-            address(&entry),
-            same.id
-        )));
-    }
-    if !untested {
-        let definition = (editor.define)(entry.clone())?;
-        let preview = (editor.preview)(&home, definition.clone())
-            .await
-            .map_err(|error| error.hint("`--untested` adds it all the same"))?;
-        if let (true, Some(title)) = (may_rename, &preview.title) {
-            entry.name.clone_from(title);
-        }
-        if !cli.json {
-            show(cli, &entry, &definition, &preview);
-        }
-    }
-    let definition = (editor.define)(entry.clone())?;
-    let change = Override { enabled: Some(true), definition: Some(definition) };
-    home.state.set_override(family.name, &entry.id, &change).await?;
-    changed(cli, &entry.id, "added");
-    Ok(out::DONE)
-}
-
-fn changed(cli: &Cli, id: &str, what: &str) {
-    if cli.json {
-        out::json(&json!({"source": id, "state": what}));
-    } else {
-        out::line(&format!("{id}: {what}"));
-    }
-}
-
-fn read_url(text: &str) -> Result<Url> {
-    let url = Url::parse(text)
-        .map_err(|cause| Error::config(format!("read the address `{text}`")).because(cause))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(Error::config(format!(
-            "read the address `{text}`: it is neither http nor https"
-        )));
-    }
-    Ok(url)
-}
-
-/// A key made of the host's name, as `blog-example-org`.
-fn id_of(url: &Url) -> String {
-    let host = url.host_str().unwrap_or("source").trim_start_matches("www.");
-    host.chars()
-        .map(
-            |letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' },
-        )
-        .collect()
 }
