@@ -77,7 +77,8 @@ fn any_of(index: &Index, words: &[Word]) -> Value {
 ///
 /// Of several indices, one may lack the field: its documents come last, as others without it do.
 pub(super) fn order(index: &Index, query: &Query) -> Result<Value> {
-    let has_words = query.text.as_deref().and_then(Words::read).is_some();
+    let words = query.text.as_deref().and_then(Words::read);
+    let has_words = words.is_some_and(|words| !words.wanted.is_empty());
     let by = |name: &str, order: &str| -> Result<Value> {
         let is_date = *index.field(name)?.1 == FieldType::Date;
         let kind = if is_date { "date" } else { "keyword" };
