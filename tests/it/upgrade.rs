@@ -105,6 +105,19 @@ fn on_a_document_server(place: &mut Place) {
         ("ES_URL", address(place).to_string()),
         ("ES_INDEX_PREFIX", place.stores.es_index_prefix.clone()),
     ]));
+    // The same indices have taken over which values are passed over.
+    for (name, _) in STORED {
+        let said = place.ask("GET", &format!("/{}/_mapping", place.named(name)), &Value::Null);
+        let mapping = &said[place.named(&format!("{name}-v1"))]["mappings"];
+        let wanted = &Index::named(name).expect("it is there").mapping;
+        for (field, setting) in
+            [("source_family", "ignore_above"), ("collected_at", "ignore_malformed")]
+        {
+            let of = |mapping: &Value| mapping["properties"][field][setting].clone();
+            assert!(!of(wanted).is_null());
+            assert_eq!(of(mapping), of(wanted), "{name}: {field}");
+        }
+    }
 }
 
 /// Makes the fixture's indices anew, with their mappings and aliases, below this place's prefix.

@@ -20,8 +20,6 @@ use crate::state::State;
 pub(super) const ADOPTED: &str = "adopted";
 /// Lists that several writers share: what the predecessor put into them stays in the union.
 const SHARED: &[&str] = &["tags", "actors_mentioned", "families_mentioned"];
-/// A keyword longer than this is refused by servers, in bytes.
-const KEYWORD_MAX: usize = 32_766;
 
 /// The id that the family gives to what this document is about; `None` when the document does not tell.
 pub type Identify = Box<dyn Fn(&Body) -> Option<String> + Send + Sync>;
@@ -175,11 +173,7 @@ fn takes(form: &Value, value: &Value) -> bool {
     };
     match form["type"].as_str() {
         Some("alias") => false,
-        Some("keyword") => each(&|item| match item {
-            Value::String(text) => text.len() <= KEYWORD_MAX || form.get("ignore_above").is_some(),
-            other => !other.is_object() && !other.is_array(),
-        }),
-        Some("text") => each(&|item| !item.is_object() && !item.is_array()),
+        Some("keyword" | "text") => each(&|item| !item.is_object() && !item.is_array()),
         Some("integer") => {
             each(&|item| item.as_i64().is_some_and(|number| i32::try_from(number).is_ok()))
         }
@@ -276,10 +270,10 @@ mod tests {
             (&body["collected_at"], &raw["article_id"]),
             (&json!("2026-01-01"), &json!("a"))
         );
-        assert_eq!(raw["language"].as_str().unwrap().len(), 40_000);
+        assert_eq!(body["language"].as_str().unwrap().len(), 40_000, "kept, and not indexed");
         assert_eq!((&body["entities"], &body["revision"]), (&json!({"kept": [1]}), &json!(1)));
         assert_eq!(body["owners"]["shared"]["tags"]["adopted"], json!(["t"]));
-        assert_eq!(repaired.others, 5);
+        assert_eq!(repaired.others, 4);
     }
 
     #[test]

@@ -301,6 +301,26 @@ mod tests {
         assert!(half > 10_000 && whole < half * 21 / 10, "{half} steps, then {whole}");
     }
 
+    #[test]
+    fn a_write_with_twice_the_parts_costs_twice_as_much() {
+        let of = |count: usize| {
+            let part = |n: usize| {
+                let value =
+                    json!({"tags": [format!("tag {n}"), n], "sources": [{"confidence": n}]});
+                value.as_object().unwrap().clone()
+            };
+            let all = Write::of("1", &FEEDS, part(0)).by("0");
+            let all = (1..count).fold(all, |all, n| all.and(&FEEDS, part(n)).by(n.to_string()));
+            steps::of(|| {
+                let Plan::Create(body) = plan(None, &all) else { panic!("it is new") };
+                assert_eq!(body["tags"].as_array().unwrap().len(), 2 * count);
+                assert_eq!(body["confidence"], count - 1);
+            })
+        };
+        let (half, whole) = (of(1_000), of(2_000));
+        assert!(half > 1_000 && whole < half * 21 / 10, "{half} steps, then {whole}");
+    }
+
     proptest! {
         #[test]
         fn the_order_of_writers_does_not_matter(

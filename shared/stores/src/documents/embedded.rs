@@ -16,6 +16,7 @@ use sqlx::sqlite::{SqlitePool, SqliteRow, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
 use tokio::sync::Mutex;
 
+use super::batches::batches;
 use super::plan::{Intent, Plan};
 use super::scan::Selection;
 use super::words::{Word, Words};
@@ -33,6 +34,9 @@ const MIGRATIONS: &[&str] = &[
 
 /// Documents written in one transaction at the most, so that other writers get their turn.
 const BATCH: usize = 1_000;
+
+/// Bytes of documents written in one transaction; a single larger one is written alone.
+const BATCH_BYTES: usize = 8 << 20;
 
 /// The embedded document store.
 pub struct Embedded {
@@ -103,10 +107,22 @@ impl Embedded {
         writable(index)?;
         self.ensure(index).await?;
         let mut outcomes = Vec::with_capacity(intents.len());
-        for batch in intents.chunks(BATCH) {
+        for batch in batches(intents, Intent::weight, BATCH, BATCH_BYTES) {
             outcomes.extend(self.write_batch(index, batch).await.map_err(&failed)?);
         }
         Ok(outcomes)
+    }
+
+    /// Another name for the index, unless another process has given it one.
+    async fn rename(&self, index: &'static Index, lost: &Identity) -> sqlx::Result<()> {
+        sqlx::query(
+            "UPDATE identities SET store = lower(hex(randomblob(16))) WHERE index_name = $1 AND store = $2",
+        )
+        .bind(index.name)
+        .bind(&lost.store)
+        .execute(&self.pool)
+        .await
+        .map(drop)
     }
 
     async fn read_identity(&self, index: &'static Index) -> sqlx::Result<Identity> {
@@ -135,56 +151,15 @@ impl Embedded {
         batch: &[Intent<'_>],
     ) -> sqlx::Result<Vec<Written>> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let stored = stored(&mut transaction, index, batch).await?;
+        let sizes = sizes(&mut transaction, index, batch).await?;
+        // What is stored may be much more than what is written.
+        let weigh = |intent: &Intent<'_>| sizes.get(intent.id()).copied().unwrap_or(0);
         let mut outcomes = Vec::with_capacity(batch.len());
-        let mut written = 0_i64;
-        for intent in batch {
-            let known = stored.get(intent.id());
-            let outcome = match intent.plan(known.map(|(_, body)| body)) {
-                Plan::Unchanged => Written::Unchanged,
-                Plan::Create(body) => {
-                    let text = text_of(&body);
-                    if let Some(why) = too_large(text.len(), &body) {
-                        outcomes.push(Written::Rejected(why));
-                        continue;
-                    }
-                    let sql = format!(r#"INSERT INTO "{}" (id, body) VALUES ($1, $2)"#, index.name);
-                    let row = sqlx::query(AssertSqlSafe(sql))
-                        .bind(intent.id())
-                        .bind(text)
-                        .execute(&mut *transaction)
-                        .await?;
-                    index_text(&mut transaction, index, row.last_insert_rowid(), &body).await?;
-                    Written::New
-                }
-                Plan::Update(body) => {
-                    let text = text_of(&body);
-                    if let Some(why) = too_large(text.len(), &body) {
-                        outcomes.push(Written::Rejected(why));
-                        continue;
-                    }
-                    let number = known.map_or(0, |(number, _)| *number);
-                    let sql = format!(r#"UPDATE "{}" SET body = $2 WHERE n = $1"#, index.name);
-                    sqlx::query(AssertSqlSafe(sql))
-                        .bind(number)
-                        .bind(text)
-                        .execute(&mut *transaction)
-                        .await?;
-                    forget_text(&mut transaction, index, number).await?;
-                    index_text(&mut transaction, index, number, &body).await?;
-                    Written::Changed
-                }
-                Plan::Delete => {
-                    let number = known.map_or(0, |(number, _)| *number);
-                    let sql = format!(r#"DELETE FROM "{}" WHERE n = $1"#, index.name);
-                    sqlx::query(AssertSqlSafe(sql)).bind(number).execute(&mut *transaction).await?;
-                    forget_text(&mut transaction, index, number).await?;
-                    Written::Changed
-                }
-            };
-            written += i64::from(outcome != Written::Unchanged);
-            outcomes.push(outcome);
+        for part in batches(batch, weigh, BATCH, BATCH_BYTES) {
+            outcomes.extend(write_part(&mut transaction, index, part).await?);
         }
+        let is_written = |outcome: &&Written| matches!(outcome, Written::New | Written::Changed);
+        let written = outcomes.iter().filter(is_written).count();
         if written == 0 {
             transaction.rollback().await?;
             return Ok(outcomes);
@@ -194,12 +169,87 @@ impl Embedded {
              ON CONFLICT (index_name) DO UPDATE SET writes = writes + excluded.writes",
         )
         .bind(index.name)
-        .bind(written)
+        .bind(i64::try_from(written).unwrap_or(i64::MAX))
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
         Ok(outcomes)
     }
+}
+
+/// Plans and writes a part of a batch within its transaction.
+async fn write_part(
+    transaction: &mut Transaction<'_, Sqlite>,
+    index: &'static Index,
+    batch: &[Intent<'_>],
+) -> sqlx::Result<Vec<Written>> {
+    let stored = stored(transaction, index, batch).await?;
+    let mut outcomes = Vec::with_capacity(batch.len());
+    for intent in batch {
+        let known = stored.get(intent.id());
+        let outcome = match intent.plan(known.map(|(_, body)| body)) {
+            Plan::Unchanged => Written::Unchanged,
+            Plan::Create(body) => {
+                let text = text_of(&body);
+                if let Some(why) = too_large(text.len(), &body) {
+                    outcomes.push(Written::Rejected(why));
+                    continue;
+                }
+                let sql = format!(r#"INSERT INTO "{}" (id, body) VALUES ($1, $2)"#, index.name);
+                let row = sqlx::query(AssertSqlSafe(sql))
+                    .bind(intent.id())
+                    .bind(text)
+                    .execute(&mut **transaction)
+                    .await?;
+                index_text(transaction, index, row.last_insert_rowid(), &body).await?;
+                Written::New
+            }
+            Plan::Update(body) => {
+                let text = text_of(&body);
+                if let Some(why) = too_large(text.len(), &body) {
+                    outcomes.push(Written::Rejected(why));
+                    continue;
+                }
+                let number = known.map_or(0, |(number, _)| *number);
+                let sql = format!(r#"UPDATE "{}" SET body = $2 WHERE n = $1"#, index.name);
+                sqlx::query(AssertSqlSafe(sql))
+                    .bind(number)
+                    .bind(text)
+                    .execute(&mut **transaction)
+                    .await?;
+                forget_text(transaction, index, number).await?;
+                index_text(transaction, index, number, &body).await?;
+                Written::Changed
+            }
+            Plan::Delete => {
+                let number = known.map_or(0, |(number, _)| *number);
+                let sql = format!(r#"DELETE FROM "{}" WHERE n = $1"#, index.name);
+                sqlx::query(AssertSqlSafe(sql)).bind(number).execute(&mut **transaction).await?;
+                forget_text(transaction, index, number).await?;
+                Written::Changed
+            }
+        };
+        outcomes.push(outcome);
+    }
+    Ok(outcomes)
+}
+
+/// How many bytes the stored documents of a batch have, by id.
+async fn sizes(
+    transaction: &mut Transaction<'_, Sqlite>,
+    index: &Index,
+    batch: &[Intent<'_>],
+) -> sqlx::Result<HashMap<String, usize>> {
+    let ids: Vec<&str> = batch.iter().map(Intent::id).collect();
+    let sql = format!(
+        r#"SELECT id, octet_length(body) FROM "{}" WHERE id IN (SELECT value FROM json_each($1))"#,
+        index.name
+    );
+    let rows: Vec<(String, i64)> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(serde_json::to_string(&ids).expect("a list of strings is JSON"))
+        .fetch_all(&mut **transaction)
+        .await?;
+    Ok(rows.into_iter().map(|(id, size)| (id, usize::try_from(size).unwrap_or(0))).collect())
 }
 
 /// Creates the full-text index of an index, anew where another version gave it other fields.
@@ -541,6 +591,11 @@ impl Documents for Embedded {
 
     async fn restore(&self, index: &'static Index, documents: &[Document]) -> Result<Vec<Written>> {
         self.write(index, &wholes(documents)?, failed("restore documents")).await
+    }
+
+    async fn renew(&self, index: &'static Index, lost: Identity) -> Result<Identity> {
+        self.rename(index, &lost).await.map_err(failed("note that documents were lost"))?;
+        self.identity(index).await
     }
 
     async fn delete(&self, index: &'static Index, ids: &[String]) -> Result<u64> {

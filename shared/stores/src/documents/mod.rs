@@ -15,11 +15,13 @@ use serde_json::Value;
 use crate::retention;
 
 mod adopter;
+mod batches;
 mod canonical;
 mod contributions;
 mod document;
 mod elastic;
 mod embedded;
+mod fit;
 mod identity;
 mod index;
 mod owner;
@@ -33,6 +35,7 @@ pub use contributions::Contributions;
 pub use document::{Body, Document};
 pub use elastic::{Adopted, Elastic, Moves, Progress, Reindexed};
 pub use embedded::Embedded;
+pub use fit::{Cap, Fitted, Misfit, Misfits, WRITE_BYTES_MAX, fit};
 pub use identity::Identity;
 pub use index::{FieldType, Index, MALWARE_FAMILIES};
 pub use owner::Owner;
@@ -294,6 +297,12 @@ pub trait Documents: DocumentReader {
     /// Writes documents exactly as they are, in the place of whatever stands under their ids; one outcome for each, in
     /// order. Ids must be distinct within a batch.
     async fn restore(&self, index: &'static Index, documents: &[Document]) -> Result<Vec<Written>>;
+
+    /// Makes an index that has lost documents another one than `lost`, so that every source that is stored in it learns of it,
+    /// however much the others have written since; gives what it is now. A server does so by itself when it restores an index.
+    async fn renew(&self, _index: &'static Index, lost: Identity) -> Result<Identity> {
+        Ok(lost)
+    }
 
     /// Deletes the documents of these ids, which must be distinct; gives how many were there.
     async fn delete(&self, index: &'static Index, ids: &[String]) -> Result<u64>;

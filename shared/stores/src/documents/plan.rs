@@ -8,6 +8,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::batches::weight;
 use super::canonical::{CONTENT_HASH, hash, is_hash_of, versioned};
 use super::contributions::{Contributions, LEFT_AT, union};
 use super::document::{Body, Document, OWNERS};
@@ -82,6 +83,11 @@ impl Write {
         self
     }
 
+    /// About how many bytes it has as JSON, for a batch that is bounded by them.
+    pub fn weight(&self) -> usize {
+        Intent::Write(self).weight()
+    }
+
     /// Names the contributor of the last part.
     #[must_use]
     pub fn by(mut self, contributor: impl Into<String>) -> Self {
@@ -149,6 +155,13 @@ impl<'a> Intent<'a> {
         parts.iter().map(|part| &part.fields).chain(whole)
     }
 
+    /// About how many bytes it has as JSON.
+    pub(super) fn weight(&self) -> usize {
+        let fields = self.bodies().flatten();
+        let fields = fields.map(|(name, value)| name.len() + 4 + weight(value));
+        100 + self.id().len() + fields.sum::<usize>()
+    }
+
     /// Decides what it does to `stored`.
     pub(super) fn plan(&self, stored: Option<&Body>) -> Plan {
         match (self, stored) {
@@ -183,7 +196,7 @@ const REVISION: &str = "revision";
 
 /// Decides what `write` does to `stored`. However many parts it has, the document is written once.
 pub fn plan(stored: Option<&Body>, write: &Write) -> Plan {
-    let mut draft = Draft { stored, changed: None };
+    let mut draft = Draft { stored, changed: None, laid: Vec::new() };
     for part in &write.parts {
         part.check();
         match (part.retired_at, &part.contributor) {
@@ -192,6 +205,7 @@ pub fn plan(stored: Option<&Body>, write: &Write) -> Plan {
             (Some(at), Some(contributor)) => draft.retire_contribution(part.owner, contributor, at),
         }
     }
+    draft.finish();
     let Some(mut body) = draft.changed else { return Plan::Unchanged };
     let revision = stored.and_then(|stored| stored.get(REVISION)?.as_u64()).unwrap_or(0);
     body.insert(ID.to_owned(), Value::String(write.id.clone()));
@@ -200,9 +214,13 @@ pub fn plan(stored: Option<&Body>, write: &Write) -> Plan {
 }
 
 /// A document on its way from what is stored to what should be.
+///
+/// What follows from all contributions is made once, behind the last part: a write with many parts is linear in them.
 struct Draft<'a> {
     stored: Option<&'a Body>,
     changed: Option<Body>,
+    /// Owners whose parts changed something, each once.
+    laid: Vec<&'static Owner>,
 }
 
 impl<'a> Draft<'a> {
@@ -240,15 +258,36 @@ impl<'a> Draft<'a> {
         for field in owner.shared {
             contribute(body, field, part.contributor(), given(field));
         }
-        derive(body, owner);
-        for (name, from) in owner.fallback {
-            if body.get(*name).is_none_or(Value::is_null) {
-                let value = body.get(*from).cloned().unwrap_or(Value::Null);
-                body.insert((*name).to_owned(), value);
-            }
-        }
         let hashes = child(child(body, OWNERS), "hashes");
         hashes.insert(owner.name.to_owned(), Value::String(versioned(&hash)));
+        self.note(owner);
+    }
+
+    fn note(&mut self, owner: &'static Owner) {
+        if self.laid.iter().all(|laid| laid.name != owner.name) {
+            self.laid.push(owner);
+        }
+    }
+
+    /// Shows the unions of shared lists, and sets what follows from them.
+    fn finish(&mut self) {
+        let Some(body) = &mut self.changed else { return };
+        let mut shown: Vec<&str> = Vec::new();
+        for field in self.laid.iter().flat_map(|owner| owner.shared) {
+            if !shown.contains(field) {
+                shown.push(field);
+                show(body, field);
+            }
+        }
+        for owner in &self.laid {
+            derive(body, owner);
+            for (name, from) in owner.fallback {
+                if body.get(*name).is_none_or(Value::is_null) {
+                    let value = body.get(*from).cloned().unwrap_or(Value::Null);
+                    body.insert((*name).to_owned(), value);
+                }
+            }
+        }
     }
 
     /// Lays the owner's own fields over the document as they stand in it, but for those that say it has left.
@@ -272,7 +311,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Marks each object that a contributor gave, unless it is marked.
-    fn retire_contribution(&mut self, owner: &Owner, contributor: &str, at: Timestamp) {
+    fn retire_contribution(&mut self, owner: &'static Owner, contributor: &str, at: Timestamp) {
         let Some(current) = self.current() else { return };
         let marked: Vec<(&str, Value)> = owner
             .shared
@@ -290,7 +329,7 @@ impl<'a> Draft<'a> {
         for (field, part) in marked {
             contribute(body, field, contributor, part);
         }
-        derive(body, owner);
+        self.note(owner);
     }
 }
 
@@ -336,14 +375,18 @@ pub(super) fn child<'a>(map: &'a mut Map<String, Value>, name: &str) -> &'a mut 
     slot.as_object_mut().expect("made an object just above")
 }
 
-/// Replaces a contributor's part of a shared list and shows the union of all parts.
+/// Replaces a contributor's part of a shared list.
 fn contribute(body: &mut Body, field: &str, contributor: &str, part: Value) {
     let parts = child(child(child(body, OWNERS), "shared"), field);
     match part {
         Value::Null => parts.remove(contributor),
         part => parts.insert(contributor.to_owned(), part),
     };
-    let union = union(parts);
+}
+
+/// Shows the union of all parts of a shared list.
+fn show(body: &mut Body, field: &str) {
+    let union = union(child(child(child(body, OWNERS), "shared"), field));
     body.insert(field.to_owned(), union);
 }
 

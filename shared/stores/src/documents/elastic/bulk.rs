@@ -16,6 +16,7 @@ use super::Elastic;
 use super::client::{Trouble, is_block, read_only, reason};
 use super::ensure::refused;
 use super::look_up::Found;
+use crate::documents::batches::batches;
 use crate::documents::document::OWNERS;
 use crate::documents::plan::{ID, Intent, Plan};
 use crate::documents::{Body, Documents as _, Index, Written, too_large, writable};
@@ -105,7 +106,7 @@ impl Elastic {
     ) -> Result<Vec<Written>> {
         writable(index)?;
         self.ensure(index).await?;
-        let batches: Vec<_> = parts(writes, BATCH_COUNT, BATCH_BYTES)
+        let batches: Vec<_> = batches(writes, Intent::weight, BATCH_COUNT, BATCH_BYTES)
             .map(|writes| {
                 let batch = Batch {
                     elastic: self,
@@ -176,9 +177,9 @@ impl Batch<'_> {
                 }
             }
         }
-        let weigh = |place: &usize| weight(&self.writes[*place]);
+        let weigh = |place: &usize| self.writes[*place].weight();
         let groups: Vec<Vec<usize>> =
-            cut(&differing, weigh, WHOLE_COUNT, WHOLE_BYTES).map(<[usize]>::to_vec).collect();
+            batches(&differing, weigh, WHOLE_COUNT, WHOLE_BYTES).map(<[usize]>::to_vec).collect();
         for group in groups {
             let known = self.look_up(&group, None).await?;
             for (place, known) in group.into_iter().zip(known) {
@@ -334,61 +335,4 @@ fn telling<'a>(writes: impl Iterator<Item = &'a Intent<'a>>) -> String {
         return ID.to_owned();
     }
     fields.into_iter().collect::<Vec<_>>().join(",")
-}
-
-/// Cuts a batch by count and bytes.
-fn parts<'a>(
-    writes: &'a [Intent<'a>],
-    count: usize,
-    bytes: usize,
-) -> impl Iterator<Item = &'a [Intent<'a>]> {
-    cut(writes, weight, count, bytes)
-}
-
-/// Cuts a list so that no part is longer or heavier than this, single items apart.
-pub(super) fn cut<T>(
-    mut left: &[T],
-    weigh: impl Fn(&T) -> usize,
-    count: usize,
-    bytes: usize,
-) -> impl Iterator<Item = &[T]> {
-    std::iter::from_fn(move || {
-        let mut sum = 0;
-        let fits = left.iter().take(count).take_while(|item| {
-            let is_first = sum == 0;
-            sum += weigh(item).max(1);
-            is_first || sum <= bytes
-        });
-        let (part, rest) = left.split_at(fits.count());
-        left = rest;
-        (!part.is_empty()).then_some(part)
-    })
-}
-
-/// About how many bytes a write has as JSON.
-fn weight(write: &Intent<'_>) -> usize {
-    fn of(value: &Value) -> usize {
-        match value {
-            Value::Null | Value::Bool(_) => 5,
-            Value::Number(_) => 8,
-            Value::String(text) => text.len() + 3,
-            Value::Array(items) => 2 + items.iter().map(of).sum::<usize>(),
-            Value::Object(map) => map.iter().map(|(name, value)| name.len() + 4 + of(value)).sum(),
-        }
-    }
-    let fields = write.bodies().flatten();
-    100 + write.id().len() + fields.map(|(name, value)| name.len() + 4 + of(value)).sum::<usize>()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_list_is_cut_by_count_and_by_weight_and_loses_nothing() {
-        let list = [1, 1, 1, 50, 3, 3, 3, 3];
-        let parts: Vec<&[usize]> = cut(&list, |item| *item, 3, 9).collect();
-        assert_eq!(parts, [&[1, 1, 1][..], &[50], &[3, 3, 3], &[3]]);
-        assert_eq!(cut(&[] as &[usize], |item| *item, 3, 9).count(), 0);
-    }
 }

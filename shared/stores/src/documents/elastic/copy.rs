@@ -7,11 +7,12 @@ use hyper::body::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::bulk::{BATCH_BYTES, BATCH_COUNT, cut};
+use super::bulk::{BATCH_BYTES, BATCH_COUNT};
 use super::client::{Trouble, is_block, read_only, reason};
 use super::ensure::refused;
 use super::{Elastic, Total};
 use crate::documents::Body;
+use crate::documents::batches::batches;
 
 /// Documents of one page of a view; with what is stored of each, this bounds the memory of a copy.
 const PAGE: u32 = 200;
@@ -185,7 +186,8 @@ impl Elastic {
             }
             let mut trouble = None;
             let mut waiting: Vec<&[usize]> =
-                cut(&pending, |place| actions[*place].0.len(), BATCH_COUNT, BATCH_BYTES).collect();
+                batches(&pending, |place| actions[*place].0.len(), BATCH_COUNT, BATCH_BYTES)
+                    .collect();
             while let (Some(part), None) = (waiting.pop(), &trouble) {
                 let mut body = Vec::new();
                 part.iter().for_each(|place| body.extend_from_slice(&actions[*place].0));

@@ -12,6 +12,9 @@ use crate::documents::Index;
 /// Tries at reading what is there: a lost race is one, and every race is won by somebody.
 const TRIES: u32 = 5;
 
+/// Settings of a field that a stored mapping takes over: they say which values are passed over.
+const TOLERANCES: [&str; 2] = ["ignore_above", "ignore_malformed"];
+
 /// What must happen to a stored mapping.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Difference {
@@ -170,6 +173,9 @@ pub(super) fn compare(path: &str, wanted: &Value, stored: &Value) -> Difference 
             if is != should {
                 return Difference::Changed(path, is, should);
             }
+            if TOLERANCES.iter().any(|setting| form.get(setting) != known.get(setting)) {
+                difference = Difference::Added;
+            }
             match compare(&path, form, known) {
                 Difference::None => {}
                 Difference::Added => difference = Difference::Added,
@@ -211,6 +217,9 @@ mod tests {
         );
         let deeper = json!({"properties": {"o": {"properties": {"y": {"type": "date"}}}}});
         assert_eq!(compare("", &deeper, &stored), Difference::Added);
+        let short = json!({"properties": {"o": {"properties": {"x": {"type": "keyword", "ignore_above": 9}}}}});
+        assert_eq!(compare("", &short, &stored), Difference::Added);
+        assert_eq!(compare("", &short, &short), Difference::None);
         let alias = json!({"properties": {"a": {"type": "alias", "path": "b"}}});
         assert_eq!(
             compare("", &alias, &stored),
