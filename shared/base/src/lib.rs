@@ -10,6 +10,7 @@ pub mod error;
 pub mod keep_days;
 pub mod nets;
 pub mod report;
+pub mod secrets;
 pub mod shown;
 pub mod validators;
 

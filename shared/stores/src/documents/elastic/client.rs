@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base::config::{Secret, Stores};
+use base::secrets::hidden;
 use base::{Error, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use elasticsearch::auth::Credentials;
 use elasticsearch::cert::{Certificate, CertificateValidation};
 use elasticsearch::http::headers::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
@@ -91,6 +94,8 @@ impl Patience {
 struct Node {
     transport: Transport,
     url: Url,
+    /// What we log in with, in each form in which it is sent.
+    secrets: Vec<String>,
 }
 
 /// The server, by all its addresses.
@@ -119,7 +124,9 @@ impl Client {
             let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(url.clone()))
                 .timeout(REQUEST_TIMEOUT)
                 .enable_meta_header(false);
+            let mut secrets = Vec::new();
             if let Some(credentials) = credentials(stores)?.or(in_url) {
+                secrets = sent(&credentials);
                 builder = builder.auth(credentials);
             }
             if let Some(authority) = &authority {
@@ -134,7 +141,7 @@ impl Client {
             let transport = builder.build().map_err(|cause| {
                 Error::config(format!("prepare requests to `{url}`")).because(cause)
             })?;
-            nodes.push(Node { transport, url });
+            nodes.push(Node { transport, url, secrets });
         }
         Ok(Self { nodes, preferred: AtomicUsize::new(0), has_answered: AtomicBool::new(false) })
     }
@@ -259,7 +266,11 @@ async fn send_to(
                 .hint("set `ES_URL` to the server itself; redirects are not followed"),
         ));
     }
-    let body = response.bytes().await.map_err(lost)?;
+    let mut body = response.bytes().await.map_err(lost)?;
+    if status >= 400 {
+        // An error may repeat our request, headers and all.
+        body = hidden(&String::from_utf8_lossy(&body), &node.secrets).into();
+    }
     let answer = Answer { status, body };
     let said = || format!("`{}` answered status `{status}`{}", node.url, reason(&answer.json()));
     match status {
@@ -375,6 +386,17 @@ fn credentials(stores: &Stores) -> Result<Option<Credentials>> {
     }
 }
 
+/// The secrets of credentials, as they are and as a header holds them.
+fn sent(credentials: &Credentials) -> Vec<String> {
+    let pair = |id: &str, key: &str| vec![key.to_owned(), BASE64.encode(format!("{id}:{key}"))];
+    match credentials {
+        Credentials::Basic(user, password) => pair(user, password),
+        Credentials::ApiKey(id, key) => pair(id, key),
+        Credentials::EncodedApiKey(key) => vec![key.clone()],
+        _ => Vec::new(),
+    }
+}
+
 fn is_loopback(url: &Url) -> bool {
     url.host_str()
         .is_some_and(|host| host == "localhost" || host == "[::1]" || host.starts_with("127."))
@@ -398,6 +420,9 @@ fn percent_decoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
     use serde_json::json;
 
     use super::*;
@@ -410,6 +435,59 @@ mod tests {
         };
         assert_eq!(Client::new(&stores).unwrap().shown(), "https://es:9200/");
         assert_eq!(percent_decoded("hunter%402%"), "hunter@2%");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_repeats_our_headers_shows_no_secret() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let (mut head, mut byte) = (Vec::new(), [0]);
+                while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
+                    head.push(byte[0]);
+                }
+                let head = String::from_utf8_lossy(&head).to_string();
+                let reason = head.lines().find(|line| line.starts_with("authorization: "));
+                let body = json!({"error": {"type": "echo", "reason": reason}}).to_string();
+                let length = body.len();
+                let head = format!(
+                    "HTTP/1.1 401 No\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+                );
+                let _ = stream.write_all(format!("{head}{body}").as_bytes());
+            }
+        });
+        let url =
+            |login: &str| Secret::new(vec![format!("http://{login}{address}").parse().unwrap()]);
+        let secret = |text: &str| Some(Secret::new(text.to_owned()));
+        for (stores, sent) in [
+            (
+                Stores { es_url: Some(url("ana:hunter2@")), ..Stores::default() },
+                BASE64.encode("ana:hunter2"),
+            ),
+            (
+                Stores {
+                    es_url: Some(url("")),
+                    es_api_key: secret("id:opens-it"),
+                    ..Stores::default()
+                },
+                BASE64.encode("id:opens-it"),
+            ),
+            (
+                Stores {
+                    es_url: Some(url("")),
+                    es_api_key: secret("ZW5jb2RlZA"),
+                    ..Stores::default()
+                },
+                "ZW5jb2RlZA".to_owned(),
+            ),
+        ] {
+            let client = Client::new(&stores).unwrap();
+            let error = client.request(Method::Get, "/", &[], None).await.err().unwrap();
+            let told = error.chain();
+            assert!(told.contains("authorization: ") && told.contains("***"), "{told}");
+            assert!(!told.contains(&sent) && !told.contains("hunter2"), "{told}");
+        }
     }
 
     #[test]
