@@ -9,6 +9,7 @@ use tests::services::search::{self, Kind};
 use tests::services::{self, postgres};
 
 mod adopt;
+mod bounds;
 mod bucket;
 mod clients;
 mod commands;
@@ -48,6 +49,7 @@ type Case = (&'static str, fn());
 
 /// Every module and its tests.
 const MODULES: &[(&str, &[Case])] = &[
+    ("bounds", bounds::TRIALS),
     ("bucket", bucket::TRIALS),
     ("clients", clients::TRIALS),
     ("commands", commands::TRIALS),

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use base::address::masked;
 use feed::text::html_to_text;
 use feed::{Entry, Head};
 use jiff::{SignedDuration, Timestamp};
@@ -165,9 +166,9 @@ pub fn write(source: &Source, head: &Head, entry: &Entry, now: Timestamp) -> Wri
     set("source_type", json!("rss_feed"));
     set("source_id", json!(source.id));
     set("source_name", json!(source.name));
-    set("source_url", json!(source.url));
+    set("source_url", json!(masked(&source.url)));
     set("feed_name", json!(source.name));
-    set("feed_url", json!(source.url));
+    set("feed_url", json!(masked(&source.url)));
     set("feed_link", text(head.link.as_deref()));
     set("feed_title", text(head.title.as_deref()));
     set("feed_description", text(head.description.as_deref()));

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
+use base::address::{masked, without_secrets};
 use base::report::{Outcome, Report};
 use base::{Error, Result};
 use feed::{FeedError, Head, Hints, LinkedFeed};
@@ -11,7 +12,7 @@ use jiff::Timestamp;
 use stores::documents::{Index, Write};
 use task::catalog::{Pending, Preview};
 use task::function::{Home, now};
-use task::{Answer, Chosen, Ctx, Stop, Visit};
+use task::{Answer, Chosen, Ctx, Cutoff, Stop, Visit};
 use tokio::sync::mpsc;
 
 use crate::adopt::AdoptedArticles;
@@ -23,6 +24,9 @@ const SOURCES_AT_ONCE: usize = 16;
 
 /// Articles that are written together: few enough to bound memory, enough to spare commits.
 const BATCH: usize = 256;
+
+/// Bytes of articles that are written together, whatever their number.
+const BATCH_BYTES: usize = 1 << 20;
 
 /// A note is made when a visit finds nothing it knew among this many items or more.
 const GAP_ITEMS: u64 = 3;
@@ -71,6 +75,8 @@ struct Batch {
     rejects: Vec<String>,
     dates: Vec<Timestamp>,
     writes: Vec<Write>,
+    /// About how many bytes the writes have.
+    bytes: usize,
 }
 
 /// Parses on a thread of its own, so that a large feed holds up no other source, and stores part by part.
@@ -83,9 +89,9 @@ async fn store(
     let ctx = visit.ctx();
     let (sender, mut parts) = mpsc::channel(1);
     let (now, mut adopted) = (ctx.now(), AdoptedArticles::of(source, index));
-    let parsed_source = source.clone();
+    let (parsed_source, cutoff) = (source.clone(), visit.cutoff());
     tokio::task::spawn_blocking(move || {
-        let end = parse(&parsed_source, &answer, now, &sender);
+        let end = parse(&parsed_source, &answer, now, &sender, &cutoff);
         // Nobody listens any more when the run has ended.
         let _ = sender.blocking_send(Part::End(end));
     });
@@ -127,7 +133,9 @@ async fn store(
     if counts.rejected * 2 > counts.found {
         let error = Error::format(format!(
             "read `{}`: {} of {} items are malformed",
-            source.url, counts.rejected, counts.found
+            masked(&source.url),
+            counts.rejected,
+            counts.found
         ))
         .hint("the feed may have changed its shape; the readable items are stored");
         return Err(Stop::new(Outcome::Unreadable, error));
@@ -141,6 +149,7 @@ fn parse(
     answer: &Answer,
     now: Timestamp,
     parts: &mpsc::Sender<Part>,
+    cutoff: &Cutoff,
 ) -> Result<(), FeedError> {
     let mut reader = feed::open(
         answer.body(),
@@ -150,7 +159,10 @@ fn parse(
     let mut batch = Batch::default();
     while let Some(chunk) = reader.next_chunk()? {
         batch.add(source, reader.head(), chunk, now, &mut seen);
-        if batch.writes.len() >= BATCH
+        if cutoff.is_over() {
+            return Ok(());
+        }
+        if (batch.writes.len() >= BATCH || batch.bytes >= BATCH_BYTES)
             && parts.blocking_send(Part::Batch(std::mem::take(&mut batch))).is_err()
         {
             return Ok(());
@@ -182,7 +194,7 @@ fn unreadable(source: &Source, error: &FeedError) -> Stop {
             "no valid feed is nested this deeply; disable the source if it stays so",
         ),
     };
-    Stop::new(outcome, Error::format(format!("read `{}`: {error}", source.url)).hint(hint))
+    Stop::new(outcome, Error::format(format!("read `{}`: {error}", masked(&source.url))).hint(hint))
 }
 
 impl Batch {
@@ -205,6 +217,7 @@ impl Batch {
             self.dates.extend(entry.published.or(entry.updated));
             // Feeds put the newest first, so of two items with one id the first is the later one.
             if seen.insert(write.id.clone()) {
+                self.bytes += write.weight();
                 self.writes.push(write);
             } else {
                 self.merged += 1;
@@ -232,12 +245,13 @@ pub(crate) fn preview(home: &Home, definition: serde_json::Value) -> Pending<'_,
         let Fetched::Body(response) = home.http.send(request(&source)).await? else {
             return Err(Error::upstream(format!(
                 "read `{}`: it answered that nothing changed, unasked",
-                source.url
+                masked(&source.url)
             )));
         };
+        let url = without_secrets(&response.final_url);
         let hints = Hints {
             content_type: response.content_type.as_deref(),
-            url: response.final_url.as_str(),
+            url: url.as_str(),
         };
         let unreadable = |error: FeedError| {
             let stopped = unreadable(&source, &error).error;

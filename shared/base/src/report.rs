@@ -68,6 +68,8 @@ pub enum Outcome {
     NotStored,
     /// Time ran out without a continuation.
     OutOfTime,
+    /// Reading it took a whole step of a run and brought nothing new: no continuation is tried.
+    TooCostly,
     /// Every key for it has used up its budget, or is blocked.
     BudgetSpent,
 
@@ -145,6 +147,7 @@ impl Outcome {
             Self::Misconfigured => "misconfigured",
             Self::NotStored => "not_stored",
             Self::OutOfTime => "out_of_time",
+            Self::TooCostly => "too_costly",
             Self::BudgetSpent => "budget_spent",
             Self::Unreachable => "unreachable",
             Self::Blocked => "blocked",

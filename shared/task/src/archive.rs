@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use base::address::without_secrets;
 use base::config::Stores;
 use base::{Error, Result};
 use flate2::Compression;
@@ -16,6 +17,9 @@ use flate2::write::GzEncoder;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use url::Url;
+
+use crate::answer::remembered_text;
 
 /// The largest body that is read back, which no fetched one exceeds.
 const BODY_MAX: u64 = 64 << 20;
@@ -33,10 +37,10 @@ pub struct Archive {
 /// A response as it was archived.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArchivedResponse {
-    /// The address that was asked for; those of older versions do not say.
+    /// The address that was asked for, without its secrets; those of older versions do not say.
     #[serde(default)]
     pub asked: String,
-    /// The address it came from in the end.
+    /// The address it came from in the end, without user, password and secret keys.
     pub url: String,
     /// Its `Content-Type`.
     pub content_type: Option<String>,
@@ -113,7 +117,7 @@ impl Archive {
         for path in self.kept(source)? {
             let about = Self::about(&path)?;
             let asked = if about.asked.is_empty() { about.url } else { about.asked };
-            all.entry(asked).or_default().push_back(path);
+            all.entry(remembered_text(asked)).or_default().push_back(path);
         }
         Ok(all)
     }
@@ -134,7 +138,13 @@ impl Archive {
     fn about(path: &Path) -> Result<ArchivedResponse> {
         let about =
             fs::read(path.with_extension("json")).map_err(|cause| unreadable(path, cause))?;
-        serde_json::from_slice(&about).map_err(|cause| unreadable(path, cause.into()))
+        let mut about: ArchivedResponse =
+            serde_json::from_slice(&about).map_err(|cause| unreadable(path, cause.into()))?;
+        // Older versions wrote it as it was.
+        if let Ok(url) = Url::parse(&about.url) {
+            about.url = without_secrets(&url).into();
+        }
+        Ok(about)
     }
 
     fn source_folder(&self, source: &str) -> Option<PathBuf> {

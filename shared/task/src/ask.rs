@@ -3,13 +3,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use base::address::{masked, without_secrets};
 use base::validators::Validators;
 use fetch::{Failure, Fetched, Reason, Request, Response};
+use url::Url;
 
-use crate::answer::{Answer, SharedAnswer};
+use crate::answer::{Answer, SharedAnswer, remembered};
 use crate::archive::{Archive, ArchivedResponse};
 use crate::stop::Stop;
-use crate::visit::Visit;
+use crate::visit::{VALIDATORS_MAX, Visit, digest};
 
 /// Whether an answer is for several sources of a run.
 #[derive(Clone, Copy)]
@@ -52,7 +54,8 @@ impl Visit<'_> {
         shared: Shared,
         is_conditional: bool,
     ) -> Result<Option<Answer>, Stop> {
-        let url = request.url().to_string();
+        // What outlives the request names the address without its secrets.
+        let url = remembered(request.url());
         if let Some(archived) = &mut self.replay {
             let Some(path) = archived.get_mut(&url).and_then(VecDeque::pop_front) else {
                 return Ok(None);
@@ -111,12 +114,12 @@ impl Visit<'_> {
 
     /// Whether this visit has not had an answer from an address yet.
     pub(crate) fn asks_first(&mut self, url: &str) -> bool {
-        self.answered.insert(url.to_owned())
+        self.answered.insert(digest(url))
     }
 
     /// Allows another request to an address that gave no answer.
-    pub(crate) fn may_ask_again(&mut self, url: &str) {
-        self.answered.remove(url);
+    pub(crate) fn may_ask_again(&mut self, url: &Url) {
+        self.answered.remove(&digest(&remembered(url)));
     }
 
     /// The version of an address that is stored.
@@ -126,7 +129,12 @@ impl Visit<'_> {
 
     /// The version of an address that will be stored when this visit ends well.
     pub(crate) fn note_version(&mut self, url: String, validators: Validators) {
-        self.pending.push((url, validators));
+        if self.pending.len() < VALIDATORS_MAX {
+            self.pending.push((url, validators));
+        } else {
+            // Of a version that was read since, nothing may be asked by the one before.
+            self.state.validators.remove(&url);
+        }
     }
 
     pub(crate) fn note_body(&mut self) {
@@ -163,13 +171,14 @@ impl Visit<'_> {
         is_conditional: bool,
     ) -> Result<Answer, Stop> {
         self.note_body();
-        self.state.moved_to = response.moved_to.as_ref().map(ToString::to_string);
-        if let Some(moved) = &self.state.moved_to {
-            self.report.notes.push(format!("it has moved for good to `{moved}`"));
+        self.state.moved_to = response.moved_to.as_ref().map(masked);
+        if let Some(moved) = self.state.moved_to.clone() {
+            self.note(format!("it has moved for good to `{moved}`"));
         }
+        let from = String::from(without_secrets(&response.final_url));
         let about = ArchivedResponse {
             asked: url.clone(),
-            url: response.final_url.to_string(),
+            url: from.clone(),
             content_type: response.content_type.clone(),
             fetched: self.ctx().now(),
             body: Vec::new(),
@@ -179,6 +188,6 @@ impl Visit<'_> {
         if is_conditional && !response.truncated {
             self.note_version(url, response.validators.clone());
         }
-        Ok(Answer::Fetched(response))
+        Ok(Answer::Fetched(response, from))
     }
 }

@@ -4,7 +4,9 @@
 use std::pin::Pin;
 
 use base::Result;
+use base::address::masked;
 use base::config::Config;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 use stores::state::StateReader;
 use url::Url;
@@ -15,13 +17,14 @@ use crate::function::Home;
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + 'a>>;
 
 /// One source, in the fields that any family can fill.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SourceEntry {
     /// Its id within the family.
     pub id: String,
     /// Its name for people.
     pub name: String,
-    /// Where it is, if it has one address.
+    /// Where it is, if it has one address; shown without its secrets.
+    #[serde(serialize_with = "shown")]
     pub url: Option<Url>,
     /// Under which heading it belongs.
     pub category: Option<String>,
@@ -31,8 +34,12 @@ pub struct SourceEntry {
     pub enabled: bool,
 }
 
+fn shown<S: Serializer>(url: &Option<Url>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    url.as_ref().map(masked).serialize(serializer)
+}
+
 /// What a trial of a source shows.
-#[derive(Clone, Debug, Default, serde::Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Preview {
     /// What the source calls itself.
     pub title: Option<String>,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use base::clock::Deadline;
 use base::config::{Config, DeclaredSettings, Settings};
@@ -18,6 +19,7 @@ use stores::state::{State, StateReader};
 use crate::answer::SharedAnswer;
 use crate::archive::Archive;
 use crate::catalog::{Check, SourceCatalog};
+use crate::limits::{STEP, Used};
 
 /// A part of the world that a task reaches, which decides what the contract asks of it. A task names every one it may use, under
 /// whatever settings.
@@ -184,6 +186,9 @@ pub struct Ctx {
     pub(crate) store: Arc<dyn Documents>,
     pub(crate) state: Arc<dyn State>,
     pub(crate) archive: Archive,
+    /// What this step of the run has given to the stores.
+    pub(crate) given: Used,
+    begun: Instant,
     left: Mutex<Option<Value>>,
     identities: tokio::sync::Mutex<HashMap<&'static str, Identity>>,
     shared_answers: Mutex<HashMap<String, SharedAnswer>>,
@@ -208,6 +213,8 @@ impl Ctx {
             store: Arc::clone(&home.documents),
             state: Arc::clone(&home.state),
             archive: home.archive.clone(),
+            given: Used::default(),
+            begun: Instant::now(),
             left: Mutex::default(),
             identities: tokio::sync::Mutex::default(),
             shared_answers: Mutex::default(),
@@ -227,6 +234,16 @@ impl Ctx {
         self.config.of()
     }
 
+    /// Whether this step of the run has stored as much as it may.
+    pub(crate) fn is_full(&self) -> bool {
+        self.given.is_full(STEP)
+    }
+
+    /// How long this step of the run may work, from its begin.
+    pub(crate) fn time_for_work(&self) -> Duration {
+        self.deadline.soft_end().saturating_duration_since(self.begun)
+    }
+
     /// Leaves the rest of the work to a continuation, which finds `checkpoint` in [`Run::checkpoint`].
     pub(crate) fn leave(&self, checkpoint: Value) {
         *locked(&self.left) = Some(checkpoint);
@@ -237,15 +254,32 @@ impl Ctx {
         locked(&self.left).take()
     }
 
-    /// Which store an index is in, asked once a run.
-    pub(crate) async fn identity(&self, index: &'static Index) -> Result<Identity> {
+    /// Which store an index is in, asked once a run; and whether it has lost what stood there at `earlier`, by what a source
+    /// remembers.
+    pub(crate) async fn identity(
+        &self,
+        index: &'static Index,
+        earlier: Option<&Identity>,
+    ) -> Result<(Identity, bool)> {
         let mut known = self.identities.lock().await;
-        if let Some(identity) = known.get(index.name) {
-            return Ok(identity.clone());
+        let mut identity = match known.get(index.name) {
+            Some(identity) => identity.clone(),
+            None => self.store.identity(index).await?,
+        };
+        let has_lost =
+            |identity: &Identity| earlier.is_some_and(|earlier| identity.has_lost(earlier));
+        let mut is_lost = has_lost(&identity);
+        if is_lost && earlier.is_some_and(|earlier| identity.store == earlier.store) {
+            // Another run may have written since this one began.
+            identity = self.store.identity(index).await?;
+            is_lost = has_lost(&identity);
+            if is_lost {
+                // Once this source is read again, the index would look like one that lost nothing.
+                identity = self.store.renew(index, identity).await?;
+            }
         }
-        let identity = self.store.identity(index).await?;
         known.insert(index.name, identity.clone());
-        Ok(identity)
+        Ok((identity, is_lost))
     }
 
     /// An answer that an earlier visit of this run shares.

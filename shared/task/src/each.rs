@@ -16,6 +16,7 @@ use stores::state::Health;
 use tokio::time::timeout_at;
 
 use crate::contract::Ctx;
+use crate::limits::VisitLimits;
 use crate::stop::Stop;
 use crate::visit::{Begun, Ended, Visit};
 
@@ -25,6 +26,10 @@ pub trait Source {
     fn id(&self) -> &str;
     /// The indices that its items are stored in; the first is the one that reports name.
     fn indices(&self) -> &'static [&'static str];
+    /// What one visit to it may store.
+    fn limits(&self) -> VisitLimits {
+        VisitLimits::DEFAULT
+    }
     /// Whether it is visited unless it is asked for by name.
     fn is_enabled(&self) -> bool {
         true
@@ -66,13 +71,20 @@ impl<S: Source> Chosen<S> {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Checkpoint {
     remaining: Vec<String>,
+    /// Those of them that time ran out on before anything new came of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    stuck: Vec<String>,
 }
 
 /// What came of one source.
 enum Done {
     Over(Ended),
     /// Time ran out before it was begun or while it was visited.
-    Left(String, Option<Ended>),
+    Left {
+        id: String,
+        is_stuck: bool,
+        ended: Ended,
+    },
 }
 
 impl Ctx {
@@ -90,7 +102,7 @@ impl Ctx {
         let checkpoint = checkpoint
             .transpose()
             .map_err(|cause| Error::format("read the checkpoint of a run").because(cause))?;
-        let remaining = checkpoint.unwrap_or_default().remaining;
+        let Checkpoint { remaining, stuck } = checkpoint.unwrap_or_default();
         let step = sources.of_step(self.run.step, &remaining);
         // Before anything is fetched: a store that cannot be written is a matter of the run, not of sixty sources.
         let names: BTreeSet<&str> = step.iter().flat_map(|one| one.indices()).copied().collect();
@@ -98,26 +110,27 @@ impl Ctx {
             self.store.ensure(Index::named(name)?).await?;
         }
         let order: Vec<&str> = step.iter().map(|source| source.id()).collect();
-        let visits = step.iter().map(|source| self.visit_or_leave(*source, &work));
+        let visits = step.iter().map(|source| self.visit_or_leave(*source, &stuck, &work));
         let mut visits = stream::iter(visits).buffer_unordered(at_once);
-        let (mut reports, mut rejects, mut left) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut reports, mut rejects, mut left) = (Vec::new(), Vec::new(), Checkpoint::default());
         while let Some(done) = visits.next().await {
             let ended = match done? {
-                Done::Over(ended) => Some(ended),
-                Done::Left(id, ended) => {
-                    left.push(id);
+                Done::Over(ended) => ended,
+                Done::Left { id, is_stuck, ended } => {
+                    if is_stuck {
+                        left.stuck.push(id.clone());
+                    }
+                    left.remaining.push(id);
                     ended
                 }
             };
-            if let Some(Ended { report, rejects: more }) = ended {
-                reports.push(report);
-                rejects.extend(more);
-            }
+            reports.push(ended.report);
+            rejects.extend(ended.rejects);
         }
         drop(visits);
-        if !left.is_empty() {
-            left.sort_by_key(|id| order.iter().position(|one| one == id));
-            self.leave(json!(Checkpoint { remaining: left }));
+        if !left.remaining.is_empty() {
+            left.remaining.sort_by_key(|id| order.iter().position(|one| one == id));
+            self.leave(json!(left));
         }
         // As the list has them when they come one by one; by name when that is as good as chance.
         reports.sort_by(|one: &SourceReport, other| match at_once {
@@ -170,18 +183,20 @@ impl Ctx {
         }
     }
 
-    async fn visit_or_leave<S, W>(&self, source: &S, work: &W) -> Result<Done>
+    async fn visit_or_leave<S, W>(&self, source: &S, stuck: &[String], work: &W) -> Result<Done>
     where
         S: Source,
         W: AsyncFn(&mut Visit<'_>, &S) -> Result<(), Stop>,
     {
         let id = source.id();
         let indices = source.indices();
-        if self.deadline.is_past() {
+        if self.deadline.is_past() || self.is_full() {
             let outcome = Outcome::Deferred;
             let index = indices.first().copied().unwrap_or_default();
             let report = SourceReport { outcome, ..SourceReport::new(id, index) };
-            return Ok(Done::Left(id.to_owned(), Some(Ended { report, rejects: Vec::new() })));
+            let ended = Ended { report, rejects: Vec::new() };
+            let is_stuck = stuck.iter().any(|one| one == id);
+            return Ok(Done::Left { id: id.to_owned(), is_stuck, ended });
         }
         let indices = indices.iter().map(|name| Index::named(name)).collect::<Result<_>>()?;
         let name = format!("{}/{id}", self.family);
@@ -191,14 +206,21 @@ impl Ctx {
                 return Ok(Done::Over(Ended { report: *report, rejects: Vec::new() }));
             }
         };
+        visit.limit_to(source.limits());
         let end = self.deadline.soft_end().into();
         let worked = timeout_at(end, Box::pin(work(&mut visit, source))).await;
         let is_late = worked.is_err() || visit.was_late();
+        // What brought nothing in a whole step will bring nothing in the next.
+        let is_stuck = is_late && !visit.has_progressed() && visit.has_body();
+        if is_stuck && (visit.has_had_its_time() || stuck.iter().any(|one| one == id)) {
+            let stop = Stop::too_costly(visit.took());
+            return Ok(Done::Over(visit.end(Err(stop)).await?));
+        }
         let worked = worked.unwrap_or_else(|_late| Ok(()));
         match worked {
             Ok(()) if is_late => {
                 let ended = visit.end(Err(Stop::deferred())).await?;
-                Ok(Done::Left(id.to_owned(), Some(ended)))
+                Ok(Done::Left { id: id.to_owned(), is_stuck, ended })
             }
             worked => Ok(Done::Over(visit.end(worked).await?)),
         }

@@ -199,13 +199,35 @@ const REFUSED: [&str; 6] = [
     "incorrectly configured region",
 ];
 
-/// What a bucket's server said, without the page that came along: it repeats the request, and with it the session's token.
+/// What a bucket's server said, without the body that came along: it may repeat the request, and with it the session's token.
 fn said(cause: &object_store::Error) -> String {
     let text = cause.to_string();
-    let Some((head, page)) = text.split_once('<') else { return text };
-    let code = page.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
-    let head = head.trim_end_matches([':', ' ']);
-    code.map_or_else(|| head.to_owned(), |(code, _)| format!("{head}: {code}"))
+    let body_at = ANSWERED.iter().find_map(|mark| {
+        let behind = text.find(mark)? + mark.len();
+        // The status is words and digits; what follows it is the body.
+        Some(
+            behind
+                + text[behind..]
+                    .find(|letter: char| !is_of_status(letter))
+                    .unwrap_or(text.len() - behind),
+        )
+    });
+    let Some((head, body)) = body_at.and_then(|at| text.split_at_checked(at)) else { return text };
+    let code = body.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
+    let code = code.map(|(code, _)| code).filter(|code| {
+        code.len() <= CODE_MAX && code.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    });
+    code.map_or_else(|| head.to_owned(), |code| format!("{head}: {code}"))
+}
+
+/// What stands before the status, and behind it the body, in an error of a bucket's client.
+const ANSWERED: [&str; 2] = ["status code: ", "error response"];
+
+/// The longest of S3's error codes has about forty letters.
+const CODE_MAX: usize = 64;
+
+fn is_of_status(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || letter == ' '
 }
 
 fn list_folder(path: &Path) -> Result<Vec<Found>> {
@@ -250,7 +272,15 @@ mod tests {
             "{}",
             of(page)
         );
-        assert!(of("status code: 502: <html>t0ken").ends_with("status code: 502"));
+        for page in [
+            "status code: 502: <html>t0ken",
+            "status code: 502: {\"headers\": {\"x-amz-security-token\": \"t0ken\"}}",
+            "status code: 502: t0ken",
+            "status code: 502: <Error><Code>x t0ken</Code>",
+        ] {
+            assert!(of(page).ends_with("status code: 502"), "{}", of(page));
+        }
+        assert!(of("Server returned error response: t0ken").ends_with("error response"));
         assert!(of("no route to host").ends_with("no route to host"));
     }
 }

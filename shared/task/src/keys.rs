@@ -92,7 +92,7 @@ impl Visit<'_> {
             let id = &pool.budgets[place].id;
             state.block(pool.name, id, until, &stop.error.chain()).await?;
             self.note(format!("key {id} of `{}` rests until {until}: {}", pool.name, stop.error));
-            self.may_ask_again(request.url().as_str());
+            self.may_ask_again(request.url());
         }
         let now = self.ctx().now();
         let (_, midnight) = pool.day(now)?;

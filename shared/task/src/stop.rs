@@ -1,9 +1,13 @@
 //! Why a visit ended early, and what that makes of its source.
 
+use std::time::Duration;
+
 use base::report::Outcome;
 use base::{Class, Error};
 use fetch::{Failure, Reason};
 use jiff::SignedDuration;
+
+use crate::limits::TOO_COSTLY_WAIT;
 
 /// Why a visit ended before its source was read to the end.
 #[derive(Debug)]
@@ -29,6 +33,17 @@ impl Stop {
     /// A source that time did not suffice for.
     pub(crate) fn deferred() -> Self {
         Self::new(Outcome::Deferred, Error::deadline("read the source: time ran out"))
+    }
+
+    /// A source whose parser was cut off and had brought nothing.
+    pub(crate) fn too_costly(took: Duration) -> Self {
+        let error = Error::deadline(format!(
+            "read the source: in {} s nothing new came of what it sent",
+            took.as_secs()
+        ));
+        let hint = "it is asked again tomorrow; disable it if it stays so, and report it with what it sends";
+        let stop = Self::new(Outcome::TooCostly, error.hint(hint));
+        Self { retry_after: TOO_COSTLY_WAIT.try_into().ok(), ..stop }
     }
 
     /// For how long the source asked to be left alone.

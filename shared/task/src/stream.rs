@@ -7,6 +7,7 @@ use base::validators::Validators;
 use fetch::{Line, Request, Stream, Streamed};
 use serde::{Deserialize, Serialize};
 
+use crate::answer::remembered;
 use crate::stop::Stop;
 use crate::visit::Visit;
 
@@ -65,7 +66,7 @@ impl Visit<'_> {
         request: Request<'_>,
         from: Option<&Position>,
     ) -> Result<Option<BodyStream>, Stop> {
-        let url = request.url().to_string();
+        let url = remembered(request.url());
         if self.is_replay() || !self.asks_first(&url) {
             return Ok(None);
         }

@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use base::report::{Counts, Outcome, Problem, Reject, Report, SourceReport};
 use base::validators::Validators;
@@ -14,19 +15,28 @@ use base::{Error, Result};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use stores::documents::{Identity, Index, Write, Written};
+use sha2::{Digest as _, Sha256};
+use stores::documents::{Identity, Index, Misfit, Write, Written, fit};
 use stores::retention;
 use stores::state::{Lease, LedgerItem, LedgerKind, SourceState};
 
+use crate::answer::remembered_text;
 use crate::archive::Archive;
 use crate::contract::Ctx;
+use crate::limits::{Cutoff, STEP, Used, VisitLimits};
 use crate::stop::Stop;
 
 /// Requests whose validators a source keeps; of more, the first of this visit.
-const VALIDATORS_MAX: usize = 64;
+pub(super) const VALIDATORS_MAX: usize = 64;
 
 /// Documents that are amended together.
 const AMEND_BATCH: usize = 256;
+
+/// Notes of one visit that the report shows.
+const NOTES_MAX: usize = 50;
+
+/// Letters of a reject's reason that the report shows.
+const REASON_LETTERS: usize = 500;
 
 /// Items of one visit that the ledger names; all are counted.
 const LEDGER_MAX: usize = 1_000;
@@ -50,11 +60,19 @@ pub struct Visit<'a> {
     counts: BTreeMap<&'static str, Counts>,
     rejects: Vec<String>,
     ledger: Vec<LedgerItem>,
+    /// What fields did not take as it came, by index and field.
+    misfits: BTreeMap<(&'static str, String), Misfit>,
+    limits: VisitLimits,
+    given: Used,
+    /// Items that were not stored, as a limit was reached.
+    beyond: u64,
+    /// Lives as long as the visit.
+    alive: Arc<()>,
     /// Writes that may succeed another time; while there is one, the cursor stays.
     failed: u64,
     started: Instant,
-    /// Addresses that were answered in this visit.
-    pub(super) answered: HashSet<String>,
+    /// Digests of the addresses that were asked in this visit: 16 bytes each, however long they are.
+    pub(super) answered: HashSet<[u8; 16]>,
     pub(super) not_modified: u64,
     /// Bodies that came.
     pub(super) bodies: u64,
@@ -95,6 +113,10 @@ impl<'a> Visit<'a> {
             None => None,
         };
         let mut state = ctx.state.source(name).await?;
+        // Versions before kept addresses as they were.
+        let validators = std::mem::take(&mut state.validators);
+        state.validators =
+            validators.into_iter().map(|(url, one)| (remembered_text(url), one)).collect();
         if replay.is_none() && state.gone {
             let why = "it said that it is gone for good; enable it again if it is back";
             return left_alone(Outcome::Gone, why.to_owned());
@@ -106,11 +128,11 @@ impl<'a> Visit<'a> {
         }
         let (mut lost, mut identities) = (Vec::new(), BTreeMap::new());
         for index in &indices {
-            let identity = ctx.identity(index).await?;
             let earlier = state.stores.get(index.name).cloned();
             let earlier =
                 earlier.and_then(|earlier| serde_json::from_value::<Identity>(earlier).ok());
-            if earlier.is_some_and(|earlier| identity.has_lost(&earlier)) {
+            let (identity, is_lost) = ctx.identity(index, earlier.as_ref()).await?;
+            if is_lost {
                 lost.push(index.name);
             }
             identities.insert(index.name, identity);
@@ -132,6 +154,11 @@ impl<'a> Visit<'a> {
             counts: BTreeMap::new(),
             rejects: Vec::new(),
             ledger: Vec::new(),
+            misfits: BTreeMap::new(),
+            limits: VisitLimits::DEFAULT,
+            given: Used::default(),
+            beyond: 0,
+            alive: Arc::new(()),
             failed: 0,
             started: Instant::now(),
             answered: HashSet::new(),
@@ -151,7 +178,8 @@ impl<'a> Visit<'a> {
     }
 
     /// Stores documents, and counts each by what became of it; one outcome for each, in order. What the store refuses for good
-    /// is a reject and holds nothing up; what failed keeps the cursor where it is.
+    /// is a reject and holds nothing up; what failed keeps the cursor where it is. Beyond the [limits](VisitLimits) of the visit
+    /// and of the run nothing is stored: it counts as filtered, and the report says so.
     ///
     /// # Errors
     /// `Store`, when none of the batch could be written.
@@ -160,6 +188,14 @@ impl<'a> Visit<'a> {
         index: &'static Index,
         writes: &[Write],
     ) -> Result<Vec<Written>, Stop> {
+        let items = writes.len() as u64;
+        if self.is_full() {
+            self.beyond += items;
+            self.counts.entry(index.name).or_default().filtered += items;
+            return Ok(vec![Written::Filtered; writes.len()]);
+        }
+        self.given.add(items, 0);
+        self.ctx.given.add(items, 0);
         let written = self.write(index, writes).await?;
         for (write, outcome) in writes.iter().zip(&written) {
             let counts = self.counts.entry(index.name).or_default();
@@ -201,8 +237,17 @@ impl<'a> Visit<'a> {
         Ok(count)
     }
 
-    /// Writes what its index takes by age, and keeps the ledger.
+    /// Writes what its index takes, by form and by age, and keeps the ledger.
     async fn write(&mut self, index: &'static Index, writes: &[Write]) -> Result<Vec<Written>> {
+        let fitted = fit(index, writes);
+        self.given.add(0, fitted.bytes);
+        self.ctx.given.add(0, fitted.bytes);
+        for (field, misfit) in fitted.misfits {
+            let all = self.misfits.entry((index.name, field)).or_default();
+            all.too_large += misfit.too_large;
+            all.wrong_type += misfit.wrong_type;
+        }
+        let writes = &*fitted.writes;
         let (keep, now) = (&self.ctx.config.stores.keep_days, self.ctx.now());
         let is_old: Vec<bool> =
             writes.iter().map(|write| retention::is_too_old(keep, index, write, now)).collect();
@@ -226,13 +271,15 @@ impl<'a> Visit<'a> {
             let (kind, reason) = match outcome {
                 Written::Failed(reason) => (LedgerKind::Failed, reason),
                 Written::Rejected(reason) => (LedgerKind::Rejected, reason),
-                Written::New => {
+                Written::New | Written::Changed => {
+                    // The store is at least this far from now on: an older state of it is told by that.
                     if let Some(identity) = self.identities.get_mut(index.name) {
-                        identity.documents += 1;
+                        identity.sequence += 1;
+                        identity.documents += u64::from(*outcome == Written::New);
                     }
                     continue;
                 }
-                Written::Changed | Written::Unchanged | Written::Filtered => continue,
+                Written::Unchanged | Written::Filtered => continue,
             };
             self.failed += u64::from(kind == LedgerKind::Failed);
             if self.ledger.len() < LEDGER_MAX {
@@ -274,10 +321,43 @@ impl<'a> Visit<'a> {
         self.reached = Some(cursor);
     }
 
-    /// Whether it is time to stop: what is not begun now is for the continuation.
+    /// Whether it is time to stop, or a limit of the visit or the run is reached: what is not begun now is for the continuation.
     pub fn is_late(&mut self) -> bool {
-        self.was_late |= self.ctx.deadline.is_past();
+        self.was_late |= self.ctx.deadline.is_past() || self.is_full();
         self.was_late
+    }
+
+    fn is_full(&self) -> bool {
+        self.given.is_full(self.limits) || self.ctx.is_full()
+    }
+
+    pub(crate) fn limit_to(&mut self, limits: VisitLimits) {
+        self.limits = limits;
+    }
+
+    /// What a parser on a thread of its own asks between its steps.
+    pub fn cutoff(&self) -> Cutoff {
+        Cutoff::new(self.ctx.deadline, &self.alive)
+    }
+
+    /// Whether this visit brought its source any further.
+    pub(crate) fn has_progressed(&self) -> bool {
+        self.has_saved || self.counts.values().any(|counts| counts.new + counts.changed > 0)
+    }
+
+    /// Whether something came that can be read.
+    pub(crate) fn has_body(&self) -> bool {
+        self.bodies > 0
+    }
+
+    /// Whether it took at least half of the step's time.
+    pub(crate) fn has_had_its_time(&self) -> bool {
+        self.started.elapsed() * 2 >= self.ctx.time_for_work()
+    }
+
+    /// How long it took so far.
+    pub(crate) fn took(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// Whether the visit found that it is late, and so may have left something.
@@ -314,7 +394,9 @@ impl<'a> Visit<'a> {
     /// Shows the reason of a reject that is counted elsewhere.
     pub fn show_reject(&mut self, reason: impl Into<String>) {
         if self.rejects.len() < Report::REJECTS_SHOWN {
-            self.rejects.push(reason.into().replace('\0', ""));
+            let reason: String = reason.into();
+            let shown = reason.chars().filter(|letter| *letter != '\0').take(REASON_LETTERS);
+            self.rejects.push(shown.collect());
         }
     }
 
@@ -333,9 +415,12 @@ impl<'a> Visit<'a> {
         &self.rejects
     }
 
-    /// Notes something worth knowing that is no failure.
+    /// Notes something worth knowing that is no failure, once.
     pub fn note(&mut self, note: impl Into<String>) {
-        self.report.notes.push(note.into());
+        let note = note.into();
+        if self.report.notes.len() < NOTES_MAX && !self.report.notes.contains(&note) {
+            self.report.notes.push(note);
+        }
     }
 
     /// Whether the source has ever been stored.
@@ -384,6 +469,7 @@ impl<'a> Visit<'a> {
                     .hint("they are in the retry ledger, and the source is read again next time"),
             )),
         });
+        self.tell_what_is_not_whole();
         self.state.last_attempt = Some(now);
         match work {
             Ok(()) => self.succeed(now),
@@ -423,6 +509,28 @@ impl<'a> Visit<'a> {
         Ok(Ended { report: self.report, rejects })
     }
 
+    /// Notes what was not stored as it came.
+    fn tell_what_is_not_whole(&mut self) {
+        if self.beyond > 0 {
+            let VisitLimits { items, bytes } =
+                if self.given.is_full(self.limits) { self.limits } else { STEP };
+            self.note(format!(
+                "the last {} items are not stored: the limit is {items} items or {} MiB, and those before them reached it",
+                self.beyond,
+                bytes >> 20
+            ));
+        }
+        for ((_, field), misfit) in std::mem::take(&mut self.misfits) {
+            let mut told = |count: u64, what: &str| {
+                if count > 0 {
+                    self.note(format!("`{field}` {what} in {count} of the items"));
+                }
+            };
+            told(misfit.too_large, "was longer than its limit and is not whole");
+            told(misfit.wrong_type, "had a value of another type, which is left out,");
+        }
+    }
+
     fn succeed(&mut self, now: Timestamp) {
         let sum = |of: fn(&Counts) -> u64| self.counts.values().map(of).sum::<u64>();
         let (new, changed) = (sum(|counts| counts.new), sum(|counts| counts.changed));
@@ -459,7 +567,7 @@ impl<'a> Visit<'a> {
         let (unchanged, others): (Vec<_>, Vec<_>) = before
             .into_iter()
             .filter(|(url, _)| !is_new(url))
-            .partition(|(url, _)| self.answered.contains(url));
+            .partition(|(url, _)| self.answered.contains(&digest(url)));
         let all = unchanged.into_iter().chain(pending).chain(others);
         let named = all.filter(|(_, validators)| !validators.is_empty());
         self.state.validators = named.take(VALIDATORS_MAX).collect();
@@ -475,6 +583,13 @@ impl<'a> Visit<'a> {
         self.state.last_error = Some(stop.error.chain());
         self.state.next_allowed = stop.wait().and_then(|wait| now.checked_add(wait).ok());
     }
+}
+
+/// What an address is remembered by within a visit: the first half of its SHA-256.
+pub(super) fn digest(url: &str) -> [u8; 16] {
+    let mut half = [0; 16];
+    half.copy_from_slice(&Sha256::digest(url.as_bytes())[..16]);
+    half
 }
 
 /// A visit that is over.

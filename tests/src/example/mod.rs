@@ -8,12 +8,16 @@ use std::process::ExitCode;
 use base::config::{Config, DeclaredSettings};
 use task::{Family, Registered};
 
+mod read_costly;
+mod read_endless;
 mod read_lines;
 mod read_manifest;
 mod read_two_indices;
 mod source;
 mod use_keys;
 
+pub use self::read_costly::PARSING;
+pub use self::read_endless::ITEMS_MAX;
 pub use self::source::{INDICATORS, NAME, PULSES, Settings};
 
 /// The family and its tasks.
@@ -22,6 +26,8 @@ pub const FAMILY: Family = Family {
         Registered::of::<read_manifest::ReadManifest>(NAME),
         Registered::of::<read_two_indices::ReadTwoIndices>(NAME),
         Registered::of::<read_lines::ReadLines>(NAME),
+        Registered::of::<read_costly::ReadCostly>(NAME),
+        Registered::of::<read_endless::ReadEndless>(NAME),
         Registered::of::<use_keys::UseKeys>(NAME),
     ],
     settings: DeclaredSettings::of::<Settings>(),

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 
+use base::address::masked;
 use base::{Error, Result};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -227,7 +228,7 @@ impl SourceRow {
 }
 
 fn address(entry: &SourceEntry) -> String {
-    entry.url.as_ref().map(ToString::to_string).unwrap_or_default()
+    entry.url.as_ref().map(masked).unwrap_or_default()
 }
 
 fn gap(seconds: i64) -> String {
