@@ -5,8 +5,9 @@
 //! whole, as a shorter one would be another value.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 use base::date;
 use serde_json::Value;
@@ -64,20 +65,71 @@ const CAPS: &[(&str, Cap)] = &[
     ("yara_rules", Cap { bytes: 4 * MIB, values: 10_000 }),
 ];
 
-impl Index {
-    /// How much one of its fields takes; nothing for a field whose type bounds it.
-    pub fn cap(&self, field: &str) -> Option<Cap> {
-        cap(field, &self.mapping["properties"][field])
+/// A field as values are held against it.
+struct Form {
+    kind: Kind,
+    cap: Cap,
+}
+
+enum Kind {
+    Text,
+    Keyword,
+    Date,
+    Boolean,
+    Integer,
+    Long,
+    Float,
+    Address,
+    /// Objects with these fields.
+    Objects(HashMap<String, Form>),
+    /// Anything, kept and not indexed.
+    Opaque,
+    /// Another name of a field, which cannot be written to.
+    Alias,
+}
+
+static FORMS: LazyLock<HashMap<&'static str, HashMap<String, Form>>> = LazyLock::new(|| {
+    Index::all().iter().map(|index| (index.name, forms(&index.mapping["properties"]))).collect()
+});
+
+fn forms(fields: &Value) -> HashMap<String, Form> {
+    let fields = fields.as_object().into_iter().flatten();
+    fields.map(|(name, form)| (name.clone(), Form::of(name, form))).collect()
+}
+
+impl Form {
+    fn of(name: &str, form: &Value) -> Self {
+        let (kind, by_type) = match form["type"].as_str() {
+            Some("text") => (Kind::Text, TEXT),
+            Some("keyword") => (Kind::Keyword, TEXT),
+            Some("date") => (Kind::Date, TEXT),
+            Some("boolean") => (Kind::Boolean, TEXT),
+            Some("integer") => (Kind::Integer, TEXT),
+            Some("long") => (Kind::Long, TEXT),
+            Some("float") => (Kind::Float, TEXT),
+            Some("ip") => (Kind::Address, TEXT),
+            Some("alias") => (Kind::Alias, TEXT),
+            _ if form["properties"].is_object() => {
+                (Kind::Objects(forms(&form["properties"])), OBJECTS)
+            }
+            _ => (Kind::Opaque, OBJECTS),
+        };
+        let named = CAPS.binary_search_by_key(&name, |(named, _)| *named);
+        Self { kind, cap: named.map_or(by_type, |place| CAPS[place].1) }
+    }
+
+    /// Whether its type bounds a value of it.
+    fn is_bounded(&self) -> bool {
+        !matches!(self.kind, Kind::Text | Kind::Keyword | Kind::Objects(_) | Kind::Opaque)
     }
 }
 
-fn cap(field: &str, form: &Value) -> Option<Cap> {
-    let by_type = match form["type"].as_str() {
-        Some("text" | "keyword") => TEXT,
-        Some("object") | None => OBJECTS,
-        Some(_) => return None,
-    };
-    Some(CAPS.iter().find(|(name, _)| *name == field).map_or(by_type, |(_, cap)| *cap))
+impl Index {
+    /// How much one of its fields takes; nothing for a field whose type bounds it.
+    pub fn cap(&self, field: &str) -> Option<Cap> {
+        let form = FORMS.get(self.name)?.get(field)?;
+        (!form.is_bounded()).then_some(form.cap)
+    }
 }
 
 /// In how many writes a field was not kept as it came.
@@ -126,15 +178,13 @@ type Change<'a> = (&'a str, Value, Misfit);
 
 /// The fields that do not fit, and how many bytes all of them have then.
 fn changes<'a>(index: &Index, fields: &'a Body) -> (Vec<Change<'a>>, usize) {
-    let forms = &index.mapping["properties"];
-    let mut changes = Vec::new();
-    let (mut sizes, mut sum) = (Vec::new(), 0);
+    let (mut changes, mut sizes, mut sum) = (Vec::new(), Vec::with_capacity(fields.len()), 0);
+    let Some(forms) = FORMS.get(index.name) else { return (changes, sum) };
     for (name, value) in fields {
         let Some(form) = forms.get(name) else { continue };
-        let mut fitting = Fitting::new(cap(name, form));
-        let capacity = fitting.bytes;
+        let mut fitting = Fitting::new(form.cap);
         let other = fitting.value(form, value);
-        let size = capacity - fitting.bytes;
+        let size = form.cap.bytes - fitting.bytes;
         sum += size;
         sizes.push((size, name.as_str()));
         if let Some(other) = other {
@@ -164,24 +214,21 @@ struct Fitting {
 }
 
 impl Fitting {
-    fn new(cap: Option<Cap>) -> Self {
-        let Cap { bytes, values } = cap.unwrap_or(TEXT);
-        Self { bytes, values, misfit: Misfit::default() }
+    fn new(cap: Cap) -> Self {
+        Self { bytes: cap.bytes, values: cap.values, misfit: Misfit::default() }
     }
 
     /// What is kept of a value, null for nothing; or nothing is said where it fits as it is.
-    fn value(&mut self, form: &Value, value: &Value) -> Option<Value> {
-        match value {
-            Value::Null => None,
-            Value::Array(items) => self.list(form, items),
-            Value::Object(fields) if form["properties"].is_object() => {
-                self.object(&form["properties"], fields)
-            }
-            one => self.one(form, one),
+    fn value(&mut self, form: &Form, value: &Value) -> Option<Value> {
+        match (value, &form.kind) {
+            (Value::Null, _) => None,
+            (Value::Array(items), _) => self.list(form, items),
+            (Value::Object(fields), Kind::Objects(forms)) => self.object(forms, fields),
+            (one, kind) => self.one(kind, one),
         }
     }
 
-    fn list(&mut self, form: &Value, items: &[Value]) -> Option<Value> {
+    fn list(&mut self, form: &Form, items: &[Value]) -> Option<Value> {
         let mut kept: Option<Vec<Value>> = None;
         for (place, item) in items.iter().enumerate() {
             let other = if self.values == 0 {
@@ -191,10 +238,9 @@ impl Fitting {
                 self.value(form, item)
             };
             match (other, &mut kept) {
-                (None, None) => {}
+                (None, None) | (Some(Value::Null), Some(_)) => {}
                 (None, Some(kept)) => kept.push(item.clone()),
                 (Some(Value::Null), None) => kept = Some(items[..place].to_vec()),
-                (Some(Value::Null), Some(_)) => {}
                 (Some(other), kept) => {
                     kept.get_or_insert_with(|| items[..place].to_vec()).push(other);
                 }
@@ -203,45 +249,57 @@ impl Fitting {
         kept.map(Value::Array)
     }
 
-    fn object(&mut self, forms: &Value, fields: &Body) -> Option<Value> {
+    fn object(&mut self, forms: &HashMap<String, Form>, fields: &Body) -> Option<Value> {
+        // Servers take no such name, whether the mapping has it or not.
+        let is_plain = |name: &str| !name.trim().is_empty() && !name.contains('.');
         let mut kept: Option<Body> = None;
         for (name, value) in fields {
             self.bytes = self.bytes.saturating_sub(name.len());
             let other = match forms.get(name) {
                 Some(form) => {
                     // A field within takes what its type takes, and no more than is left of the whole.
-                    let Cap { bytes, values } = cap(name, form).unwrap_or(TEXT);
-                    let bytes = bytes.min(self.bytes);
-                    let mut within = Self { bytes, values, misfit: self.misfit };
+                    let bytes = form.cap.bytes.min(self.bytes);
+                    let mut within = Self { bytes, values: form.cap.values, misfit: self.misfit };
                     let other = within.value(form, value);
                     self.bytes -= bytes - within.bytes;
                     self.misfit = within.misfit;
                     other
                 }
-                // Servers take no such name, whether the mapping has it or not.
-                None if name.trim().is_empty() || name.contains('.') => self.wrong_type(),
-                None => self.weighed(value),
+                None if !is_plain(name) => self.wrong_type(),
+                None => self.whole(value),
             };
             if let Some(other) = other {
                 kept.get_or_insert_with(|| fields.clone()).insert(name.clone(), other);
             }
         }
         let mut kept = kept?;
-        kept.retain(|name, _| {
-            forms.get(name).is_some() || !name.contains('.') && !name.trim().is_empty()
-        });
+        kept.retain(|name, _| forms.contains_key(name) || is_plain(name));
         Some(Value::Object(kept))
     }
 
-    fn one(&mut self, form: &Value, value: &Value) -> Option<Value> {
-        match (form["type"].as_str(), value) {
-            (Some("text"), Value::String(text)) => self.text(text),
-            (Some("text" | "keyword"), Value::Object(_)) => self.wrong_type(),
-            (Some("text" | "keyword"), value) => self.weighed(value),
-            (Some("object") | None, value) if form["enabled"] == false => self.weighed(value),
-            (Some(kind), value) if is_of(kind, value) => None,
-            _ => self.wrong_type(),
-        }
+    /// A value that is no list.
+    fn one(&mut self, kind: &Kind, value: &Value) -> Option<Value> {
+        let is_of = match (kind, value) {
+            (Kind::Text, Value::String(text)) => return self.text(text),
+            (Kind::Text | Kind::Keyword, Value::Object(_))
+            | (Kind::Objects(_) | Kind::Alias, _) => false,
+            (Kind::Text | Kind::Keyword | Kind::Opaque, value) => return self.whole(value),
+            (Kind::Date, Value::String(text)) => is_date(text),
+            (Kind::Date | Kind::Long, Value::Number(number)) => number.is_i64(),
+            (Kind::Boolean, Value::Bool(_)) => true,
+            (Kind::Boolean, Value::String(text)) => matches!(text.as_str(), "true" | "false"),
+            (Kind::Integer, Value::Number(number)) => {
+                number.as_i64().is_some_and(|number| i32::try_from(number).is_ok())
+            }
+            (Kind::Integer, Value::String(text)) => text.parse::<i32>().is_ok(),
+            (Kind::Long, Value::String(text)) => text.parse::<i64>().is_ok(),
+            (Kind::Float, Value::Number(number)) => {
+                number.as_f64().is_some_and(|number| number.abs() <= f64::from(f32::MAX))
+            }
+            (Kind::Address, Value::String(text)) => text.parse::<IpAddr>().is_ok(),
+            _ => false,
+        };
+        if is_of { None } else { self.wrong_type() }
     }
 
     /// As much of a text as fits.
@@ -257,7 +315,7 @@ impl Fitting {
     }
 
     /// The whole value, or nothing of it.
-    fn weighed(&mut self, value: &Value) -> Option<Value> {
+    fn whole(&mut self, value: &Value) -> Option<Value> {
         let size = match value {
             Value::String(text) => text.len(),
             other => weight(other),
@@ -277,27 +335,6 @@ impl Fitting {
     fn wrong_type(&mut self) -> Option<Value> {
         self.misfit.wrong_type = 1;
         Some(Value::Null)
-    }
-}
-
-/// Whether a value that is no list is of a type of the mapping that bounds it.
-fn is_of(kind: &str, value: &Value) -> bool {
-    match (kind, value) {
-        ("date", Value::String(text)) => is_date(text),
-        ("date", Value::Number(number)) => number.is_i64(),
-        ("boolean", Value::Bool(_)) => true,
-        ("boolean", Value::String(text)) => matches!(text.as_str(), "true" | "false"),
-        ("integer", Value::Number(number)) => {
-            number.as_i64().is_some_and(|number| i32::try_from(number).is_ok())
-        }
-        ("integer", Value::String(text)) => text.parse::<i32>().is_ok(),
-        ("long", Value::Number(number)) => number.is_i64(),
-        ("long", Value::String(text)) => text.parse::<i64>().is_ok(),
-        ("float", Value::Number(number)) => {
-            number.as_f64().is_some_and(|number| number.abs() <= f64::from(f32::MAX))
-        }
-        ("ip", Value::String(text)) => text.parse::<IpAddr>().is_ok(),
-        _ => false,
     }
 }
 

@@ -99,8 +99,6 @@ pub struct Hold {
     pub input: Value,
     /// Where to go on: of this run's earlier step, or of an orphan of the same task.
     pub checkpoint: Option<Value>,
-    /// The input of the run that left the checkpoint, where that is another one: an orphan.
-    pub checkpoint_input: Option<Value>,
     /// What the earlier steps of this run did.
     pub earlier: Option<Report>,
     _lock: Held,

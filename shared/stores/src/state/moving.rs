@@ -88,7 +88,6 @@ impl Table {
                     ("attempt", Number),
                     ("step", Number),
                     ("checkpoint", Text),
-                    ("checkpoint_input", Text),
                     ("report", Text),
                     ("started_ms", Number),
                     ("finished_ms", Number),

@@ -156,7 +156,7 @@ impl<D: Driver> Sql<D> {
         let found = self
             .fetch(
                 CLAIM,
-                "SELECT identity, run_id, fence, checkpoint, COALESCE(checkpoint_input, input) AS checkpoint_input
+                "SELECT identity, run_id, fence, checkpoint
                  FROM runs WHERE task = $1 AND status IN ('running', 'continuing') ORDER BY started_ms",
                 args![task],
                 Orphan::read,
@@ -170,12 +170,12 @@ impl<D: Driver> Sql<D> {
             }
         }
         let mut transaction = self.pool.begin().await.map_err(&failed)?;
-        let (mut checkpoint, mut checkpoint_input) = (None, None);
+        let mut checkpoint = None;
         for (orphan, _hold) in &orphans {
             let adopted = transaction
                 .execute(
                     "UPDATE runs SET status = CASE WHEN checkpoint IS NULL THEN 'failed' ELSE 'partial' END,
-                         fence = fence + 1, checkpoint = NULL, checkpoint_input = NULL, finished_ms = $3
+                         fence = fence + 1, checkpoint = NULL, finished_ms = $3
                      WHERE run_id = $1 AND fence = $2 AND status IN ('running', 'continuing')",
                     args![&orphan.run_id, orphan.fence, now],
                 )
@@ -183,18 +183,13 @@ impl<D: Driver> Sql<D> {
                 .map_err(&failed)?;
             if adopted == 1 && orphan.checkpoint.is_some() {
                 checkpoint.clone_from(&orphan.checkpoint);
-                checkpoint_input.clone_from(&orphan.input);
             }
-        }
-        if checkpoint.is_some() {
-            // An input of nothing is one too: without it, the checkpoint would count as of this run's own.
-            checkpoint_input = Some(checkpoint_input.unwrap_or_default());
         }
         let run_id = Uuid::new_v4().to_string();
         let inserted = transaction
             .execute(
-                "INSERT INTO runs (run_id, task, identity, slot_ms, input, status, fence, attempt, step, checkpoint, checkpoint_input, started_ms, request_id)
-                 VALUES ($1, $2, $3, $4, $5, 'running', 1, 1, 0, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
+                "INSERT INTO runs (run_id, task, identity, slot_ms, input, status, fence, attempt, step, checkpoint, started_ms, request_id)
+                 VALUES ($1, $2, $3, $4, $5, 'running', 1, 1, 0, $6, $7, $8) ON CONFLICT DO NOTHING",
                 args![
                     &run_id,
                     task,
@@ -202,7 +197,6 @@ impl<D: Driver> Sql<D> {
                     identity.slot(),
                     input_json(input),
                     checkpoint.as_ref().map(to_json),
-                    checkpoint_input.as_ref().map(to_json),
                     now,
                     request_id,
                 ],
@@ -222,7 +216,6 @@ impl<D: Driver> Sql<D> {
             fence: 1,
             input: input.clone(),
             checkpoint,
-            checkpoint_input,
             earlier: None,
             _lock: lock,
         }))
@@ -235,7 +228,7 @@ fn input_json(input: &Value) -> Option<String> {
 }
 
 /// The columns of a run, by name: `*` is other columns while a newer version of this program adds some.
-const RUN: &str = "run_id, task, identity, slot_ms, status, fence, attempt, step, input, checkpoint, checkpoint_input, report, started_ms, finished_ms";
+const RUN: &str = "run_id, task, identity, slot_ms, status, fence, attempt, step, input, checkpoint, report, started_ms, finished_ms";
 
 /// What `begin` tries, in its errors.
 const CLAIM: &str = "claim a run";
@@ -374,7 +367,7 @@ impl<D: Driver> State for Sql<D> {
         let updated = self
             .execute(
                 "store a checkpoint",
-                "UPDATE runs SET status = 'continuing', step = $3, checkpoint = $4, checkpoint_input = NULL, report = $5, finished_ms = $6
+                "UPDATE runs SET status = 'continuing', step = $3, checkpoint = $4, report = $5, finished_ms = $6
                  WHERE run_id = $1 AND fence = $2",
                 args![&hold.run_id, hold.fence, next, to_json(checkpoint), to_json(report), now],
             )
@@ -391,8 +384,7 @@ impl<D: Driver> State for Sql<D> {
             .execute(
                 "store how a run ended",
                 "UPDATE runs SET status = $3, report = $4, finished_ms = $5,
-                     checkpoint = CASE WHEN $3 = 'failed' THEN checkpoint ELSE NULL END,
-                     checkpoint_input = CASE WHEN $3 = 'failed' THEN checkpoint_input ELSE NULL END
+                     checkpoint = CASE WHEN $3 = 'failed' THEN checkpoint ELSE NULL END
                  WHERE run_id = $1 AND fence = $2",
                 args![&hold.run_id, hold.fence, ended(report), to_json(report), now],
             )
@@ -457,8 +449,6 @@ struct Orphan {
     run_id: String,
     fence: i64,
     checkpoint: Option<Value>,
-    /// What the checkpoint belongs to.
-    input: Option<Value>,
 }
 
 impl Orphan {
@@ -468,7 +458,6 @@ impl Orphan {
             run_id: row.text("run_id")?,
             fence: row.number("fence")?,
             checkpoint: row.json("checkpoint")?,
-            input: row.json("checkpoint_input")?,
         })
     }
 }
@@ -485,7 +474,6 @@ struct FoundRun {
     step: u32,
     input: Option<Value>,
     checkpoint: Option<Value>,
-    checkpoint_input: Option<Value>,
     report: Option<Report>,
 }
 
@@ -502,7 +490,6 @@ impl FoundRun {
             step: row.count("step")?,
             input: row.json("input")?,
             checkpoint: row.json("checkpoint")?,
-            checkpoint_input: row.json("checkpoint_input")?,
             report: row.json("report")?,
         })
     }
@@ -523,7 +510,6 @@ impl FoundRun {
             input: self.input.unwrap_or_default(),
             earlier: if self.checkpoint.is_some() { self.report } else { None },
             checkpoint: self.checkpoint,
-            checkpoint_input: self.checkpoint_input,
             _lock: lock,
         }
     }

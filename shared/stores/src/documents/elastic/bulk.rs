@@ -16,7 +16,7 @@ use super::Elastic;
 use super::client::{Trouble, is_block, read_only, reason};
 use super::ensure::refused;
 use super::look_up::Found;
-use crate::documents::batches::batches;
+use crate::documents::batches::{batches, weight};
 use crate::documents::document::OWNERS;
 use crate::documents::plan::{ID, Intent, Plan};
 use crate::documents::{Body, Documents as _, Index, Written, too_large, writable};
@@ -27,7 +27,7 @@ pub(super) const BATCH_COUNT: usize = 2_500;
 pub(super) const BATCH_BYTES: usize = 5 << 20;
 /// Stored documents read whole at once, for those writes that change one.
 const WHOLE_COUNT: usize = 200;
-/// Bytes of writes whose stored documents are read whole at once.
+/// About how many bytes writes and what is stored of them have that are read whole at once.
 const WHOLE_BYTES: usize = 1 << 20;
 /// So few are read whole at once, whether they differ or not: a second question would cost more than their bytes.
 const WHOLE_AT_ONCE: usize = 8;
@@ -168,8 +168,10 @@ impl Batch<'_> {
                     let outcome = self.perhaps[place].take().unwrap_or(Written::Unchanged);
                     self.settled[place] = Some(outcome);
                 }
-                Some(_) if !is_whole && !matches!(write, Intent::Nothing(_)) => {
-                    differing.push(place);
+                Some(stored) if !is_whole && !matches!(write, Intent::Nothing(_)) => {
+                    // What writers share stands in the document twice.
+                    let shared: usize = stored.values().map(weight).sum();
+                    differing.push((place, write.weight() + 2 * shared));
                 }
                 _ => {
                     self.plan_one(&mut bulk, place, &known);
@@ -177,10 +179,8 @@ impl Batch<'_> {
                 }
             }
         }
-        let weigh = |place: &usize| self.writes[*place].weight();
-        let groups: Vec<Vec<usize>> =
-            batches(&differing, weigh, WHOLE_COUNT, WHOLE_BYTES).map(<[usize]>::to_vec).collect();
-        for group in groups {
+        for group in batches(&differing, |(_, bytes)| *bytes, WHOLE_COUNT, WHOLE_BYTES) {
+            let group: Vec<usize> = group.iter().map(|(place, _)| *place).collect();
             let known = self.look_up(&group, None).await?;
             for (place, known) in group.into_iter().zip(known) {
                 self.plan_one(&mut bulk, place, &known);

@@ -1,6 +1,6 @@
 -- One text for both databases: a BIGINT is an INTEGER to SQLite.
 
--- What a run was asked for; and the input that an adopted checkpoint belongs to, where it is another run's.
+-- What a run was asked for. The other column is no longer used, and stays for versions that still write it.
 ALTER TABLE runs ADD COLUMN input TEXT;
 ALTER TABLE runs ADD COLUMN checkpoint_input TEXT;
 
