@@ -29,16 +29,7 @@ const PAGE: u32 = 500;
 const READER: u32 = 1;
 
 /// What this pass gives to a rule: ids of families.
-pub const OF_RULE: Owner = Owner {
-    name: "yara_links",
-    fields: &[],
-    unhashed: &[],
-    insert_only: &[],
-    fallback: &[],
-    shared: &["families"],
-    derived: &[],
-    derive: None,
-};
+pub const OF_RULE: Owner = Owner { shared: &["families"], ..Owner::named("yara_links") };
 
 /// What it gives to a family.
 pub const OF_FAMILY: Owner = Owner {

@@ -44,7 +44,8 @@ pub fn id(parts: &[&str]) -> String {
     hex::encode(hasher.finalize())
 }
 
-/// Hex SHA-256 over the meaning of an owner's fields: those of `fields` that are not `unhashed`, absent ones as null.
+/// Hex SHA-256 over the meaning of an owner's fields: those of `fields` that are not `unhashed`, absent ones as null, `optional`
+/// ones not at all.
 pub(super) fn hash(owner: &Owner, fields: &Body) -> String {
     hash_by(write_value, owner, fields)
 }
@@ -66,9 +67,13 @@ fn hash_by(write: fn(&Value, &mut String), owner: &Owner, fields: &Body) -> Stri
     let mut text = String::with_capacity(2048);
     let hashed = |name: &&&str| !owner.unhashed.contains(*name) && **name != CONTENT_HASH;
     for name in owner.fields.iter().filter(hashed) {
+        let value = fields.get(*name).unwrap_or(&Value::Null);
+        if value.is_null() && owner.optional.contains(name) {
+            continue;
+        }
         text.push_str(name);
         text.push(UNIT);
-        write(fields.get(*name).unwrap_or(&Value::Null), &mut text);
+        write(value, &mut text);
         text.push(RECORD);
     }
     hex::encode(Sha256::digest(text.as_bytes()))

@@ -24,19 +24,25 @@ const TLP: [&str; 5] = ["clear", "green", "amber", "amber+strict", "red"];
 pub struct Contributions<'a> {
     /// By field, then by contributor.
     shared: Option<&'a Map<String, Value>>,
+    body: &'a Body,
     is_present_only: bool,
 }
 
 impl<'a> Contributions<'a> {
     pub(super) fn of(body: &'a Body) -> Self {
         let shared = body.get(OWNERS).and_then(|owners| owners.get("shared")?.as_object());
-        Self { shared, is_present_only: false }
+        Self { shared, body, is_present_only: false }
     }
 
     /// Those that their contributors still give: without the objects that a [retirement](super::Write::retire) marked.
     #[must_use]
     pub fn present(self) -> Self {
         Self { is_present_only: true, ..self }
+    }
+
+    /// The text of a field that one owner set, as it stands in the document.
+    pub fn text(&self, field: &str) -> Option<&'a str> {
+        self.body.get(field)?.as_str()
     }
 
     /// The items of a shared field with their contributors, in the order of the contributors' names.

@@ -16,6 +16,12 @@ pub struct Owner {
     /// Fields of its own that may differ without the document counting as changed (fetch times, counters, feed titles).
     /// They are written when something else changes.
     pub unhashed: &'static [&'static str],
+    /// Fields of its own that the hash leaves out while they are null: those that were added after documents had been stored,
+    /// which keep their hashes so.
+    pub optional: &'static [&'static str],
+    /// Owners of the same fields that write in its place, such as another way to the same source. What one of them gave stays
+    /// while this one has nothing (null, an empty text or list) to say of it, and the other way round.
+    pub alternatives: &'static [&'static str],
     /// Fields that the first write sets for good.
     pub insert_only: &'static [&'static str],
     /// Fields that, when the write has null, take the value of another field of the document.
@@ -35,6 +41,8 @@ impl Owner {
             name,
             fields: &[],
             unhashed: &[],
+            optional: &[],
+            alternatives: &[],
             insert_only: &[],
             fallback: &[],
             shared: &[],

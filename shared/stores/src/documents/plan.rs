@@ -5,6 +5,8 @@
 //! write. What they share is a list to which each contributes; the document shows the union. Each contribution is kept
 //! (`owners`), so a writer that gives up a value takes it out of the list, unless another still gives it.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -252,7 +254,8 @@ impl<'a> Draft<'a> {
                 body.insert((*name).to_owned(), given(name));
             }
         }
-        for name in owner.fields {
+        let spared = others_gave(body, owner, fields, part.retired_at.is_some());
+        for name in owner.fields.iter().filter(|name| !spared.contains(*name)) {
             body.insert((*name).to_owned(), given(name));
         }
         for field in owner.shared {
@@ -336,12 +339,68 @@ impl<'a> Draft<'a> {
 /// Whether the owner's part of `stored` is this; of `stored` it needs what stands under `owners` and nothing else.
 fn is_equal(stored: &Body, part: &Part, fields: &Body, hash: &str) -> bool {
     let owner = part.owner;
-    let stored_hash = || stored.get(OWNERS)?.get("hashes")?.get(owner.name)?.as_str();
-    stored_hash().is_some_and(|stored| is_hash_of(stored, owner, fields, hash))
+    let stored_hash = |name: &str| stored.get(OWNERS)?.get("hashes")?.get(name)?.as_str();
+    stored_hash(owner.name).is_some_and(|stored| is_hash_of(stored, owner, fields, hash))
+        && owner.alternatives.iter().all(|other| stored_hash(other).is_none())
         && owner.shared.iter().all(|name| {
             let given = fields.get(*name).unwrap_or(&Value::Null);
             contribution(stored, name, part.contributor()) == given
         })
+}
+
+/// The fields that an owner leaves alone as it has nothing to say of them and one of its alternatives has; from now on what it
+/// says is its own, and the alternatives' writes count as changes, as this one lies over theirs.
+///
+/// `owners.gave` tells which fields an alternative gave. Documents of before there was that have the alternative's hash only:
+/// there it may have given each field that is set.
+fn others_gave(
+    body: &mut Body,
+    owner: &Owner,
+    fields: &Body,
+    is_retired: bool,
+) -> BTreeSet<&'static str> {
+    let mut spared = BTreeSet::new();
+    if owner.alternatives.is_empty() {
+        return spared;
+    }
+    let says = |fields: &Body, name: &str| fields.get(name).is_some_and(|value| !is_empty(value));
+    let set: Vec<&str> = owner.fields.iter().copied().filter(|name| says(body, name)).collect();
+    let owners = child(body, OWNERS);
+    for other in owner.alternatives {
+        let had_hash = child(owners, "hashes").remove(*other).is_some();
+        let gave = child(owners, "gave");
+        let before = gave.get(*other).and_then(Value::as_array);
+        let gave_before = |name: &str| match before {
+            Some(names) => names.iter().any(|one| one == name),
+            None => had_hash && set.contains(&name),
+        };
+        let left: Vec<&'static str> = owner
+            .fields
+            .iter()
+            .copied()
+            .filter(|name| gave_before(name) && (is_retired || !says(fields, name)))
+            .collect();
+        if !is_retired {
+            spared.extend(left.iter().copied());
+        }
+        gave.insert((*other).to_owned(), json!(left));
+    }
+    if !is_retired {
+        let own: Vec<&str> =
+            owner.fields.iter().copied().filter(|name| says(fields, name)).collect();
+        child(owners, "gave").insert(owner.name.to_owned(), json!(own));
+    }
+    spared
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 /// A contribution whose objects say since when they are no longer given.
@@ -428,6 +487,17 @@ mod tests {
         ..Owner::named("shown")
     };
 
+    const BY_FILE: Owner = Owner {
+        fields: &["title", "url", "aka", "rules"],
+        alternatives: &["by_api"],
+        ..Owner::named("by_file")
+    };
+    const BY_API: Owner = Owner {
+        fields: &["title", "url", "aka"],
+        alternatives: &["by_file"],
+        ..Owner::named("by_api")
+    };
+
     fn fields(fields: Value) -> Body {
         let Value::Object(fields) = fields else { panic!("fields are an object") };
         fields
@@ -453,6 +523,60 @@ mod tests {
         let first = body(plan(None, &sync(json!({"title": "a", "seen": 1, "collected_at": "t0"}))));
         let same = sync(json!({"title": "a", "seen": 2, "collected_at": "t1"}));
         assert_eq!(plan(Some(&first), &same), Plan::Unchanged);
+    }
+
+    #[test]
+    fn what_another_way_gave_stays_where_this_one_says_nothing() {
+        let by = |owner: &'static Owner, value: Value| Write::of("1", owner, fields(value));
+        let file = by(&BY_FILE, json!({"title": "f", "url": "u", "aka": ["a"], "rules": ["r"]}));
+        let api = by(&BY_API, json!({"title": "t", "url": null, "aka": []}));
+        let shown = |body: &Body| ["title", "url", "aka", "rules"].map(|name| body[name].clone());
+        let first = body(plan(None, &file));
+        assert_eq!(plan(Some(&first), &file), Plan::Unchanged);
+        let second = body(plan(Some(&first), &api));
+        assert_eq!(shown(&second), [json!("t"), json!("u"), json!(["a"]), json!(["r"])]);
+        assert_eq!(plan(Some(&second), &api), Plan::Unchanged);
+        // Back to the unchanged file: what it says is there again.
+        let third = body(plan(Some(&second), &file));
+        assert_eq!(shown(&third), shown(&first));
+        // What a way gives no more is gone, unless the other one gave it.
+        let own = by(&BY_API, json!({"title": "t", "url": "v", "aka": []}));
+        let fourth = body(plan(Some(&third), &own));
+        let fifth = body(plan(Some(&fourth), &api));
+        assert_eq!(shown(&fifth), [json!("t"), json!(null), json!(["a"]), json!(["r"])]);
+        // What has left comes back by either way.
+        let Plan::Update(gone) =
+            plan(Some(&fifth), &Write::retire("1", &BY_FILE, None, Timestamp::UNIX_EPOCH))
+        else {
+            panic!("the file's hash is not there")
+        };
+        assert!(plan(Some(&gone), &api) != Plan::Unchanged);
+    }
+
+    #[test]
+    fn a_document_of_both_ways_of_before_loses_nothing() {
+        let by = |owner: &'static Owner, value: Value| Write::of("1", owner, fields(value));
+        let api = by(&BY_API, json!({"title": "t", "url": null, "aka": []}));
+        let mut stored = body(plan(
+            None,
+            &by(&BY_FILE, json!({"title": "f", "url": "u", "aka": ["a"], "rules": ["r"]})),
+        ));
+        stored[OWNERS].as_object_mut().unwrap().remove("gave");
+        let next = body(plan(Some(&stored), &api));
+        assert_eq!((&next["url"], &next["aka"]), (&json!("u"), &json!(["a"])));
+    }
+
+    #[test]
+    fn a_field_that_was_added_later_keeps_the_hash_while_it_is_null() {
+        const BEFORE: Owner = Owner { fields: &["title"], ..Owner::named("o") };
+        const NOW: Owner =
+            Owner { fields: &["title", "more"], optional: &["more"], ..Owner::named("o") };
+        let stored = body(plan(None, &Write::of("1", &BEFORE, fields(json!({"title": "a"})))));
+        let write = |value: Value| Write::of("1", &NOW, fields(value));
+        let same = write(json!({"title": "a", "more": null}));
+        assert_eq!(plan(Some(&stored), &same), Plan::Unchanged);
+        let more = body(plan(Some(&stored), &write(json!({"title": "a", "more": 1}))));
+        assert_eq!(body(plan(Some(&more), &same))["more"], Value::Null);
     }
 
     #[test]
