@@ -31,6 +31,7 @@ mod malpedia_catalogue;
 mod malpedia_rules;
 mod malpedia_stores;
 mod malpedia_told;
+mod malpedia_values;
 mod operator;
 mod owners;
 mod page;
@@ -65,6 +66,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("malpedia", malpedia::TRIALS),
     ("malpedia_catalogue", malpedia_catalogue::TRIALS),
     ("malpedia_told", malpedia_told::TRIALS),
+    ("malpedia_values", malpedia_values::TRIALS),
     ("malpedia_rules", malpedia_rules::TRIALS),
     ("operator", operator::TRIALS),
     ("owners", owners::TRIALS),

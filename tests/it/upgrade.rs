@@ -49,6 +49,9 @@ const STORED: &[(&str, u64)] = &[
     ("signature_base_iocs", 350),
 ];
 
+/// Families whose first alias that version took for the name that people use, which it is not: they are named by their id now.
+const RENAMED: u64 = 4;
+
 /// A file of rules of which no other rule makes use: with a rule, those that stand on it are written too.
 const EDITED_RULES: &str = "yara/apt_apt27_rshell.yar";
 
@@ -178,11 +181,13 @@ async fn goes_on(stores: &[(&str, String)]) {
         assert_eq!(count, *stored, "{name}");
     }
 
-    let (at_first, expected) = (writes(&home).await, BTreeMap::new());
+    let at_first = writes(&home).await;
     for task in &before.tasks {
         let (counts, found) = run(&home, task).await;
-        assert_eq!((counts, found > 0), ([0, 0], true), "{task}: new and changed");
+        let changed = if task == "sync_malpedia_all_to_es" { RENAMED } else { 0 };
+        assert_eq!((counts, found > 0), ([0, changed], true), "{task}: new and changed");
     }
+    let expected = BTreeMap::from([("malpedia_families", RENAMED)]);
     assert_eq!(added(&at_first, &writes(&home).await), expected, "the same bodies");
 
     let edit = |path: &str, from: &str, to: &str| {
@@ -201,7 +206,8 @@ async fn goes_on(stores: &[(&str, String)]) {
         run(&home, task).await;
     }
     let once = ["cti_yara_rules", "malpedia_families", "malpedia_library", "rss_articles"];
-    let expected = once.into_iter().map(|name| (name, 1)).collect();
+    let mut expected: BTreeMap<_, _> = once.into_iter().map(|name| (name, 1)).collect();
+    *expected.entry("malpedia_families").or_default() += RENAMED;
     assert_eq!(added(&at_first, &writes(&home).await), expected, "one item of each was edited");
 }
 

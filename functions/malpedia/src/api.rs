@@ -9,6 +9,7 @@ use serde_json::Value;
 use task::{Answer, Stop};
 use url::Url;
 
+use crate::json;
 use crate::settings::Settings;
 
 /// For a whole list: 64 MiB. The largest seen, the library, has 6.4 MB.
@@ -96,11 +97,13 @@ pub(crate) async fn read_json<T: Send + 'static>(
         read(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body))
     });
     let read = reading.await.map_err(|_| panicked(url))?;
-    read.map_err(|cause| {
-        Error::format(format!("read `{url}`: it is not what Malpedia sends"))
-            .because(cause)
-            .hint("look at the address in a browser")
-    })
+    read.map_err(|cause| not_what_malpedia_sends(url).because(cause))
+}
+
+/// The error of a body of another shape.
+pub(crate) fn not_what_malpedia_sends(url: &Url) -> Error {
+    Error::format(format!("read `{url}`: it is not what Malpedia sends"))
+        .hint("look at the address in a browser")
 }
 
 /// The error of a body that a parser panicked on.
@@ -111,7 +114,7 @@ pub(crate) fn panicked(url: &Url) -> Error {
 
 /// Reads `{"detail": …, "available_in": "16 seconds"}`.
 fn available_in(body: &[u8]) -> Option<Duration> {
-    let body: Value = serde_json::from_slice(body).ok()?;
+    let (body, _) = json::bounded(body).ok()?;
     let wait = match &body["available_in"] {
         Value::String(text) => {
             let text = text.trim();

@@ -14,6 +14,7 @@ use task::{Ctx, NoInput, Reaches, Task};
 
 use crate::FAMILY;
 use crate::api::Api;
+use crate::json::bounded;
 use crate::settings::NAME;
 
 /// The task whose checkpoint is asked for.
@@ -88,6 +89,7 @@ async fn token(ctx: &Ctx, api: &Api) -> Result<Value> {
 async fn read(ctx: &Ctx, request: Request<'_>) -> Result<Value> {
     let url = shown(request.url());
     let Some(response) = ctx.http.send(request).await?.body()? else { return Ok(Value::Null) };
-    serde_json::from_slice(&response.body)
+    bounded(&response.body)
+        .map(|(body, _)| body)
         .map_err(|cause| Error::format(format!("read `{url}`: it is no JSON")).because(cause))
 }

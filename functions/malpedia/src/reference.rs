@@ -9,12 +9,13 @@ use feed::Entry as Item;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::{Value, json};
-use stores::documents::{self, Body, Owner, Write};
+use stores::documents::{self, Body, Contributions, Owner, Write};
 use url::Url;
 
 use crate::bibtex::date::{self, Precision};
 use crate::bibtex::{Entry, text};
 use crate::settings::NAME;
+use crate::wire::{ADDRESS_MAX, NAME_MAX};
 
 /// The index that references go to.
 pub const INDEX: &str = "malpedia_library";
@@ -24,6 +25,18 @@ pub const FEED_NAME: &str = "Malpedia Library";
 
 /// No report on malware is older; such a date is a slip, kept and marked.
 const FIRST_YEAR: i16 = 1971;
+
+/// Bytes of a title; the longest known has some 300.
+pub const TITLE_MAX: usize = 4_096;
+
+/// Bytes of a summary.
+pub const SUMMARY_MAX: usize = 64 << 10;
+
+/// Bytes of an address that is brought into one form; a longer one is taken as it stands.
+const PARSED_MAX: usize = 64 << 10;
+
+/// Keys of one reference that its document names.
+pub const KEYS_MAX: usize = 1_000;
 
 /// What the bibliography says of a reference. Field names that others read are those of the predecessor.
 pub const OWNER: Owner = Owner {
@@ -75,12 +88,16 @@ pub const OWNER: Owner = Owner {
     insert_only: &["collected_at", "first_seen"],
     fallback: &[("published", "collected_at"), ("@timestamp", "collected_at")],
     shared: &["tags", "bib_keys"],
+    derived: DATED,
+    derive: Some(published),
     ..Owner::named("malpedia_bibtex")
 };
 
 /// What the feed says of a reference.
 pub const LATEST: Owner = Owner {
-    fields: &["summary", "guid"],
+    fields: &["summary", "guid", "feed_published", "feed_published_from", "published_raw"],
+    // A date is no reason for a write by itself: it never was, and documents of before have none.
+    unhashed: &["feed_published", "feed_published_from", "published_raw"],
     insert_only: &[
         "source_family",
         "source_type",
@@ -108,8 +125,31 @@ pub const LATEST: Owner = Owner {
     ],
     fallback: &[("published", "collected_at"), ("@timestamp", "collected_at")],
     shared: &["tags"],
+    derived: DATED,
+    derive: Some(published),
     ..Owner::named("malpedia_rss")
 };
+
+/// What follows from the dates that both gave.
+const DATED: &[&str] = &["published", "published_from", "@timestamp"];
+
+/// The bibliography's date, else the feed's; without either, the store falls back to when it was collected.
+fn published(given: &Contributions<'_>) -> Body {
+    let by_bibliography = given.text("date").and_then(date::read).map(|(date, _)| midnight(date));
+    let by_feed = given.text("feed_published").map(ToOwned::to_owned);
+    let from = match (&by_bibliography, &by_feed) {
+        (Some(_), _) => "source",
+        (None, Some(_)) => given.text("feed_published_from").unwrap_or("source"),
+        (None, None) => "collected",
+    };
+    let at = json!(by_bibliography.or(by_feed));
+    let fields = [("published", at.clone()), ("@timestamp", at), ("published_from", json!(from))];
+    fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
+}
+
+fn midnight(date: Date) -> String {
+    format!("{date}T00:00:00Z")
+}
 
 /// Which families and actors a reference is about, by Malpedia's own word.
 pub const LINKS: Owner = Owner {
@@ -134,6 +174,9 @@ pub fn natural(entry: &Entry<'_>) -> String {
 /// What an archive keeps is another reference than the original.
 pub fn canonical(address: &str) -> String {
     let address = address.trim();
+    if address.len() > PARSED_MAX {
+        return address.to_owned();
+    }
     let Ok(mut url) = Url::parse(address) else { return address.to_owned() };
     if !matches!(url.scheme(), "http" | "https") {
         return address.to_owned();
@@ -151,17 +194,15 @@ pub fn canonical(address: &str) -> String {
         let _ = url.set_host(Some("twitter.com"));
     }
     if url.query().is_some() {
-        let kept: Vec<String> = url
-            .query()
-            .unwrap_or_default()
-            .split('&')
-            .filter(|pair| {
-                let name = pair.split('=').next().unwrap_or_default();
-                !name.starts_with("utm_") && !matches!(name, "fbclid" | "gclid")
-            })
-            .map(ToOwned::to_owned)
-            .collect();
-        url.set_query((!kept.is_empty()).then(|| kept.join("&")).as_deref());
+        let pairs = url.query().unwrap_or_default().split('&').filter(|pair| {
+            let name = pair.split('=').next().unwrap_or_default();
+            !name.starts_with("utm_") && !matches!(name, "fbclid" | "gclid")
+        });
+        let kept = pairs.fold(None, |kept: Option<String>, pair| match kept {
+            Some(kept) => Some(kept + "&" + pair),
+            None => Some(pair.to_owned()),
+        });
+        url.set_query(kept.as_deref());
     }
     let mut text = String::from(url);
     if text.ends_with('/') {
@@ -278,45 +319,80 @@ fn text_of(value: Option<&str>) -> Option<String> {
     value.map(text::plain).filter(|text| !text.is_empty())
 }
 
-/// The document of an entry; `keys` are those of all entries that are this reference.
-pub fn of_entry(base: &Url, entry: &Entry<'_>, keys: &[&str], id: String, now: Timestamp) -> Write {
+/// Cuts texts to their limits, and counts how many it cut.
+#[derive(Default)]
+struct Shears {
+    cut: u64,
+}
+
+impl Shears {
+    fn cut(&mut self, mut text: String, most: usize) -> String {
+        if text.len() > most {
+            text.truncate(text.floor_char_boundary(most));
+            self.cut += 1;
+        }
+        text
+    }
+
+    fn name(&mut self, text: Option<String>) -> Option<String> {
+        text.map(|text| self.cut(text, NAME_MAX))
+    }
+}
+
+/// The document of an entry, and how many texts and lists were cut; `keys` are those of all entries that are this reference.
+pub fn of_entry(
+    base: &Url,
+    entry: &Entry<'_>,
+    keys: &[&str],
+    id: String,
+    now: Timestamp,
+) -> (Write, u64) {
+    let mut shears = Shears::default();
     let (dated, raw) = dated(entry);
     let organization = ["organization", "institution", "publisher"]
         .into_iter()
         .find_map(|name| text_of(entry.field(name)));
+    let organization = shears.name(organization);
     let link =
         entry.field("url").or(entry.field("howpublished")).map(|url| url.trim().replace('\0', ""));
-    let authors = entry.field("author").map(text::authors).unwrap_or_default();
+    let address = link.as_deref().map(|link| shears.cut(canonical(link), ADDRESS_MAX));
+    let link = link.map(|link| shears.cut(link, ADDRESS_MAX));
+    let (authors, left_out) = entry.field("author").map(text::authors).unwrap_or_default();
+    let authors: Vec<String> =
+        authors.into_iter().map(|author| shears.cut(author, NAME_MAX)).collect();
+    let left_out = left_out + keys.len().saturating_sub(KEYS_MAX);
+    shears.cut += left_out as u64;
     let kind_of = kind(
         entry.kind.eq_ignore_ascii_case("techreport") || entry.kind.eq_ignore_ascii_case("report"),
         organization.as_deref(),
         link.as_deref().unwrap_or_default(),
     );
-    let language_name = text_of(entry.field("language"));
-    let published = dated.map(|(date, _)| format!("{date}T00:00:00Z"));
-    let mut keys = keys.to_vec();
-    keys.sort_unstable();
+    let language_name = shears.name(text_of(entry.field("language")));
+    let published = dated.map(|(date, _)| midnight(date));
+    let keys: Vec<String> =
+        keys.iter().take(KEYS_MAX).map(|key| shears.cut((*key).to_owned(), NAME_MAX)).collect();
+    let title = shears.cut(text_of(entry.field("title")).unwrap_or_default(), TITLE_MAX);
 
     let mut fields = common(base);
     let mut set = |name: &str, value: Value| {
         fields.insert(name.to_owned(), value);
     };
-    set("title", json!(text_of(entry.field("title")).unwrap_or_default()));
-    set("link_canonical", json!(link.as_deref().map(canonical)));
+    set("title", json!(title));
+    set("link_canonical", json!(address));
     set("link", json!(link.unwrap_or_default()));
-    set("bibtex_key", json!(entry.key));
-    set("bibtex_type", json!(entry.kind.to_ascii_lowercase()));
+    set("bibtex_key", json!(shears.cut(entry.key.to_owned(), NAME_MAX)));
+    set("bibtex_type", json!(shears.cut(entry.kind.to_ascii_lowercase(), NAME_MAX)));
     set("bib_keys", json!(keys));
     set("author", json!(authors.first()));
     set("authors", json!(authors));
     set("organization", json!(organization));
-    set("date", json!(raw));
+    set("date", json!(shears.name(raw)));
     set("date_precision", json!(dated.map(|(_, precision)| precision.name())));
     set("date_suspect", json!(dated.is_some_and(|(date, _)| is_suspect(date, now))));
     set("kind", json!(kind_of));
     set("language", json!(language_name.as_deref().map(language)));
     set("language_name", json!(language_name));
-    set("urldate", json!(text_of(entry.field("urldate"))));
+    set("urldate", json!(shears.name(text_of(entry.field("urldate")))));
     set("published_from", json!(if published.is_some() { "source" } else { "collected" }));
     set("@timestamp", json!(published));
     set("year", json!(published.as_deref().and_then(|published| published.get(..4))));
@@ -324,7 +400,7 @@ pub fn of_entry(base: &Url, entry: &Entry<'_>, keys: &[&str], id: String, now: T
     set("tags", json!(["malpedia", "malware", "research", "academic", "bibtex"]));
     set("collected_at", json!(seconds(now)));
     set("first_seen", json!(seconds(now)));
-    Write::of(id, &OWNER, fields)
+    (Write::of(id, &OWNER, fields), shears.cut)
 }
 
 /// The date of an entry and its text, malformed or not.
@@ -333,8 +409,9 @@ fn dated(entry: &Entry<'_>) -> (Option<(Date, Precision)>, Option<String>) {
         return (date::read(&text), Some(text));
     }
     let Some(year) = text_of(entry.field("year")) else { return (None, None) };
-    let month = text_of(entry.field("month"));
-    let dated = date::read_parts(&year, month.as_deref()).or_else(|| date::read_parts(&year, None));
+    let (month, day) = (text_of(entry.field("month")), text_of(entry.field("day")));
+    let dated = date::read_parts(&year, month.as_deref(), day.as_deref())
+        .or_else(|| date::read_parts(&year, None, None));
     let shown = dated.map(|(date, precision)| match precision {
         Precision::Day => date.to_string(),
         Precision::Month => date.strftime("%Y-%m").to_string(),
@@ -349,8 +426,21 @@ fn is_suspect(date: Date, now: Timestamp) -> bool {
     date.year() < FIRST_YEAR || tomorrow.is_ok_and(|tomorrow| date > tomorrow)
 }
 
+/// An item of the feed on its way to the store.
+pub struct LatestReference {
+    /// Its document, under the id of its address.
+    pub write: Write,
+    /// Its address in one form.
+    pub address: Option<String>,
+    /// Its id in the feed, which is the key of the bibliography.
+    pub guid: Option<String>,
+    /// Texts that were cut.
+    pub cut: u64,
+}
+
 /// The document of an item of the feed; none where nothing says which reference it is.
-pub fn of_item(base: &Url, item: &Item, now: Timestamp) -> Option<Write> {
+pub fn of_item(base: &Url, item: &Item, now: Timestamp) -> Option<LatestReference> {
+    let mut shears = Shears::default();
     let trimmed = |text: &Option<String>| {
         text.as_deref().map(str::trim).filter(|text| !text.is_empty()).map(ToOwned::to_owned)
     };
@@ -360,23 +450,36 @@ pub fn of_item(base: &Url, item: &Item, now: Timestamp) -> Option<Write> {
     let summary = item.summary_html.as_deref().map(feed::text::html_to_text).unwrap_or_default();
     let summary = summary.split_whitespace().collect::<Vec<_>>().join(" ");
     let published = item.published.or(item.updated).map(seconds);
+    let from = match (item.published, item.updated) {
+        (Some(_), _) => Some("source"),
+        (None, updated) => updated.map(|_| "updated"),
+    };
+    let id = id(&natural);
+    let (link, guid) = (link.map(|link| shears.cut(link, ADDRESS_MAX)), shears.name(guid));
+    let address = address.map(|address| shears.cut(address, ADDRESS_MAX));
     let mut fields = common(base);
     let mut set = |name: &str, value: Value| {
         fields.insert(name.to_owned(), value);
     };
-    set("title", json!(text::plain(item.title.as_deref().unwrap_or_default())));
+    let title = text::plain(item.title.as_deref().unwrap_or_default());
+    set("title", json!(shears.cut(title, TITLE_MAX)));
     set("kind", json!(kind(false, None, link.as_deref().unwrap_or_default())));
     set("link", json!(link.unwrap_or_default()));
     set("link_canonical", json!(address));
+    let summary = shears.cut(summary, SUMMARY_MAX);
     set("summary", json!((!summary.is_empty()).then_some(summary)));
     set("guid", json!(guid));
-    set("published_from", json!(if published.is_some() { "source" } else { "collected" }));
+    set("published_raw", json!(shears.name(item.published_raw.clone())));
+    set("feed_published", json!(published));
+    set("feed_published_from", json!(from));
+    set("published_from", json!(from.unwrap_or("collected")));
     set("@timestamp", json!(published));
     set("published", json!(published));
     set("tags", json!(["malpedia", "malware", "research", "academic"]));
     set("collected_at", json!(seconds(now)));
     set("first_seen", json!(seconds(now)));
-    Some(Write::of(id(&natural), &LATEST, fields))
+    let write = Write::of(id, &LATEST, fields);
+    Some(LatestReference { write, address, guid, cut: shears.cut })
 }
 
 #[cfg(test)]
@@ -390,7 +493,7 @@ mod tests {
         let entry = Reader::new(text).next().unwrap().unwrap();
         let base = Url::parse("https://malpedia.test/").unwrap();
         let now = "2026-11-23T12:00:00Z".parse().unwrap();
-        of_entry(&base, &entry, &[entry.key], id(&natural(&entry)), now)
+        of_entry(&base, &entry, &[entry.key], id(&natural(&entry)), now).0
     }
 
     fn document(text: &str) -> Body {

@@ -7,6 +7,7 @@
 
 use base::report::{Counts, Outcome, Reject};
 use base::{Error, Result};
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use stores::documents::{Filter, Pages, Scan};
@@ -16,6 +17,7 @@ use yara::store::{self, Collected, SourceClaims};
 use yara::{About, about, split};
 
 use crate::api::{Api, read_json};
+use crate::json::{Records, bounded};
 use crate::reference::id;
 use crate::settings::NAME;
 use crate::sources::{CatalogueOrigin, Source};
@@ -201,12 +203,59 @@ async fn from_api(
     Ok(Some(outcome.detail()))
 }
 
-/// Reads `{tlp: {file: text}}`, also where objects stand in lists or lists in objects.
+/// Reads `{tlp: {file: text}}`, also where objects stand in lists or lists in objects. A malformed file costs itself.
 fn parse(body: &[u8]) -> serde_json::Result<Collected> {
-    let answer: Value = serde_json::from_slice(body)?;
     let mut collected = Collected::default();
-    walk(&mut collected, "", &answer, None, 0);
+    if Records::of(body).is_some() {
+        part(&mut collected, "", body, None, 0)?;
+    } else {
+        let (answer, cut) = bounded(body)?;
+        walk(&mut collected, "", &answer, None, 0);
+        reject_cut(&mut collected, "", cut);
+    }
     Ok(collected)
+}
+
+/// Parts the objects of words of the TLP and of files into their records, and reads each of these by itself.
+fn part(
+    collected: &mut Collected,
+    name: &str,
+    text: &[u8],
+    tlp: Option<&str>,
+    depth: usize,
+) -> serde_json::Result<()> {
+    match Records::of(text).filter(|_| depth <= 1) {
+        Some(records) => {
+            for raw in records {
+                let raw = raw.map_err(|broken| {
+                    serde_json::Error::custom(format!(
+                        "it is malformed or cut off at byte {}",
+                        broken.at
+                    ))
+                })?;
+                let is_tlp =
+                    raw.key.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("tlp"));
+                let tlp = if is_tlp { Some(&*raw.key) } else { tlp };
+                part(collected, &raw.key, raw.text, tlp, depth + 1)?;
+            }
+        }
+        None => match bounded(text) {
+            Ok((value, cut)) => {
+                walk(collected, name, &value, tlp, depth);
+                reject_cut(collected, name, cut);
+            }
+            Err(cause) => collected.reject(&format!("`{name}` is no JSON: {cause}")),
+        },
+    }
+    Ok(())
+}
+
+fn reject_cut(collected: &mut Collected, name: &str, cut: u64) {
+    if cut > 0 {
+        collected.reject(&format!(
+            "`{name}` is nested too deeply or has too many rules: {cut} are left out"
+        ));
+    }
 }
 
 fn walk(collected: &mut Collected, name: &str, value: &Value, tlp: Option<&str>, depth: usize) {
@@ -249,6 +298,17 @@ mod tests {
             assert_eq!((collected.len(), collected.rejected()), (rules, rejected), "{answer}");
         }
         assert!(parse(b"<html>").is_err());
+        assert!(parse(br#"{"tlp_white": {"a"#).is_err());
+    }
+
+    #[test]
+    fn a_malformed_file_costs_itself() {
+        let rule = r#""rule win_x_auto { condition: true }""#;
+        for odd in [r#""\ud800""#, "1E400", "x"] {
+            let answer = format!(r#"{{"tlp_white": {{"odd": {odd}, "win.x_auto.yar": {rule}}}}}"#);
+            let collected = parse(answer.as_bytes()).unwrap();
+            assert_eq!((collected.len(), collected.rejected()), (1, 1), "{odd}");
+        }
     }
 
     #[test]

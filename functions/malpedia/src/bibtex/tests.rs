@@ -78,6 +78,93 @@ fn an_unbalanced_entry_is_a_reject_and_the_next_is_read() {
 }
 
 #[test]
+fn a_line_like_an_entrys_first_may_stand_within_a_value() {
+    for value in [
+        "{{A tale of\n@online{foo} and more}}",
+        "{How to cite:\n  @misc{x, title = {y}, url = {z}}\nend}",
+        "\"Quoted\n@misc{x, title = {y}}\nend\"",
+        "{@online{at once}}",
+        "{\n@a{b\n@c{d}}}",
+    ] {
+        for after in ["}", ",\n url = {u}\n}", ", note = 7}", " # {}\n}"] {
+            let text = format!("@online{{a, title = {value}{after}\n@online{{b, title={{{{B}}}}}}");
+            check(&text, &["a", "b"]);
+            let title = &value[1..value.len() - 1];
+            assert_eq!(one(&text).field("title"), Some(title), "{text}");
+        }
+    }
+    // Not closed, it is the next entry, also where a later entry has one brace too many.
+    check(
+        "@online{a, title={{Open}, date={2020}\n}\n@b{b, t={u}}\n@b{c, t={u}}}}\n@b{d, t={u}}",
+        &[
+            "line 1: `name = value` was expected",
+            "b",
+            "line 4: it ends too early: a value has one closing brace too many",
+            "d",
+        ],
+    );
+    check(
+        "@online{a, title={{{Open}, date={2020}\n}\n@b{b, t={u}}}\n@b{c, t={u}}",
+        &[
+            "line 1: a brace or a quotation mark is never closed",
+            "line 3: it ends too early: a value has one closing brace too many",
+            "c",
+        ],
+    );
+}
+
+#[test]
+fn a_text_that_ends_within_an_entry_is_known_as_such() {
+    for (text, is_open) in [
+        ("@a{b}", false),
+        ("@a{b, c={d}}\n@a{c, t={", true),
+        ("@a{b, c={d}}\n@a{c, t={{e}}", true),
+        ("@a{b, c={d}}\n@a{c, t={{e}},\n  da", true),
+        ("@a{b, c={d}}\n@a{c:2", true),
+        ("@a{b, c={d\n@a{c}", false),
+        ("@a{b, c d}\n", false),
+    ] {
+        let mut reader = Reader::new(text);
+        reader.by_ref().for_each(drop);
+        assert_eq!(reader.is_open_at_end(), is_open, "{text}");
+    }
+}
+
+#[test]
+fn a_malformed_entry_has_its_key() {
+    let keys: Vec<_> = Reader::new("@a{k:1, b c}\n@a{=}\n@a{k:2, t={{u}, d={2020}\n}")
+        .map(|item| item.unwrap_err().key)
+        .collect();
+    assert_eq!(keys, [Some("k:1"), None, Some("k:2")]);
+}
+
+#[test]
+fn macros_have_their_limits() {
+    let mut doubling = String::from("@string{a0 = {lol}}");
+    for n in 0..40 {
+        doubling.push_str(&format!("@string{{a{} = a{n} # a{n}}}", n + 1));
+    }
+    doubling.push_str("@online{k, title = a40, note = a3}");
+    let mut reader = Reader::new(&doubling);
+    let entry = reader.next().unwrap().unwrap();
+    assert!(entry.field("title").map_or(0, str::len) <= JOINED_MAX);
+    assert!(reader.cut() > 0 && reader.macro_bytes <= EXPANDED_MIN);
+    assert_eq!(entry.field("note").map(str::len), None, "nothing is left for it");
+    let entry_of = |text: &str| {
+        Reader::new(text).last().unwrap().unwrap().field("title").unwrap_or_default().len()
+    };
+    let long = "x".repeat(3 * JOINED_MAX);
+    assert_eq!(entry_of(&format!("@string{{a={{{long}}}}}@a{{k, title = a}}")), JOINED_MAX);
+    assert_eq!(entry_of(&format!("@a{{k, title = {{{long}}}}}")), long.len());
+    let used =
+        format!("@string{{a={{{}}}}}{}", "x".repeat(1000), "@a{k, title=a}\n".repeat(100_000));
+    let total: usize = Reader::new(&used)
+        .map(|entry| entry.unwrap().field("title").unwrap_or_default().len())
+        .sum();
+    assert!(total <= used.len(), "{total}");
+}
+
+#[test]
 fn what_is_between_entries_is_passed_over() {
     check("<html><body>no bibliography @ all</body></html>", &[]);
     check("x@a{b}y @ {c} @d e @f{g}", &["b", "g"]);
@@ -104,7 +191,7 @@ proptest! {
                 text::plain(value);
                 text::authors(value);
                 date::read(value);
-                date::read_parts(value, Some(value));
+                date::read_parts(value, Some(value), Some(value));
             }
         }
     }

@@ -1,5 +1,7 @@
 //! What a value says: outer and protecting braces off, accents in braces decoded, white space collapsed. All else is raw.
 
+use std::collections::HashSet;
+
 /// Accents of TeX and the letters they go with, each letter followed by what both make.
 const ACCENTS: [(char, &str); 12] = [
     ('"', "aäeëiïoöuüyÿAÄEËIÏOÖUÜ"),
@@ -35,9 +37,12 @@ const LETTERS: [(&str, &str); 16] = [
     ("#", "#"),
 ];
 
+/// Authors that are taken of an entry.
+pub const AUTHORS_MAX: usize = 500;
+
 /// The text of a value.
 pub fn plain(value: &str) -> String {
-    let value = without_outer_braces(value);
+    let value = value.trim();
     let mut plain = String::with_capacity(value.len());
     // For each open brace, whether it is shown: `${jndi:…}` is text.
     let mut open: Vec<bool> = Vec::new();
@@ -77,52 +82,42 @@ pub fn plain(value: &str) -> String {
     if trimmed.len() == plain.len() { plain } else { trimmed.to_owned() }
 }
 
-/// The authors of a value: split at the word `and` outside of braces, empty parts dropped. Braces around all make it one.
-pub fn authors(value: &str) -> Vec<String> {
+/// The authors of a value: split at the word `and`, in any case, outside of braces; empty parts, repetitions and a last `others`
+/// dropped. Braces around all make it one. Of more than [`AUTHORS_MAX`] the first are given; the number is of those left out.
+pub fn authors(value: &str) -> (Vec<String>, usize) {
     let value = value.trim();
     let mut authors = Vec::new();
-    let (mut depth, mut from, mut word) = (0_i32, 0, None);
+    let mut seen = HashSet::new();
+    let mut left_out = 0;
+    let (mut depth, mut from, mut word) = (0_usize, 0, None);
     let mut take = |part: &str| {
         let name = plain(part);
-        if !name.is_empty() && name != "others" && !authors.contains(&name) {
+        if name.is_empty() || name.eq_ignore_ascii_case("others") || seen.contains(&name) {
+        } else if authors.len() == AUTHORS_MAX {
+            left_out += 1;
+        } else {
+            seen.insert(name.clone());
             authors.push(name);
         }
     };
     for (place, byte) in value.bytes().chain([b' ']).enumerate() {
         match byte {
             b'{' => depth += 1,
-            b'}' => depth -= 1,
+            b'}' => depth = depth.saturating_sub(1),
             _ => {}
         }
         if !byte.is_ascii_whitespace() {
             word = word.or(Some(place));
         } else if let Some(start) = word.take()
             && depth == 0
-            && &value[start..place] == "and"
+            && value[start..place].eq_ignore_ascii_case("and")
         {
             take(&value[from..start]);
             from = place.min(value.len());
         }
     }
     take(&value[from..]);
-    authors
-}
-
-/// Strips each pair of braces that holds the whole value.
-fn without_outer_braces(value: &str) -> &str {
-    let mut value = value.trim();
-    while let Some(inner) = value.strip_prefix('{').and_then(|value| value.strip_suffix('}')) {
-        let mut depth = 0_i32;
-        let closes_inside = inner.bytes().any(|byte| {
-            depth += i32::from(byte == b'{') - i32::from(byte == b'}');
-            depth < 0
-        });
-        if closes_inside {
-            break;
-        }
-        value = inner.trim();
-    }
-    value
+    (authors, left_out)
 }
 
 /// Decodes `{\"u}`, `{\"{u}}`, `\"{u}`, `{\c c}`, `{\ss}` at the start of `text`, with its length there. Braces make it
@@ -193,6 +188,7 @@ mod tests {
         check("{{RAT}s in {the} wild}", "RATs in the wild");
         check("{Log4Shell: ${jndi:ldap} again}", "Log4Shell: ${jndi:ldap} again");
         check("{a} and {b}", "a and b");
+        check("{{{ a }}}", "a");
         check("Iranian APT)", "Iranian APT)");
         check("", "");
     }
@@ -209,7 +205,11 @@ mod tests {
 
     #[track_caller]
     fn check_authors(value: &str, expected: &[&str]) {
-        assert_eq!(authors(value), expected, "{value}");
+        assert_eq!(
+            authors(value),
+            (expected.iter().map(ToString::to_string).collect(), 0),
+            "{value}"
+        );
     }
 
     #[test]
@@ -228,6 +228,19 @@ mod tests {
         );
         check_authors("{Barnes and Noble Team}", &["Barnes and Noble Team"]);
         check_authors("andand", &["andand"]);
+        for and in ["AND", "And", "aNd", "\n and\t"] {
+            check_authors(
+                &format!("Ana Lima {and} Bo Chen {and} others"),
+                &["Ana Lima", "Bo Chen"],
+            );
+            check_authors(
+                &format!("{{Lima {and} Chen}} {and} Others"),
+                &[&format!("Lima {} Chen", and.trim())],
+            );
+        }
+        check_authors("A {and} B", &["A and B"]);
+        check_authors("A and A and B", &["A", "B"]);
+        check_authors("Alexand Er and Band", &["Alexand Er", "Band"]);
         check_authors("", &[]);
     }
 }

@@ -1,18 +1,19 @@
 //! Reads all families or actors from the API in one answer, where its version grew.
 
 use std::collections::{BTreeSet, HashSet};
-use std::fmt;
 
 use base::report::Outcome;
 use base::{Error, Result};
-use serde::Deserializer as _;
-use serde::de::{MapAccess, Visitor};
-use serde_json::{Value, json};
+use serde_json::json;
 use task::{Stop, Visit};
+use tokio::sync::mpsc;
 
-use super::kind::{BATCH, Cursor, RecordKind, StoredRecord};
-use crate::api::{Api, read_json};
-use crate::wire::{Read, Record};
+use super::kind::{Cursor, RECORDS_MAX, RecordKind, StoredRecord, note_cut};
+use crate::api::{Api, not_what_malpedia_sends, panicked, read_json};
+use crate::{json, wire};
+
+/// Bytes of a key that a reject shows.
+const SHOWN_KEY: usize = 80;
 
 pub(super) async fn read(
     visit: &mut Visit<'_>,
@@ -30,36 +31,80 @@ pub(super) async fn read(
     }
     let url = api.url(kind.source.path())?;
     let Some(answer) = visit.get(api.get_json(&url)).await? else { return Ok(BTreeSet::new()) };
-    let records = read_json(&url, answer, |body| read_object(kind.read, body)).await?;
     let mut reached = Cursor { version, ..Cursor::at(api.base.as_str()) };
-    let (mut batch, mut taken) = (Vec::new(), HashSet::new());
-    for (key, record) in records {
-        visit.found(index, 1);
-        match record {
-            Err(reason) => visit.reject(index, format!("{key}: {reason}")),
-            Ok(record) if !taken.insert(record.id.clone()) => visit.merged(index, 1),
-            Ok(record) => {
-                reached.rows.insert(key, StoredRecord::of(&record));
-                batch.push(record);
+    let (mut taken, mut cut, mut broken) = (HashSet::new(), 0, None);
+    // Read on a thread of its own, batch by batch, while the store writes.
+    let (sender, mut batches) = mpsc::channel(1);
+    let length = answer.body().len();
+    let is_truncated = answer.is_truncated();
+    let reading = tokio::task::spawn_blocking(move || {
+        wire::read_all(kind.read, answer.body(), |batch| sender.blocking_send(batch).is_ok())
+    });
+    while let Some(batch) = batches.recv().await {
+        let mut records = Vec::with_capacity(batch.len());
+        for item in batch {
+            let (key, record) = match item {
+                Ok(item) => item,
+                Err(at) => {
+                    broken = Some(at);
+                    continue;
+                }
+            };
+            visit.found(index, 1);
+            let record = match record {
+                _ if visit.counts(index).found > RECORDS_MAX as u64 => {
+                    Err(format!("more than {RECORDS_MAX} records are not taken"))
+                }
+                record => record,
+            };
+            match record {
+                Err(reason) => {
+                    visit.reject(index, format!("{}: {reason}", shown(&key)));
+                    // It is there still, and what it said before is not gone.
+                    reached.keep(&key, before.rows.get(&key));
+                }
+                Ok(record) if !taken.insert(record.id.clone()) => visit.merged(index, 1),
+                Ok(mut record) => {
+                    cut += record.cut;
+                    let page = page(api, kind.page, &record.id);
+                    record.fields.insert("source_url".to_owned(), json!(page));
+                    reached.rows.insert(key, StoredRecord::of(&record));
+                    records.push(record);
+                }
             }
         }
-        if batch.len() >= BATCH {
-            kind.store(visit, kind.of_api, &mut batch).await?;
-        }
+        kind.store(visit, kind.of_api, &mut records).await?;
     }
-    kind.store(visit, kind.of_api, &mut batch).await?;
+    let is_object = reading.await.map_err(|_| panicked(&url))?;
+    if !is_object {
+        return Err(not_what_malpedia_sends(&url).into());
+    }
+    note_cut(visit, cut);
     let counts = visit.counts(index);
+    if let Some(at) = broken.or_else(|| is_truncated.then_some(length)) {
+        // What came is stored; the next visit reads all again.
+        let error = format!(
+            "read `{url}`: it is malformed or cut off at byte {at}: {} records before that are kept",
+            counts.found
+        );
+        let error =
+            Error::format(error).hint("nothing is marked as gone; the next run reads it again");
+        return Err(Stop::new(Outcome::Truncated, error));
+    }
     if counts.found == counts.rejected {
         let error = format!("read `{url}`: each of its {} records is malformed", counts.found);
         return Err(Error::format(error).into());
     }
-    let mut vanished = BTreeSet::new();
-    // What could not be read this time is not gone.
-    if counts.rejected == 0 {
-        vanished = kind.retire(visit, kind.of_api, &before, &reached).await?;
-    }
+    let vanished = kind.retire(visit, kind.of_api, &before, &reached).await?;
     visit.reach(json!(reached));
     Ok(vanished)
+}
+
+/// The page of a record.
+fn page(api: &Api, page: &str, id: &str) -> Option<String> {
+    let mut url = api.base.clone();
+    url.path_segments_mut().ok()?.pop_if_empty().push(page).push(id);
+    Some(url.into())
 }
 
 /// The version of all that Malpedia holds, which grows with every change.
@@ -73,7 +118,7 @@ async fn version(visit: &mut Visit<'_>, api: &Api) -> Result<Option<i64>, Stop> 
         Ok(None) => Ok(None),
         Ok(Some(answer)) => {
             let body =
-                read_json(&url, answer, |body| serde_json::from_slice::<Value>(body)).await?;
+                read_json(&url, answer, |body| json::bounded(body).map(|(body, _)| body)).await?;
             Ok(body["version"].as_i64())
         }
         // A mirror without one is read each time.
@@ -85,32 +130,7 @@ async fn version(visit: &mut Visit<'_>, api: &Api) -> Result<Option<i64>, Stop> 
     }
 }
 
-type Records = Vec<(String, Result<Record, &'static str>)>;
-
-/// Reads `{id: record}` record by record, so that no tree of the whole is built.
-fn read_object(read: Read, body: &[u8]) -> serde_json::Result<Records> {
-    struct Each(Read);
-    impl<'de> Visitor<'de> for Each {
-        type Value = Records;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object of records by id")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Records, A::Error> {
-            let mut records = Vec::new();
-            while let Some(key) = map.next_key::<String>()? {
-                let record = match map.next_value::<Value>()? {
-                    Value::Object(object) => (self.0)(&object, &key),
-                    _ => Err("it is no object"),
-                };
-                records.push((key, record));
-            }
-            Ok(records)
-        }
-    }
-    let mut reader = serde_json::Deserializer::from_slice(body);
-    let records = reader.deserialize_map(Each(read))?;
-    reader.end()?;
-    Ok(records)
+/// The beginning of a key, for a reject.
+fn shown(key: &str) -> &str {
+    &key[..key.floor_char_boundary(SHOWN_KEY)]
 }

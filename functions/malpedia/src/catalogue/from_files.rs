@@ -3,15 +3,13 @@
 use std::collections::{BTreeSet, HashMap};
 
 use base::Error;
-use serde_json::{Value, json};
+use serde_json::json;
 use task::files::{Files, Found};
 use task::{Stop, Visit};
 
-use super::kind::{BATCH, Cursor, RecordKind, SHOWN, StoredRecord};
-use crate::wire::{Read, Record};
-
-/// Bytes of files whose records are written together.
-const BATCH_BYTES: usize = 16 << 20;
+use super::kind::{Cursor, RECORDS_MAX, RecordKind, SHOWN, StoredRecord, note_cut};
+use crate::json;
+use crate::wire::{BATCH, BATCH_BYTES, Read, Record};
 
 /// The largest file that is read; the largest known family has 784 references, far below.
 const FILE_MAX: u64 = 16 << 20;
@@ -38,10 +36,16 @@ pub(super) async fn read(
     let mut reached = Cursor::at(place);
     let mut taken: HashMap<String, (i64, String)> = HashMap::new();
     let mut to_read: Vec<Found> = Vec::new();
-    for file in listing {
+    for (place, file) in listing.into_iter().enumerate() {
         visit.found(index, 1);
         let row = before.rows.get(&file.name);
-        if file.size > FILE_MAX {
+        if place >= RECORDS_MAX {
+            visit.reject(
+                index,
+                format!("{}: more than {RECORDS_MAX} files are not read", file.name),
+            );
+            reached.keep(&file.name, row);
+        } else if file.size > FILE_MAX {
             let size =
                 format!("it has {} bytes, more than the {FILE_MAX} that are read", file.size);
             visit.reject(index, format!("{}: {size}", file.name));
@@ -61,7 +65,7 @@ pub(super) async fn read(
     to_read.sort_by(|one, other| {
         other.modified_ms.cmp(&one.modified_ms).then_with(|| one.name.cmp(&other.name))
     });
-    let (mut batch, mut bytes) = (Vec::new(), 0);
+    let (mut batch, mut bytes, mut cut) = (Vec::new(), 0, 0);
     for Found { name, size, modified_ms } in to_read {
         let body = files.read(kind.folder, &name, FILE_MAX).await;
         let body = body.map_err(|error| error.chain());
@@ -71,6 +75,7 @@ pub(super) async fn read(
                 reached.keep(&name, before.rows.get(&name));
             }
             Ok((record, length)) => {
+                cut += record.cut;
                 let row = StoredRecord { modified_ms, size, ..StoredRecord::of(&record) };
                 reached.rows.insert(name.clone(), row);
                 match taken.get(&record.id) {
@@ -97,6 +102,7 @@ pub(super) async fn read(
         }
     }
     kind.store(visit, kind.of_files, &mut batch).await?;
+    note_cut(visit, cut);
     let counts = visit.counts(index);
     if counts.rejected == counts.found {
         let error =
@@ -108,19 +114,10 @@ pub(super) async fn read(
     Ok(vanished)
 }
 
-impl Cursor {
-    /// A file that is malformed now is there still: what it held before is not gone, and it is looked at again.
-    fn keep(&mut self, name: &str, row: Option<&StoredRecord>) {
-        self.rows.extend(
-            row.map(|row| (name.to_owned(), StoredRecord { size: u64::MAX, ..row.clone() })),
-        );
-    }
-}
-
 /// Reads one file; where it is no JSON, the reason tells the byte.
 fn record(read: Read, body: &[u8], name: &str) -> Result<Record, String> {
     let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let value: Value = serde_json::from_slice(text).map_err(|cause| {
+    let (value, cut) = json::bounded(text).map_err(|cause| {
         let lines =
             text.split_inclusive(|byte| *byte == b'\n').take(cause.line().saturating_sub(1));
         let place = lines.map(<[u8]>::len).sum::<usize>()
@@ -130,5 +127,7 @@ fn record(read: Read, body: &[u8], name: &str) -> Result<Record, String> {
     })?;
     let object = value.as_object().ok_or("byte 0: it is no JSON object")?;
     let stem = name.len().checked_sub(5).and_then(|end| name.get(..end)).unwrap_or(name);
-    read(object, stem).map_err(ToOwned::to_owned)
+    let mut record = read(object, stem)?;
+    record.cut += cut;
+    Ok(record)
 }

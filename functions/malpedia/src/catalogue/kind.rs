@@ -13,8 +13,8 @@ use crate::reference::{id, seconds};
 use crate::sources::{self, ACTORS_FOLDER, FAMILIES_FOLDER, Source};
 use crate::wire::{self, Read, Record};
 
-/// Records that are written together.
-pub(super) const BATCH: usize = 250;
+/// Records that are taken of one place; Malpedia has 3,700 families. What is above is counted and not stored.
+pub(super) const RECORDS_MAX: usize = 50_000;
 
 /// Raised when files must be read again because they are read in another way.
 pub(super) const READER: u32 = 1;
@@ -29,6 +29,8 @@ pub(crate) struct RecordKind {
     /// Where its files are, below `MALPEDIA_DIR`.
     pub(super) folder: &'static str,
     pub(super) read: Read,
+    /// Where its page is, below `MALPEDIA_URL`.
+    pub(super) page: &'static str,
     /// Who writes what files say.
     pub(crate) of_files: &'static Owner,
     /// Who writes what the API says.
@@ -45,6 +47,7 @@ pub(crate) const FAMILIES: RecordKind = RecordKind {
     index: MALWARE_FAMILIES,
     folder: FAMILIES_FOLDER,
     read: wire::family,
+    page: "details",
     of_files: &owners::FAMILIES,
     of_api: &owners::FAMILIES_API,
     of_text: &owners::TEXT_OF_FAMILY,
@@ -57,6 +60,7 @@ pub(crate) const ACTORS: RecordKind = RecordKind {
     index: sources::ACTORS,
     folder: ACTORS_FOLDER,
     read: wire::actor,
+    page: "actor",
     of_files: &owners::ACTORS,
     of_api: &owners::ACTORS_API,
     of_text: &owners::TEXT_OF_ACTOR,
@@ -106,6 +110,13 @@ impl Cursor {
     /// Nothing of a place yet.
     pub(super) fn at(place: &str) -> Self {
         Self { reader: READER, place: place.to_owned(), ..Self::default() }
+    }
+
+    /// A record that is malformed now is there still: what it held before is not gone, and it is looked at again.
+    pub(super) fn keep(&mut self, name: &str, row: Option<&StoredRecord>) {
+        self.rows.extend(
+            row.map(|row| (name.to_owned(), StoredRecord { size: u64::MAX, ..row.clone() })),
+        );
     }
 
     pub(super) fn ids(&self) -> BTreeSet<&str> {
@@ -159,6 +170,13 @@ impl RecordKind {
         let writes = gone.iter().map(|natural| Write::retire(id(natural), owner, None, now));
         visit.amend(self.source.index()?, &writes.collect::<Vec<_>>()).await?;
         Ok(gone.into_iter().map(ToOwned::to_owned).collect())
+    }
+}
+
+/// Tells of texts and lists that were cut.
+pub(crate) fn note_cut(visit: &mut Visit<'_>, cut: u64) {
+    if cut > 0 {
+        visit.note(format!("{cut} texts and lists were longer than their limits and are cut"));
     }
 }
 

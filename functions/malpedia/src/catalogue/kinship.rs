@@ -12,6 +12,12 @@ use super::kind::{ACTORS, Cursor, FAMILIES, RecordKind, StoredRecord};
 use crate::reference::id;
 use crate::settings::NAME;
 
+/// Records of one name that are meant by it; a name of more says nothing.
+const NAMESAKES_MAX: usize = 16;
+
+/// Links that one document lists of the other side.
+const LISTED_MAX: usize = 2_000;
+
 /// How far the links were written.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Linked {
@@ -77,21 +83,27 @@ fn links(families: &[StoredRecord], actors: &[StoredRecord]) -> (Sides, Sides) {
             match family_names.get_key_value(named.as_str()) {
                 Some((family, _)) => pairs.extend([(*family, actor.id.as_str())]),
                 None => {
-                    let same = ids_of_families.get(&named.to_lowercase()).into_iter().flatten();
-                    pairs.extend(same.map(|family| (*family, actor.id.as_str())));
+                    let same = namesakes(&ids_of_families, named);
+                    pairs.extend(same.map(|family| (family, actor.id.as_str())));
                 }
             }
         }
     }
     for family in families {
-        let named = family.links.iter().filter_map(|name| ids_of_actors.get(&name.to_lowercase()));
-        pairs.extend(named.flatten().map(|actor| (family.id.as_str(), *actor)));
+        let named = family.links.iter().flat_map(|name| namesakes(&ids_of_actors, name));
+        pairs.extend(named.map(|actor| (family.id.as_str(), actor)));
     }
     let mut of_families: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut of_actors: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (family, actor) in pairs {
-        of_families.entry(family).or_default().push(actor);
-        of_actors.entry(actor).or_default().push(family);
+        for (list, one) in [
+            (of_families.entry(family).or_default(), actor),
+            (of_actors.entry(actor).or_default(), family),
+        ] {
+            if list.len() < LISTED_MAX {
+                list.push(one);
+            }
+        }
     }
     let family_side = of_families.into_iter().map(|(family, actors)| {
         let shown: Vec<&str> = actors.iter().map(|actor| actor_names[actor]).collect();
@@ -110,11 +122,21 @@ fn links(families: &[StoredRecord], actors: &[StoredRecord]) -> (Sides, Sides) {
     (family_side.collect(), actor_side.collect())
 }
 
+type IdsByName<'a> = HashMap<String, BTreeSet<&'a str>>;
+
+fn namesakes<'a>(ids: &IdsByName<'a>, name: &str) -> impl Iterator<Item = &'a str> {
+    let same = ids.get(&name.to_lowercase()).filter(|same| same.len() <= NAMESAKES_MAX);
+    same.cloned().into_iter().flatten()
+}
+
 /// The name under each id, and the ids under each name whatever its case.
-fn names(rows: &[StoredRecord]) -> (HashMap<&str, &str>, HashMap<String, BTreeSet<&str>>) {
-    let mut ids: HashMap<String, BTreeSet<&str>> = HashMap::new();
+fn names(rows: &[StoredRecord]) -> (HashMap<&str, &str>, IdsByName<'_>) {
+    let mut ids = IdsByName::new();
     for row in rows {
-        ids.entry(row.name.to_lowercase()).or_default().insert(&row.id);
+        let same = ids.entry(row.name.to_lowercase()).or_default();
+        if same.len() <= NAMESAKES_MAX {
+            same.insert(&row.id);
+        }
     }
     (rows.iter().map(|row| (row.id.as_str(), row.name.as_str())).collect(), ids)
 }
@@ -131,6 +153,16 @@ mod tests {
         let links = links.iter().map(|link| (*link).to_owned()).collect();
         let (id, name) = (id.to_owned(), name.to_owned());
         StoredRecord { id, name, links, ..StoredRecord::default() }
+    }
+
+    #[test]
+    fn a_name_of_too_many_says_nothing() {
+        for (count, linked) in [(NAMESAKES_MAX, NAMESAKES_MAX), (NAMESAKES_MAX + 1, 0)] {
+            let families: Vec<_> =
+                (0..count).map(|n| row(&format!("win.a{n}"), "Agent", &[])).collect();
+            let (of_families, _) = links(&families, &[row("a", "Actor A", &["agent"])]);
+            assert_eq!(of_families.len(), linked);
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use task::{Chosen, Ctx, Stop, Visit};
 use yara::link as rule_link;
 
-pub(crate) use self::kind::{ACTORS, FAMILIES};
+pub(crate) use self::kind::{ACTORS, FAMILIES, note_cut};
 use self::kind::{RecordKind, SHOWN};
 use crate::rules;
 use crate::sources::{CatalogueOrigin, Source};

@@ -24,24 +24,29 @@ pub(super) const FAMILIES: Owner = Owner {
         "update",
         "yara_names",
         "yara_rules",
+        "extra",
         "tlp",
         "active",
         "content_hash",
     ],
     unhashed: &["content_hash"],
+    optional: &["extra"],
+    alternatives: &["malpedia_family_api"],
     insert_only: &["collected_at", "first_seen"],
     fallback: &[("descricao", "description")],
     shared: &["actors"],
     ..Owner::named("malpedia_family")
 };
 
-/// The API knows neither rules nor the state of samples: what files gave of them stays.
+/// The API knows neither rules nor the state of samples: what files gave of them stays. It gives no address either: the page of
+/// the family stands in for one that nobody gave.
 pub(super) const FAMILIES_API: Owner = Owner {
     name: "malpedia_family_api",
     fields: &[
         "source_family",
         "source_type",
         "source_name",
+        "source_url",
         "family_id",
         "name",
         "common_name",
@@ -55,10 +60,13 @@ pub(super) const FAMILIES_API: Owner = Owner {
         "uuid",
         "notes",
         "update",
+        "extra",
         "tlp",
         "active",
         "content_hash",
     ],
+    alternatives: &["malpedia_family"],
+    fallback: &[("descricao", "description"), ("url", "source_url")],
     ..FAMILIES
 };
 
@@ -72,7 +80,9 @@ pub(super) const ACTORS: Owner = Owner {
         "names",
         "url",
         "urls",
+        "source_url",
         "country",
+        "country_name",
         "aka",
         "description",
         "referencias",
@@ -83,18 +93,38 @@ pub(super) const ACTORS: Owner = Owner {
         "incident_type",
         "attribution_confidence",
         "erro",
+        "mitre_ids",
+        "mitre_aliases",
+        "familias_nomes",
+        "last_activity",
+        "atribuicao_pais",
+        "atribuicao_organizacao",
+        "extra",
         "tlp",
         "active",
         "content_hash",
     ],
     unhashed: &["content_hash"],
+    optional: &[
+        "source_url",
+        "country_name",
+        "mitre_ids",
+        "mitre_aliases",
+        "familias_nomes",
+        "last_activity",
+        "atribuicao_pais",
+        "atribuicao_organizacao",
+        "extra",
+    ],
+    alternatives: &["malpedia_actor_api"],
     insert_only: &["collected_at", "first_seen"],
-    fallback: &[("explicacao", "description")],
+    fallback: &[("explicacao", "description"), ("url", "source_url")],
     shared: &["families", "familias_relacionadas"],
     ..Owner::named("malpedia_actor")
 };
 
-pub(super) const ACTORS_API: Owner = Owner { name: "malpedia_actor_api", ..ACTORS };
+pub(super) const ACTORS_API: Owner =
+    Owner { name: "malpedia_actor_api", alternatives: &["malpedia_actor"], ..ACTORS };
 
 /// The text that an enrichment added; written only where there is one, so that nothing blanks it.
 pub(super) const TEXT_OF_FAMILY: Owner =

@@ -1,0 +1,348 @@
+//! JSON of others, read in bounded memory: an object record by record, so that a malformed one costs itself, and each record
+//! without what no record needs.
+//!
+//! `serde_json` reads a whole body or nothing: half a surrogate pair, `1E400` or a hundred brackets in one record lose all.
+
+use std::cell::Cell;
+use std::fmt;
+
+use memchr::memchr2;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+/// Bytes of one record of an answer; the largest family known has 784 references, about 200 kB.
+pub const RECORD_BYTES_MAX: usize = 4 << 20;
+
+/// Lists and objects that lie in each other; what is deeper becomes null.
+pub const DEPTH_MAX: usize = 16;
+
+/// Values of one record, in whatever lists and objects; what comes after them is left out.
+pub const VALUES_MAX: usize = 50_000;
+
+/// The records of `{key: record, …}`, one after the other.
+pub struct Records<'a> {
+    body: &'a [u8],
+    at: usize,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    First,
+    Next,
+    Over,
+}
+
+/// One record of an object.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Raw<'a> {
+    /// Its key; what is malformed in it is replaced.
+    pub key: String,
+    /// Its text, which may be malformed.
+    pub text: &'a [u8],
+}
+
+/// Where an object is malformed between its records, or ends too early: no record follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// The byte, from 0.
+    pub at: usize,
+}
+
+impl<'a> Records<'a> {
+    /// Reads an object; nothing where the body is none.
+    pub fn of(body: &'a [u8]) -> Option<Self> {
+        let mut records = Self { body, at: 0, state: State::First };
+        if body.starts_with(b"\xef\xbb\xbf") {
+            records.at = 3;
+        }
+        (records.token()? == b'{').then_some(records)
+    }
+
+    fn skip_space(&mut self) {
+        while self.body.get(self.at).is_some_and(u8::is_ascii_whitespace) {
+            self.at += 1;
+        }
+    }
+
+    /// The next byte that is no white space.
+    fn token(&mut self) -> Option<u8> {
+        self.skip_space();
+        let byte = self.body.get(self.at).copied();
+        self.at += usize::from(byte.is_some());
+        byte
+    }
+
+    /// Goes to the end of a string whose opening quote was read.
+    fn string(&mut self) -> Option<()> {
+        loop {
+            self.at += memchr2(b'"', b'\\', self.body.get(self.at..)?)? + 1;
+            if self.body[self.at - 1] == b'"' {
+                return Some(());
+            }
+            self.at += 1;
+        }
+    }
+
+    /// Goes to the end of a value, whatever it is.
+    fn value(&mut self) -> Option<()> {
+        let mut depth = 0_usize;
+        self.skip_space();
+        loop {
+            match self.body.get(self.at)? {
+                b'"' => {
+                    self.at += 1;
+                    self.string()?;
+                    if depth == 0 {
+                        return Some(());
+                    }
+                    continue;
+                }
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => {
+                    // The end of the object around it.
+                    if depth == 0 {
+                        return Some(());
+                    }
+                    depth -= 1;
+                    if depth == 0 {
+                        self.at += 1;
+                        return Some(());
+                    }
+                }
+                b',' if depth == 0 => return Some(()),
+                _ => {}
+            }
+            self.at += 1;
+        }
+    }
+
+    fn record(&mut self) -> Option<Option<Raw<'a>>> {
+        match (self.token()?, self.state) {
+            (b'}', _) => {
+                self.skip_space();
+                // Nothing may follow.
+                return (self.at == self.body.len()).then_some(None);
+            }
+            (b'"', State::First) => {}
+            (b',', State::Next) if self.token()? == b'"' => {}
+            _ => return None,
+        }
+        self.state = State::Next;
+        let from = self.at - 1;
+        self.string()?;
+        let raw = &self.body[from..self.at];
+        let key = serde_json::from_slice(raw)
+            .unwrap_or_else(|_| String::from_utf8_lossy(&raw[1..raw.len() - 1]).into_owned());
+        if self.token()? != b':' {
+            return None;
+        }
+        let from = self.at;
+        self.value()?;
+        Some(Some(Raw { key, text: &self.body[from..self.at] }))
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<Raw<'a>, Broken>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.state == State::Over {
+            return None;
+        }
+        match self.record() {
+            Some(Some(record)) => Some(Ok(record)),
+            Some(None) => {
+                self.state = State::Over;
+                None
+            }
+            None => {
+                self.state = State::Over;
+                Some(Err(Broken { at: self.at.min(self.body.len()) }))
+            }
+        }
+    }
+}
+
+/// Reads a value within this module's limits; the number is of the values that were left out.
+///
+/// # Errors
+/// Why it is no JSON.
+pub fn bounded(text: &[u8]) -> serde_json::Result<(Value, u64)> {
+    let (left, cut) = (Cell::new(VALUES_MAX), Cell::new(0));
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let value = Bounded { depth: 0, left: &left, cut: &cut }.deserialize(&mut reader)?;
+    reader.end()?;
+    Ok((value.unwrap_or_default(), cut.get()))
+}
+
+#[derive(Clone, Copy)]
+struct Bounded<'c> {
+    depth: usize,
+    left: &'c Cell<usize>,
+    cut: &'c Cell<u64>,
+}
+
+impl Bounded<'_> {
+    fn is_left_out(&self) -> bool {
+        let is_left_out = self.left.get() == 0 || self.depth > DEPTH_MAX;
+        match is_left_out {
+            true => self.cut.set(self.cut.get() + 1),
+            false => self.left.set(self.left.get() - 1),
+        }
+        is_left_out
+    }
+}
+
+/// Gives nothing for what is left out.
+impl<'de> DeserializeSeed<'de> for Bounded<'_> {
+    type Value = Option<Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
+        if self.is_left_out() {
+            return reader.deserialize_ignored_any(IgnoredAny).map(|_| None);
+        }
+        reader.deserialize_any(self).map(Some)
+    }
+}
+
+impl<'de> Visitor<'de> for Bounded<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("no number"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let below = Self { depth: self.depth + 1, ..self };
+        let mut values = Vec::new();
+        while let Some(value) = list.next_element_seed(below)? {
+            values.extend(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let below = Self { depth: self.depth + 1, ..self };
+        let mut values = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if let Some(value) = map.next_value_seed(below)? {
+                values.insert(key, value);
+            }
+        }
+        Ok(Value::Object(values))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Keys with texts, and the byte where it broke.
+    fn read(body: &str) -> (Vec<(String, String)>, Option<usize>) {
+        let mut broken = None;
+        let records = Records::of(body.as_bytes()).into_iter().flatten();
+        let records = records.filter_map(|record| match record {
+            Ok(raw) => Some((raw.key, String::from_utf8_lossy(raw.text).trim().to_owned())),
+            Err(Broken { at }) => {
+                broken = Some(at);
+                None
+            }
+        });
+        (records.collect(), broken)
+    }
+
+    #[test]
+    fn an_object_is_parted_whatever_its_records_hold() {
+        let pairs = |pairs: &[(&str, &str)]| {
+            pairs
+                .iter()
+                .map(|(key, text)| ((*key).to_owned(), (*text).to_owned()))
+                .collect::<Vec<_>>()
+        };
+        for (body, expected, broken) in [
+            ("{}", pairs(&[]), None),
+            (
+                "\u{feff} {\"a\": {\"x\": [1, \"}\\\"]\"]} , \"b\\u00e9\" :7, \"c\":\"s\"}\r\n",
+                pairs(&[("a", "{\"x\": [1, \"}\\\"]\"]}"), ("bé", "7"), ("c", "\"s\"")]),
+                None,
+            ),
+            (
+                r#"{"a":{"x":"\ud800"},"b":1E400,"\ud800":[]}"#,
+                pairs(&[("a", r#"{"x":"\ud800"}"#), ("b", "1E400"), (r"\ud800", "[]")]),
+                None,
+            ),
+            (r#"{"a":{},"b":{"x"#, pairs(&[("a", "{}")]), Some(14)),
+            (r#"{"a":{}} x"#, pairs(&[("a", "{}")]), Some(9)),
+            (r#"{"a":{} "b":{}}"#, pairs(&[("a", "{}")]), Some(9)),
+            (r#"{"a":1,}"#, pairs(&[("a", "1")]), Some(8)),
+        ] {
+            assert_eq!(read(body), (expected, broken), "{body}");
+        }
+        for none in ["", "[]", "<html>", "7"] {
+            assert!(Records::of(none.as_bytes()).is_none(), "{none}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_deep_or_too_much_is_left_out() {
+        let deep = format!("{{\"a\": 1, \"b\": {}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        let (value, cut) = bounded(deep.as_bytes()).unwrap();
+        assert_eq!((&value["a"], cut), (&json!(1), 1));
+        let long = format!("{{\"a\": [{}1], \"b\": 2}}", "1,".repeat(2 * VALUES_MAX));
+        let (value, cut) = bounded(long.as_bytes()).unwrap();
+        assert_eq!(value["a"].as_array().unwrap().len(), VALUES_MAX - 2);
+        assert_eq!((cut, value.get("b")), (VALUES_MAX as u64 + 4, None));
+        for bad in [r#"{"a":"\ud800"}"#, "1E400", "{} x", "{", ""] {
+            assert!(bounded(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_serde_reads_is_read_alike(text in r#"[\[\]{}",:0-9a\\ ]{0,40}"#) {
+            let body = format!("{{\"k\":{text}}}");
+            if let Ok(Value::Object(whole)) = serde_json::from_str(&body) {
+                let mut records = Map::new();
+                for raw in Records::of(body.as_bytes()).unwrap() {
+                    let raw = raw.unwrap();
+                    records.insert(raw.key, bounded(raw.text).unwrap().0);
+                }
+                prop_assert_eq!(records, whole);
+            } else {
+                Records::of(body.as_bytes()).unwrap().for_each(drop);
+            }
+        }
+    }
+}

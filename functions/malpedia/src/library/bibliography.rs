@@ -1,0 +1,239 @@
+//! The bibliography: the whole library, and what left it.
+
+use std::sync::Arc;
+
+use base::Error;
+use base::report::Outcome;
+use jiff::Timestamp;
+use stores::documents::{Index, Write};
+use task::{Stop, Visit};
+use tokio::sync::mpsc;
+use url::Url;
+
+use super::stored::Identities;
+use super::{AskedLinks, BATCH, Batch, Stored, head_of, read_references, store, unreadable};
+use crate::api::{Api, panicked};
+use crate::bibtex::Reader;
+use crate::catalogue::note_cut;
+use crate::links::Links;
+use crate::reference::{self, LINKS, OWNER};
+use crate::sources::Source;
+
+/// Entries that are taken at most; the library has 17,600. What is above is counted and not stored.
+pub const ENTRIES_MAX: usize = 500_000;
+
+/// Bytes of the text whose entries are written together, where there are fewer than [`BATCH`].
+const BATCH_BYTES: usize = 1 << 20;
+
+const ACCEPT: &str = "application/x-bibtex, text/plain;q=0.9, */*;q=0.5";
+
+/// Stores the bibliography; `asked` is what the list of references says, if it was asked for in this step of the run.
+pub(super) async fn read(
+    visit: &mut Visit<'_>,
+    api: &Api,
+    index: &'static Index,
+    asked: Option<AskedLinks>,
+) -> Result<(), Stop> {
+    let is_first = visit.is_first();
+    // The list first, so that two large bodies are never held at once.
+    let (links, is_changed) = match asked {
+        Some(AskedLinks { links, since, is_changed }) => {
+            let last =
+                visit.ctx().ledger.source(&Source::LibraryBibtex.state()).await?.last_success;
+            (links, is_changed || since > last)
+        }
+        // A continuation, or the list is in another run's hands.
+        None => (read_references(visit, api).await?, true),
+    };
+    // Where the list changed, the entries are written anew though the bibliography is the same.
+    let is_wanted_anyway = is_changed && links.is_some() && !is_first;
+    let links = Arc::new(links);
+    let url = api.url(Source::LibraryBibtex.path())?;
+    loop {
+        let request = api.get(&url).accept(ACCEPT);
+        let answer = match is_wanted_anyway {
+            true => visit.get_anyway(request).await?,
+            false => visit.get(request).await?,
+        };
+        let Some(answer) = answer else { return Ok(()) };
+        let is_truncated = answer.is_truncated();
+        if is_truncated {
+            visit.note("the connection ended early; what came is kept, and it is asked again");
+        }
+        let stored = Stored::read(visit.ctx().documents.as_ref(), index).await?;
+        // Read on a thread of its own, batch by batch, while the store writes.
+        let (sender, mut batches) = mpsc::channel(1);
+        let (base, now, links) = (api.base.clone(), visit.ctx().now(), Arc::clone(&links));
+        let head = head_of(&answer);
+        let reading = tokio::task::spawn_blocking(move || {
+            let text = String::from_utf8_lossy(answer.body());
+            let links = links.as_ref().as_ref();
+            parse(&text, &base, links, &stored, now, |batch| sender.blocking_send(batch).is_ok())
+        });
+        let mut cut = 0;
+        while let Some(batch) = batches.recv().await {
+            cut += batch.cut;
+            store(visit, index, batch).await?;
+        }
+        let read = reading.await.map_err(|_| panicked(&url))?;
+        note_cut(visit, cut);
+        let counts = visit.counts(index);
+        if counts.found == 0 {
+            return Err(unreadable(&url, "it holds no entry", &head));
+        }
+        if read.malformed * 2 > counts.found {
+            let error = Error::format(format!(
+                "read `{url}`: {} of {} entries are malformed",
+                read.malformed, counts.found
+            ))
+            .hint("the library may have changed its shape; the readable entries are stored");
+            return Err(Stop::new(Outcome::Unreadable, error));
+        }
+        if read.is_whole && !is_truncated {
+            retire(visit, index, &read.gone).await?;
+        } else if !is_truncated {
+            visit.note("it ends within an entry, or has too many: nothing is marked as gone");
+        }
+    }
+}
+
+/// Marks what left; nothing is deleted.
+async fn retire(visit: &mut Visit<'_>, index: &'static Index, gone: &[String]) -> Result<(), Stop> {
+    let now = visit.ctx().now();
+    for gone in gone.chunks(BATCH) {
+        let writes = gone.iter().map(|id| Write::retire(id, &OWNER, None, now));
+        visit.amend(index, &writes.collect::<Vec<_>>()).await?;
+    }
+    if !gone.is_empty() {
+        visit.note(format!("{} references left the bibliography and are marked", gone.len()));
+    }
+    Ok(())
+}
+
+/// What a bibliography came to, beside its documents.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ReadBibliography {
+    /// Whether it was read to its end, and the end is none within an entry.
+    pub is_whole: bool,
+    /// Malformed entries.
+    pub malformed: u64,
+    /// The ids of documents that it gave once and gives no more.
+    pub gone: Vec<String>,
+}
+
+/// Reads a bibliography into documents, batch by batch, until `take` says that nobody wants more.
+///
+/// It is read twice: first for which entries are one reference, then for their documents. So no more of an entry is held than
+/// where its reference begins.
+pub fn parse(
+    text: &str,
+    base: &Url,
+    links: Option<&Links>,
+    stored: &Stored,
+    now: Timestamp,
+    mut take: impl FnMut(Batch) -> bool,
+) -> ReadBibliography {
+    let mut batch = Batch::default();
+    let mut identities = Identities::among(stored);
+    let mut references = References::default();
+    let mut reader = Reader::new(text);
+    let (mut place, mut malformed, mut is_over) = (0_u32, 0, false);
+    for read in reader.by_ref() {
+        batch.found += 1;
+        match read {
+            Ok(_) if place as usize == ENTRIES_MAX => {
+                is_over = true;
+                batch.reject(|| format!("more than {ENTRIES_MAX} entries are not taken"));
+            }
+            Ok(entry) => {
+                let id = reference::id(&reference::natural(&entry));
+                batch.merged += u64::from(!references.add(identities.note(&id), place, entry.key));
+                place += 1;
+            }
+            Err(reject) => {
+                malformed += 1;
+                reject.key.into_iter().for_each(|key| identities.keep(key));
+                batch.reject(|| {
+                    format!("line {}: {}: `{}`", reject.line, reject.reason, reject.head)
+                });
+            }
+        }
+    }
+    batch.cut += reader.cut();
+    let is_whole = !is_over && !reader.is_open_at_end();
+    // Entries of one reference meet in the document of the first; the file is in the order of its keys.
+    let mut firsts = references.firsts.iter().peekable();
+    let mut reader = Reader::new(text);
+    let (mut next, mut begin) = (0, 0);
+    while firsts.peek().is_some() {
+        let Some(read) = reader.next() else { break };
+        let Ok(entry) = read else { continue };
+        let place = next;
+        next += 1;
+        let Some(first) = firsts.next_if(|first| first.place == place) else { continue };
+        let keys = references.keys(first, entry.key);
+        let id = identities.resolve(reference::id(&reference::natural(&entry)), &keys);
+        let about = links.map(|links| links.fields(entry.field("url"), &keys));
+        let (write, cut) = reference::of_entry(base, &entry, &keys, id, now);
+        batch.cut += cut;
+        batch.writes.push(match about {
+            Some(about) => write.and(&LINKS, about),
+            None => write,
+        });
+        if batch.writes.len() >= BATCH || reader.position() - begin >= BATCH_BYTES {
+            begin = reader.position();
+            if !take(std::mem::take(&mut batch)) {
+                return ReadBibliography { is_whole: false, malformed, gone: Vec::new() };
+            }
+        }
+    }
+    take(batch);
+    let gone = if is_whole { identities.gone() } else { Vec::new() };
+    ReadBibliography { is_whole, malformed, gone }
+}
+
+/// The references of a bibliography, in the order of their first entries.
+#[derive(Default)]
+struct References<'a> {
+    firsts: Vec<First>,
+    /// The keys of further entries of a reference, each with the place of the one before it.
+    others: Vec<(&'a str, Option<u32>)>,
+}
+
+struct First {
+    /// Which of the entries that could be read it is.
+    place: u32,
+    /// The last of the others.
+    last: Option<u32>,
+}
+
+impl<'a> References<'a> {
+    /// Takes an entry to the reference of this number; gives whether it is the first one.
+    fn add(&mut self, number: u32, place: u32, key: &'a str) -> bool {
+        match self.firsts.get_mut(number as usize) {
+            Some(first) => {
+                let at = u32::try_from(self.others.len()).ok();
+                self.others.push((key, first.last));
+                first.last = at;
+                false
+            }
+            None => {
+                self.firsts.push(First { place, last: None });
+                true
+            }
+        }
+    }
+
+    /// The keys of all entries of a reference, in order.
+    fn keys(&self, first: &First, key: &'a str) -> Vec<&'a str> {
+        let mut keys = vec![key];
+        let mut last = first.last;
+        while let Some((key, before)) = last.and_then(|last| self.others.get(last as usize)) {
+            keys.push(key);
+            last = *before;
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+}
