@@ -209,7 +209,7 @@ fn month_of(word: &str) -> Option<i16> {
         return i16::try_from(place + 1).ok();
     }
     // It reads whole dates only.
-    let whole = base::date::parse(&format!("15 {word} 2000"))?;
+    let whole = base::date::parse(&format!("15 {word} 2000"), None)?;
     Some(whole.to_zoned(jiff::tz::TimeZone::UTC).month().into())
 }
 
