@@ -17,8 +17,9 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, PgConnection};
 use stores::documents::Document;
 use stores::state::{
-    BUDGETS_KEPT, BudgetKey, BudgetRow, Claim, Due, Hold, Identity, LEDGER_MAX, LedgerItem,
-    LedgerKind, Override, Postgres, QueueState, Retry, SourceState, Sqlite, State, Table, Timing,
+    BUDGETS_KEPT, BudgetKey, BudgetRow, Claim, Due, ENDED_MAX, Hold, Identity, LEDGER_MAX,
+    LedgerItem, LedgerKind, Override, Postgres, QueueLimit, QueueState, Retry, SourceState, Sqlite,
+    State, Table, Timing,
 };
 use tests::services;
 use tokio::runtime::Runtime;
@@ -52,6 +53,7 @@ const SUITE: &[(&str, Test)] = by_name![
     an_attempt_that_was_succeeded_cannot_settle
     a_retry_waits_for_its_time
     many_takers_take_each_invocation_once
+    what_waits_in_the_queue_is_limited_and_so_is_what_ended
     the_retry_ledger_holds_what_still_fails
     a_ledger_is_bounded_and_keeps_what_is_tried_again
     a_source_is_reset_unless_it_is_held
@@ -491,6 +493,44 @@ async fn a_retry_waits_for_its_time(world: Arc<World>) {
     assert_eq!(next_due(&*state).await, Some(later));
     let again = state.take(later).await.expect("an answer").expect("it is due again");
     assert_eq!((again.entry.attempts, again.entry.error.as_deref()), (2, Some("busy")));
+}
+
+async fn what_waits_in_the_queue_is_limited_and_so_is_what_ended(world: Arc<World>) {
+    let state = world.open().await;
+    let of = |id: &str, bytes: usize| Due { event: json!("x".repeat(bytes - 2)), ..due(id) };
+    let limit = QueueLimit { rows: 3, bytes: 100 };
+    let queue = async |due: Due| state.enqueue_within(&due, limit).await.expect("an answer");
+    assert!(queue(of("a", 60)).await);
+    assert!(!queue(of("b", 41)).await, "too many bytes");
+    assert!(queue(of("b", 40)).await);
+    assert!(queue(of("a", 60)).await, "a doubled event is queued already");
+    assert!(!state.has_room(1, limit).await.expect("an answer"));
+    assert!(state.has_room(0, limit).await.expect("an answer"));
+    // What is run counts still, what has ended does not.
+    let a = state.take(noon()).await.expect("an answer").expect("it is due");
+    assert!(!queue(of("c", 60)).await);
+    state.settle(a, QueueState::Done, None, None).await.expect("it is settled");
+    assert!(queue(of("c", 30)).await && queue(of("d", 3)).await);
+    assert!(!queue(of("e", 3)).await, "too many rows");
+    state.enqueue(&due("firing")).await.expect("the timetable's own are queued in any case");
+    while let Some(taken) = state.take(noon()).await.expect("an answer") {
+        state.settle(taken, QueueState::Done, None, None).await.expect("it is settled");
+    }
+
+    // Of what ended, the newest are kept.
+    const EVENT: usize = 1024 * 1024;
+    let kept = ENDED_MAX.bytes as usize / EVENT;
+    for state_after in [QueueState::Dead, QueueState::Done] {
+        for number in 0..kept + 3 {
+            let id = format!("{}-{number}", state_after.name());
+            state.enqueue(&of(&id, EVENT)).await.expect("it is queued");
+            let taken = state.take(noon()).await.expect("an answer").expect("it is due");
+            state.settle(taken, state_after, None, None).await.expect("it is settled");
+        }
+        let ended = state.queue(state_after, 1000).await.expect("the queue");
+        assert_eq!(ended.len(), kept);
+        assert_eq!(ended[0].request_id, format!("{}-{}", state_after.name(), kept + 2));
+    }
 }
 
 async fn many_takers_take_each_invocation_once(world: Arc<World>) {

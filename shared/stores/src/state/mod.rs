@@ -29,7 +29,7 @@ pub use budgets::{BUDGETS_KEPT, BudgetKey, BudgetRow, Budgets};
 pub use ledger::{LEDGER_MAX, Ledger, LedgerItem, LedgerKind, Retry};
 pub use moving::{Moving, Table};
 pub use postgres::{About, Postgres, Timing};
-pub use queue::{Due, Queue, QueueEntry, QueueState, Taken};
+pub use queue::{Due, ENDED_MAX, Queue, QueueEntry, QueueLimit, QueueState, Taken};
 pub use sql::Sql;
 pub use sqlite::Sqlite;
 

@@ -84,6 +84,18 @@ pub struct Taken {
     pub(super) hold: Held,
 }
 
+/// How much may wait in the queue or be run from it at once.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueLimit {
+    /// Invocations.
+    pub rows: u32,
+    /// Bytes of their events.
+    pub bytes: u32,
+}
+
+/// How much of what ended is kept, of answered invocations and of dead letters each; the oldest beyond it is deleted.
+pub const ENDED_MAX: QueueLimit = QueueLimit { rows: 10_000, bytes: 64 * 1024 * 1024 };
+
 /// The queue and the timetable's marks.
 #[async_trait]
 pub trait Queue: Send + Sync {
@@ -102,6 +114,12 @@ pub trait Queue: Send + Sync {
 
     /// Queues one invocation; a request id that is known already is left as it is.
     async fn enqueue(&self, due: &Due) -> Result<()>;
+
+    /// As [`enqueue`](Self::enqueue), unless that would be more than `limit`: then `false`, and nothing is queued.
+    async fn enqueue_within(&self, due: &Due, limit: QueueLimit) -> Result<bool>;
+
+    /// Whether one more, with so many bytes of event, would be within `limit`.
+    async fn has_room(&self, bytes: usize, limit: QueueLimit) -> Result<bool>;
 
     /// Takes the oldest invocation that is due, as running.
     async fn take(&self, now: Timestamp) -> Result<Option<Taken>>;
@@ -166,6 +184,33 @@ impl<D: Driver> Queue for Sql<D> {
         self.execute("queue an invocation", ENQUEUE, due.args()).await.map(drop)
     }
 
+    async fn enqueue_within(&self, due: &Due, limit: QueueLimit) -> Result<bool> {
+        let what = "queue an invocation";
+        let sql = format!(
+            "INSERT INTO invocations (request_id, task, event, due_ms, attempts, state)
+             SELECT $4, $5, $6, $7, 0, 'queued' WHERE {HAS_ROOM} ON CONFLICT DO NOTHING"
+        );
+        let values = due.args();
+        let args = limit.args(to_json(&due.event).len()).into_iter().chain(values).collect();
+        if self.execute(what, AssertSqlSafe(sql), args).await? > 0 {
+            return Ok(true);
+        }
+        let known = "SELECT state FROM invocations WHERE request_id = $1";
+        let known =
+            self.fetch(what, known, args![&due.request_id], |row| row.text("state")).await?;
+        Ok(!known.is_empty())
+    }
+
+    async fn has_room(&self, bytes: usize, limit: QueueLimit) -> Result<bool> {
+        let sql = format!("SELECT 'yes' AS answer WHERE {HAS_ROOM}");
+        let found = self
+            .fetch("read the queue", AssertSqlSafe(sql), limit.args(bytes), |row| {
+                row.text("answer")
+            })
+            .await?;
+        Ok(!found.is_empty())
+    }
+
     async fn take(&self, now: Timestamp) -> Result<Option<Taken>> {
         self.driver.take(&self.pool, now).await
     }
@@ -185,6 +230,9 @@ impl<D: Driver> Queue for Sql<D> {
                 args![&entry.request_id, entry.attempts, state.name(), due, error],
             )
             .await?;
+        if matches!(state, QueueState::Done | QueueState::Dead) {
+            self.trim(state).await?;
+        }
         drop(hold);
         self.driver.release().await;
         fenced(&format!("invocation `{}`", entry.request_id), settled)
@@ -208,6 +256,39 @@ impl<D: Driver> Queue for Sql<D> {
 /// Queues an invocation that is not known yet.
 const ENQUEUE: &str = "INSERT INTO invocations (request_id, task, event, due_ms, attempts, state) VALUES ($1, $2, $3, $4, 0, 'queued')
      ON CONFLICT DO NOTHING";
+
+/// Whether `$1` more bytes and their row are within `$2` rows and `$3` bytes.
+const HAS_ROOM: &str = "(SELECT COUNT(*) < $2 AND COALESCE(SUM(octet_length(event)), 0) + $1 <= $3
+     FROM invocations WHERE state IN ('queued', 'running'))";
+
+impl QueueLimit {
+    fn args(self, bytes: usize) -> Vec<Arg> {
+        args![u32::try_from(bytes).unwrap_or(u32::MAX), self.rows, self.bytes]
+    }
+}
+
+#[expect(private_bounds, reason = "this is a part of the public calls")]
+impl<D: Driver> Sql<D> {
+    /// Deletes what ended like this beyond [`ENDED_MAX`].
+    async fn trim(&self, state: QueueState) -> Result<()> {
+        let sql = format!(
+            "DELETE FROM invocations WHERE request_id IN (SELECT request_id FROM
+                 (SELECT request_id, ROW_NUMBER() OVER newest AS place, SUM(octet_length(event)) OVER newest AS bytes
+                  FROM invocations WHERE state = $1 WINDOW newest AS (ORDER BY {} DESC)) AS ended
+             WHERE place > $2 OR bytes > $3)",
+            D::INSERTED
+        );
+        let args = args![state.name(), ENDED_MAX.rows, ENDED_MAX.bytes];
+        let deleted = self.execute("trim the queue", AssertSqlSafe(sql), args).await?;
+        if deleted > 0 && state == QueueState::Dead {
+            tracing::warn!(
+                deleted,
+                "the oldest dead letters are deleted: there are more than are kept"
+            );
+        }
+        Ok(())
+    }
+}
 
 impl Due {
     fn args(&self) -> Vec<Arg> {
