@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::retention;
-use base::clock::Deadline;
+use base::clock::{Deadline, SKEW_MAX};
 use base::config::Config;
 use base::report::{Report, Status};
 use base::{Class, Error, Result};
 use fetch::Http;
 use futures_util::FutureExt;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::{Context, Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
 use stores::documents::{self, Documents};
@@ -195,6 +195,15 @@ async fn claim_and_run(
     let (claim, slot) = match Invocation::read(payload)? {
         Invocation::Scheduled(slot) => {
             let (identity, now) = (Identity::Slot(slot), clock.now(Some(slot)));
+            // The runner that fires has this very clock; EventBridge has another.
+            let is_alone = home.config.behaviour.under_runner.is_none();
+            let ahead = if is_alone { SKEW_MAX } else { SignedDuration::ZERO };
+            if slot.duration_since(now) > ahead {
+                return Err(Error::config(format!("claim the slot `{slot}`: it is in the future"))
+                    .hint(
+                        "its own firing would find it done; ask for a run now with the bare input",
+                    ));
+            }
             let claim =
                 home.state.begin(task.name, &identity, &Value::Null, request_id, now).await?;
             (claim, Some(slot))
