@@ -1,6 +1,7 @@
 //! The page on which a person looks at what was stored: newest articles first, a search box, no script.
 //!
-//! Everything shown comes from hostile feeds: maud escapes it, links open without referrer and only where they are http.
+//! Everything shown comes from hostile feeds: maud escapes it, letters that turn text around are replaced, links open
+//! without referrer and only where they are http. No other page can frame it or read it.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use axum::extract::{Query as Parameters, State};
 use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use base::shown;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use maud::{DOCTYPE, Markup, html};
@@ -17,6 +19,7 @@ use serde_json::Value;
 use stores::documents::{Body, Documents, Filter, Index, Page, Query};
 
 use crate::when;
+use base::shown;
 
 const INDEX: &str = "rss_articles";
 
@@ -39,8 +42,19 @@ a:hover { text-decoration: underline }
   a { color: #7db7f5 } article { border-color: #28323e } .cve { background: #4a1d1a; color: #ffb9b0 } .ioc { background: #40330f; color: #ffdf8a } }
 ";
 
-/// What the page may load: its own style, nothing else. No other page may show it within itself.
+/// What the page may load: its own style, nothing else. What may show it: nothing.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// What a browser may do with the page.
+const HEADERS: [(HeaderName, &str); 7] = [
+    (header::CONTENT_SECURITY_POLICY, POLICY),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CACHE_CONTROL, "no-store"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -73,14 +87,7 @@ async fn show(
         Err(error) => Err(error),
     };
     let markup = page(&asked, found.as_ref().map_err(base::Error::chain), &zone);
-    let headers: [(HeaderName, &str); 4] = [
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::REFERRER_POLICY, "no-referrer"),
-        // For browsers that do not know `frame-ancestors`.
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    (headers, markup).into_response()
+    (HEADERS, markup).into_response()
 }
 
 fn page(asked: &Asked, found: Result<&Page, String>, zone: &TimeZone) -> Markup {
@@ -97,16 +104,16 @@ fn page(asked: &Asked, found: Result<&Page, String>, zone: &TimeZone) -> Markup 
                 header {
                     h1 { a href="/" { "Minerva" } }
                     form action="/" {
-                        input type="search" name="q" value=(asked.q) placeholder="CVE-2021, seguran*, \"a phrase\", -not" autofocus;
+                        input type="search" name="q" value=(shown::lines(&asked.q)) placeholder="CVE-2021, seguran*, \"a phrase\", -not" autofocus;
                         button { "Search" }
                     }
                 }
                 @match found {
-                    Err(problem) => p { "The store could not be read: " (problem) },
+                    Err(problem) => p { "The store could not be read: " (shown::lines(&problem)) },
                     Ok(page) => {
                         p.meta {
                             (page.total) @if page.total == 1 { " article" } @else { " articles" }
-                            @if !asked.category.is_empty() { " in " (asked.category) }
+                            @if !asked.category.is_empty() { " in " bdi { (shown::lines(&asked.category)) } }
                             @if page.total > u64::from(SHOWN) { ", the first " (SHOWN) " shown" }
                         }
                         @for document in &page.documents { (article(&document.body, zone)) }
@@ -118,22 +125,23 @@ fn page(asked: &Asked, found: Result<&Page, String>, zone: &TimeZone) -> Markup 
 }
 
 fn article(body: &Body, zone: &TimeZone) -> Markup {
-    let title = Some(text(body, "title")).filter(|title| !title.is_empty()).unwrap_or("(no title)");
+    let title = Some(text(body, "title")).filter(|title| !title.is_empty());
+    let title = title.unwrap_or_else(|| "(no title)".to_owned());
     let link = Some(text(body, "link"))
         .filter(|link| link.starts_with("https://") || link.starts_with("http://"));
     let category = text(body, "category");
     html! {
         article lang=(text(body, "language")) {
-            h2 { @if let Some(link) = link { a href=(link) rel="noreferrer noopener nofollow" { (title) } } @else { (title) } }
+            h2 dir="auto" { @if let Some(link) = link { a href=(link) rel="noreferrer noopener nofollow" { (title) } } @else { (title) } }
             p.meta {
-                (published(text(body, "published"), zone)) " · " (text(body, "feed_name")) " · "
-                a href={ "/?category=" (category) } { (category) }
+                (published(&text(body, "published"), zone)) " · " bdi { (text(body, "feed_name")) } " · "
+                a href={ "/?category=" (category) } { bdi { (category) } }
                 @for cve in list(body, "cves") { " " span.tag.cve { (cve) } }
                 @let iocs = body.get("iocs").and_then(Value::as_array).map_or(0, Vec::len);
                 @if iocs > 0 { " " span.tag.ioc { (iocs) " indicators" } }
-                @for tag in list(body, "tags").into_iter().take(5) { " " span.tag { (tag) } }
+                @for tag in list(body, "tags").into_iter().take(5) { " " bdi.tag { (tag) } }
             }
-            p { (shortened(text(body, "summary"))) }
+            p dir="auto" { (shortened(&text(body, "summary"))) }
         }
     }
 }
@@ -155,14 +163,14 @@ fn shortened(summary: &str) -> String {
     }
 }
 
-fn text<'a>(body: &'a Body, name: &str) -> &'a str {
-    body.get(name).and_then(Value::as_str).unwrap_or_default()
+fn text(body: &Body, name: &str) -> String {
+    body.get(name).and_then(Value::as_str).map(shown::lines).unwrap_or_default()
 }
 
-fn list<'a>(body: &'a Body, name: &str) -> Vec<&'a str> {
+fn list(body: &Body, name: &str) -> Vec<String> {
     body.get(name)
         .and_then(Value::as_array)
-        .map(|list| list.iter().filter_map(Value::as_str).collect())
+        .map(|list| list.iter().filter_map(Value::as_str).map(shown::lines).collect())
         .unwrap_or_default()
 }
 
@@ -182,6 +190,28 @@ mod tests {
                 && !shown.contains("\" onload"),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn letters_that_turn_text_around_are_not_shown() {
+        const STEERING: &str =
+            "\u{1b}[2J\u{7f}\u{85}\u{9b}\u{61c}\u{200e}\u{200f}\u{2028}\u{202e}\u{2066}\0";
+        let mut body = Body::new();
+        for name in ["title", "link", "feed_name", "category", "summary", "published", "language"] {
+            body.insert(name.to_owned(), json!(format!("https://a/{STEERING}")));
+        }
+        body.insert("tags".to_owned(), json!([STEERING]));
+        body.insert("cves".to_owned(), json!([STEERING]));
+        let asked = Asked { q: STEERING.to_owned(), category: STEERING.to_owned() };
+        let found = Page { documents: Vec::new(), total: 0 };
+        let shown = article(&body, &TimeZone::UTC).into_string()
+            + &page(&asked, Ok(&found), &TimeZone::UTC).into_string()
+            + &page(&asked, Err(STEERING.to_owned()), &TimeZone::UTC).into_string();
+        let is_steering = |letter: &char| {
+            *letter != '\n' && STEERING.contains(*letter) && !"[2J".contains(*letter)
+        };
+        assert_eq!(shown.chars().find(is_steering), None, "{shown}");
+        assert!(shown.contains("\u{fffd}"));
     }
 
     #[test]

@@ -249,10 +249,7 @@ pub(crate) fn preview(home: &Home, definition: serde_json::Value) -> Pending<'_,
             )));
         };
         let url = without_secrets(&response.final_url);
-        let hints = Hints {
-            content_type: response.content_type.as_deref(),
-            url: url.as_str(),
-        };
+        let hints = Hints { content_type: response.content_type.as_deref(), url: url.as_str() };
         let unreadable = |error: FeedError| {
             let stopped = unreadable(&source, &error).error;
             match (error, feed::linked_feeds(&response.body, &hints).as_slice()) {

@@ -1,12 +1,14 @@
 //! What a function prints, line by line, and Lambda's own START, END and REPORT lines around it.
 //!
 //! Standard output and standard error share one pipe, so their order is kept. A line belongs to the invocation that the
-//! process is working on. The last 4 KB of each invocation are kept for `X-Amz-Log-Type: Tail`.
+//! process is working on. The last 4 KB of each invocation are kept for `X-Amz-Log-Type: Tail`. A function prints what
+//! its sources say, so letters that steer a terminal are replaced.
 
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base::shown;
 use rustix::io::Errno;
 use tokio::net::unix::pipe;
 
@@ -127,7 +129,7 @@ impl Log {
     fn end_line(&self, state: &mut State) {
         let line = std::mem::take(&mut state.partial);
         let text = String::from_utf8_lossy(&line);
-        self.write(state, true, text.trim_end_matches('\r'));
+        self.write(state, true, &shown::lines(text.trim_end_matches('\r')));
     }
 
     fn write(&self, state: &mut State, printed: bool, text: &str) {
