@@ -19,7 +19,6 @@ use serde_json::Value;
 use stores::documents::{Body, Documents, Filter, Index, Page, Query};
 
 use crate::when;
-use base::shown;
 
 const INDEX: &str = "rss_articles";
 

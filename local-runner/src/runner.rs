@@ -5,14 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base::clock::Clock;
 use base::report::{Problem, Report};
 use base::{Class, Error, Result};
 use bytes::Bytes;
 use jiff::Timestamp;
 use schedule::{Row, Timetable};
 use serde_json::Value;
-use stores::state::{Due, State};
-use task::events::{CONTINUATION, SOURCE};
+use stores::state::{Due, QueueLimit, State};
+use task::events::{CONTINUATION, Continuation, SOURCE};
+use task::function::CONTINUATIONS_MAX;
 
 use crate::families::all_tasks;
 use crate::lambda::{self, Entry, Function, FunctionError, Invoker, Lambda, Options};
@@ -125,7 +127,7 @@ impl Continuations {
 #[async_trait]
 impl lambda::Events for Continuations {
     async fn put(&self, entries: &[Entry]) -> Result<(), String> {
-        let now = base::clock::Clock::Machine.now(None);
+        let now = Clock::Machine.now(None);
         let events =
             entries.iter().filter(|entry| is_continuation(entry)).map(|entry| entry.envelope(now));
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(events);
@@ -137,9 +139,32 @@ fn is_continuation(entry: &Entry) -> bool {
     entry.source == SOURCE && entry.detail_type == CONTINUATION
 }
 
+/// What callers may have in the queue. Firings of the timetable do not count against it: a row has few at once.
+const CALLERS_QUEUE: QueueLimit = QueueLimit { rows: 1_000, bytes: 64 * 1024 * 1024 };
+
+/// What may be in the queue with continuations, which a full queue must not stop.
+const WHOLE_QUEUE: QueueLimit = QueueLimit { rows: 2_000, bytes: 96 * 1024 * 1024 };
+
 /// The durable queue behind asynchronous invocations and continuations.
-#[derive(Clone)]
-pub(crate) struct Ledger(pub(crate) Arc<dyn State>);
+pub(crate) struct Ledger {
+    state: Arc<dyn State>,
+    /// Held while an event is read and kept: as a value it takes many times its bytes.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Ledger {
+    pub(crate) fn new(state: Arc<dyn State>) -> Self {
+        Self { state, turn: tokio::sync::Mutex::default() }
+    }
+
+    async fn keep(&self, due: &Due, limit: QueueLimit) -> Result<(), String> {
+        match self.state.enqueue_within(due, limit).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("the queue is full".to_owned()),
+            Err(error) => Err(error.chain()),
+        }
+    }
+}
 
 #[async_trait]
 impl lambda::Queue for Ledger {
@@ -149,6 +174,7 @@ impl lambda::Queue for Ledger {
         payload: Bytes,
         request_id: &str,
     ) -> Result<(), String> {
+        let _turn = self.turn.lock().await;
         let event = if payload.is_empty() {
             Value::Null
         } else {
@@ -158,34 +184,55 @@ impl lambda::Queue for Ledger {
             request_id: request_id.to_owned(),
             task: function.to_owned(),
             event,
-            due: Timestamp::UNIX_EPOCH,
+            // In its turn among the timetable's firings.
+            due: Clock::Machine.now(None),
         };
-        self.0.enqueue(&due).await.map_err(|error| error.chain())
+        self.keep(&due, CALLERS_QUEUE).await
+    }
+
+    async fn has_room(&self, payload: usize) -> bool {
+        // A store that cannot be read says so when the invocation is queued.
+        self.state.has_room(payload, CALLERS_QUEUE).await.unwrap_or(true)
     }
 }
 
 #[async_trait]
 impl lambda::Events for Ledger {
     async fn put(&self, entries: &[Entry]) -> Result<(), String> {
-        let now = base::clock::Clock::Machine.now(None);
-        for entry in entries.iter().filter(|entry| is_continuation(entry)) {
-            let text =
-                |name: &str| entry.detail.get(name).and_then(Value::as_str).unwrap_or_default();
+        let now = Clock::Machine.now(None);
+        let continuations: Result<Vec<_>, _> =
+            entries.iter().filter(|entry| is_continuation(entry)).map(checked).collect();
+        for (continuation, entry) in continuations? {
             let due = Due {
                 // A doubled event has the same id, and is queued once.
-                request_id: format!(
-                    "{}-{}",
-                    text("run_id"),
-                    entry.detail.get("step").unwrap_or(&Value::Null)
-                ),
-                task: text("task").to_owned(),
+                request_id: format!("{}-{}", continuation.run_id, continuation.step),
+                task: continuation.task,
                 event: entry.envelope(now),
+                // Before all others: a run that has begun goes on.
                 due: Timestamp::UNIX_EPOCH,
             };
-            self.0.enqueue(&due).await.map_err(|error| error.chain())?;
+            self.keep(&due, WHOLE_QUEUE).await?;
         }
         Ok(())
     }
+}
+
+/// A continuation as functions send them, and its event with nothing beside it. Whoever could choose the id of what is
+/// queued could take the place of a firing to come.
+fn checked(entry: &Entry) -> Result<(Continuation, Entry), String> {
+    let continuation: Continuation =
+        serde_json::from_value(entry.detail.clone()).map_err(|cause| cause.to_string())?;
+    let Continuation { task, run_id, step } = &continuation;
+    let is_ours = all_tasks().any(|(_, known)| known.name == task)
+        && uuid::Uuid::try_parse(run_id).is_ok()
+        && *step <= CONTINUATIONS_MAX;
+    if !is_ours {
+        return Err("this is no continuation of a run of ours".to_owned());
+    }
+    let detail = serde_json::json!(continuation);
+    let (resources, bus) = (Vec::new(), None);
+    let entry = Entry { detail, resources, bus, ..entry.clone() };
+    Ok((continuation, entry))
 }
 
 /// Invokes a task and gives its report, whatever came of it.
@@ -244,7 +291,39 @@ fn failed(task: &str, error: &FunctionError) -> Report {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn only_a_continuation_of_ours_is_queued_and_nothing_beside_it() {
+        let run_id = "c4a8e0de-30f4-4b9c-9b4e-0c6d0f3b7d8e";
+        let entry = |detail: Value| Entry {
+            id: "e".to_owned(),
+            source: SOURCE.to_owned(),
+            detail_type: CONTINUATION.to_owned(),
+            detail,
+            time: None,
+            resources: vec!["much".repeat(1_000)],
+            bus: None,
+        };
+        let task = "collect_all_rss_feeds";
+        let good = json!({"task": task, "run_id": run_id, "step": 1, "more": "x"});
+        let (_, kept) = checked(&entry(good.clone())).unwrap();
+        assert_eq!(kept.detail, json!({"task": task, "run_id": run_id, "step": 1}));
+        assert!(kept.resources.is_empty());
+        for (name, value) in [
+            ("task", json!("no_task")),
+            ("run_id", json!("collect_all_rss_feeds")),
+            ("step", json!("20991231T0000Z")),
+            ("step", json!(-1)),
+            ("step", json!(CONTINUATIONS_MAX + 1)),
+        ] {
+            let mut detail = good.clone();
+            detail[name] = value;
+            assert!(checked(&entry(detail.clone())).is_err(), "{detail}");
+        }
+    }
 
     #[test]
     fn the_timetable_compiled_in_names_every_task_that_is_linked() {

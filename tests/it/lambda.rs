@@ -61,18 +61,18 @@ trials! {
 // What the tests stand on.
 
 /// A Lambda with its own runtime, and all that it told its caller.
-struct Runner {
+pub(crate) struct Runner {
     lambda: Option<Lambda>,
-    invoker: Invoker,
-    address: SocketAddr,
-    told: Arc<CallerLog>,
+    pub(crate) invoker: Invoker,
+    pub(crate) address: SocketAddr,
+    pub(crate) told: Arc<CallerLog>,
     runtime: tokio::runtime::Runtime,
 }
 
 #[derive(Default)]
-struct CallerLog {
-    lines: Mutex<Vec<(String, String)>>,
-    queued: Mutex<Vec<(String, Bytes, String)>>,
+pub(crate) struct CallerLog {
+    pub(crate) lines: Mutex<Vec<(String, String)>>,
+    pub(crate) queued: Mutex<Vec<(String, Bytes, String)>>,
     entries: Mutex<Vec<Entry>>,
 }
 
@@ -100,7 +100,7 @@ impl Events for CallerLog {
     }
 }
 
-fn echo(name: &str) -> Function {
+pub(crate) fn echo(name: &str) -> Function {
     Function { timeout: Duration::from_secs(20), ..Function::new(name, env!("CARGO_BIN_EXE_echo")) }
 }
 
@@ -109,13 +109,13 @@ fn echo_with(name: &str, init: &str) -> Function {
 }
 
 /// A process that does nothing, for a test that is the runtime itself.
-fn puppet(name: &str) -> Function {
+pub(crate) fn puppet(name: &str) -> Function {
     let args = vec!["600".to_owned()];
     Function { args, timeout: Duration::from_secs(20), ..Function::new(name, "/bin/sleep") }
 }
 
 impl Runner {
-    fn of(functions: impl IntoIterator<Item = Function>, limits: Limits) -> Self {
+    pub(crate) fn of(functions: impl IntoIterator<Item = Function>, limits: Limits) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -147,11 +147,11 @@ impl Runner {
         }
     }
 
-    fn echo() -> Self {
+    pub(crate) fn echo() -> Self {
         Self::of([echo("echo")], Limits::default())
     }
 
-    fn http(&self) -> Http {
+    pub(crate) fn http(&self) -> Http {
         Http::connect(self.address)
     }
 
@@ -160,12 +160,15 @@ impl Runner {
         self.http().invoke(function, &[("x-amz-log-type", "None")], payload.to_string().as_bytes())
     }
 
-    fn pids(&self) -> Vec<i32> {
+    pub(crate) fn pids(&self) -> Vec<i32> {
         self.invoker.instances().iter().filter_map(|instance| instance.pid).collect()
     }
 
     /// Starts an invocation of a puppet and gives the path of its Runtime API.
-    fn puppet(&self, payload: &'static str) -> (std::thread::JoinHandle<Answer>, String) {
+    pub(crate) fn puppet(
+        &self,
+        payload: &'static str,
+    ) -> (std::thread::JoinHandle<Answer>, String) {
         let address = self.address;
         let caller = std::thread::spawn(move || {
             Http::connect(address).invoke(
@@ -187,28 +190,28 @@ impl Runner {
 }
 
 /// One connection, kept alive.
-struct Http {
+pub(crate) struct Http {
     stream: BufReader<TcpStream>,
     host: String,
 }
 
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
     }
 
-    fn error_type(&self) -> String {
+    pub(crate) fn error_type(&self) -> String {
         self.json()["errorType"].as_str().unwrap_or_default().to_owned()
     }
 
@@ -216,20 +219,20 @@ impl Answer {
         self.json()["errorMessage"].as_str().unwrap_or_default().to_owned()
     }
 
-    fn tail(&self) -> String {
+    pub(crate) fn tail(&self) -> String {
         String::from_utf8(base64(self.header("x-amz-log-result").expect("a tail"))).unwrap()
     }
 }
 
 impl Http {
-    fn connect(address: SocketAddr) -> Self {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         Self { stream: BufReader::new(stream), host: address.to_string() }
     }
 
-    fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) {
+    pub(crate) fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) {
         let mut head = format!("{method} {path} HTTP/1.1\r\n");
         if !headers.iter().any(|(name, _)| *name == "host") {
             head.push_str(&format!("host: {}\r\n", self.host));
@@ -244,7 +247,7 @@ impl Http {
         self.stream.get_mut().write_all(&request).unwrap();
     }
 
-    fn receive(&mut self) -> Answer {
+    pub(crate) fn receive(&mut self) -> Answer {
         let mut lines = Vec::new();
         loop {
             let mut line = String::new();
@@ -272,12 +275,23 @@ impl Http {
         Answer { status, headers, body }
     }
 
-    fn call(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub(crate) fn call(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         self.send(method, path, headers, body);
         self.receive()
     }
 
-    fn invoke(&mut self, function: &str, headers: &[(&str, &str)], payload: &[u8]) -> Answer {
+    pub(crate) fn invoke(
+        &mut self,
+        function: &str,
+        headers: &[(&str, &str)],
+        payload: &[u8],
+    ) -> Answer {
         self.call(
             "POST",
             &format!("/2015-03-31/functions/{function}/invocations"),
@@ -304,7 +318,7 @@ fn base64(text: &str) -> Vec<u8> {
 
 /// Waits until something holds that another thread or process brings about.
 #[track_caller]
-fn eventually(holds: impl Fn() -> bool) {
+pub(crate) fn eventually(holds: impl Fn() -> bool) {
     let until = Instant::now() + Duration::from_secs(10);
     while !holds() {
         assert!(Instant::now() < until, "it did not come about within 10 s");

@@ -45,7 +45,7 @@ pub(crate) async fn serve(cli: &Cli, args: &ServeArgs) -> Outcome {
         Some(_) => None,
         None => Some(only_one(state.as_ref(), &settings).await?),
     };
-    let ledger = Arc::new(Ledger(Arc::clone(&state)));
+    let ledger = Arc::new(Ledger::new(Arc::clone(&state)));
     let config = lambda::Config {
         addresses: vec![
             SocketAddr::from((Ipv4Addr::LOCALHOST, args.port)),

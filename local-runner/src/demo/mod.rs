@@ -136,7 +136,7 @@ async fn replay(
     let index = Index::named(INDEX)?;
     documents.ensure(index).await?;
     let config = lambda::Config {
-        events: Some(Arc::new(Ledger(Arc::clone(&state))) as _),
+        events: Some(Arc::new(Ledger::new(Arc::clone(&state))) as _),
         logs: home::log_sink(cli.verbose),
         ..lambda::Config::new(runner::functions(settings, &runner::timetable(None)?, None)?)
     };

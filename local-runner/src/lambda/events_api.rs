@@ -15,7 +15,7 @@ use axum::routing::post;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::body;
+use super::body::{self, BodyError};
 use super::bus::Entry;
 use super::shared::Shared;
 use super::wire::{ERROR_TYPE, REQUEST_ID, text};
@@ -23,18 +23,26 @@ use super::wire::{ERROR_TYPE, REQUEST_ID, text};
 const MAX_ENTRIES: usize = 10;
 /// All entries together, counted as AWS counts them.
 const MAX_SIZE: usize = 1024 * 1024;
-/// JSON may write a character in six; beyond this nothing fits.
-const MAX_BODY: usize = 6 * MAX_SIZE + 64 * 1024;
+/// An entry's detail is JSON within JSON, which at most doubles it; beyond this nothing fits.
+const MAX_BODY: usize = 2 * MAX_SIZE + 64 * 1024;
 
 pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new().route("/", post(operation))
 }
 
 async fn operation(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Body) -> Response {
-    let read = body::read(body, MAX_BODY).await;
+    let read = body::read(body, MAX_BODY, &shared.events_bodies).await;
     let result = match text(&headers, "x-amz-target") {
         Some("AWSEvents.PutEvents") => match read {
-            Ok(read) => put_events(&shared, &read.bytes).await,
+            Ok(read) => {
+                let _turn = shared.events_turn.lock().await;
+                put_events(&shared, &read.bytes).await
+            }
+            Err(BodyError::NoSpace) => Err(Fault {
+                status: StatusCode::BAD_REQUEST,
+                kind: "ThrottlingException",
+                message: "Rate exceeded".to_owned(),
+            }),
             Err(_) => Err(Fault::validation(
                 "Total size of the entries in the request is over the limit.",
             )),

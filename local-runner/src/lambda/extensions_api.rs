@@ -65,7 +65,7 @@ async fn register(
             "the header `Lambda-Extension-Name` is missing",
         );
     }
-    let wanted: Vec<String> = match body::read(body, MAX_BODY).await {
+    let wanted: Vec<String> = match body::read(body, MAX_BODY, &instance.bodies).await {
         Ok(read) => {
             let body: Value = serde_json::from_slice(&read.bytes).unwrap_or_default();
             let events = body["events"].as_array().cloned().unwrap_or_default();

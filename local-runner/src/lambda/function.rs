@@ -112,6 +112,8 @@ pub enum StartError {
     Bind(SocketAddr, std::io::Error),
     /// No address was given.
     NoAddress,
+    /// The kernel does not tell whose a connection is.
+    UnknownPeers,
     /// The machine has no thread left to start processes from.
     Thread(std::io::Error),
 }
@@ -124,6 +126,9 @@ impl fmt::Display for StartError {
             }
             Self::Bind(address, _) => write!(f, "listen on `{address}`"),
             Self::NoAddress => f.write_str("listen: no address is given"),
+            Self::UnknownPeers => f.write_str(
+                "listen: neither netlink's `sock_diag` nor `/proc/net/tcp` tells whose a connection is",
+            ),
             Self::Thread(_) => f.write_str("start the thread that starts processes"),
         }
     }
@@ -133,7 +138,7 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Bind(_, error) | Self::Thread(error) => Some(error),
-            Self::NotLoopback(_) | Self::NoAddress => None,
+            Self::NotLoopback(_) | Self::NoAddress | Self::UnknownPeers => None,
         }
     }
 }

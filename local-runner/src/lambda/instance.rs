@@ -16,14 +16,18 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 
+use super::body::BodySpace;
 use super::extensions::Extensions;
 use super::function::Function;
 use super::lock::lock;
 use super::log::Log;
-use super::wire::FunctionError;
+use super::wire::{FunctionError, MAX_ERROR, MAX_RESPONSE};
 
 /// How long a process with an extension has after SIGTERM; AWS's figure for internal extensions.
 const GRACE: Duration = Duration::from_millis(500);
+
+/// The bodies that one process has on the way together: its answer, and what its extensions send.
+const MAX_BODIES: usize = MAX_RESPONSE + 2 * MAX_ERROR;
 
 /// What a function made of an event.
 pub(super) type InvocationResult = Result<Bytes, FunctionError>;
@@ -109,6 +113,7 @@ pub(super) struct Instance {
     pub(super) function: Arc<Function>,
     pub(super) log: Log,
     pub(super) extensions: Mutex<Extensions>,
+    pub(super) bodies: BodySpace,
     program: Option<ProgramFile>,
     began: Instant,
     phase: Mutex<(Phase, Instant)>,
@@ -129,6 +134,7 @@ impl Instance {
             id,
             log,
             extensions: Mutex::default(),
+            bodies: BodySpace::of(MAX_BODIES),
             program: program_file(&function),
             function,
             began,

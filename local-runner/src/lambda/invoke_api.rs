@@ -12,7 +12,7 @@ use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use base64::Engine as _;
@@ -27,8 +27,9 @@ use super::function_name;
 use super::invocation::Invocation;
 use super::shared::Shared;
 use super::wire::{
-    EXECUTED_VERSION, FUNCTION_ERROR, JSON, LOG_RESULT, MAX_ASYNC_PAYLOAD, MAX_CLIENT_CONTEXT,
-    MAX_SYNC_PAYLOAD, REQUEST_ID, ServiceError, VERSION, function_arn, text,
+    CLIENT_CONTEXT, COGNITO_IDENTITY, DEADLINE_MS, EXECUTED_VERSION, FUNCTION_ERROR, JSON,
+    LOG_RESULT, MAX_ASYNC_PAYLOAD, MAX_CLIENT_CONTEXT, MAX_SYNC_PAYLOAD, REQUEST_ID, ServiceError,
+    VERSION, function_arn, text,
 };
 
 pub(super) fn routes() -> Router<Arc<Shared>> {
@@ -76,19 +77,23 @@ async fn answer(
     let kind = invocation_type(headers)?;
     // The body is read before anything is refused, so that a client which is still sending hears the reason.
     let limit = if kind == InvocationType::Event { MAX_ASYNC_PAYLOAD } else { MAX_SYNC_PAYLOAD };
-    let payload = body::read(body, limit).await;
+    let payload = body::read(body, limit, &shared.callers_bodies).await;
     let name = function_name::parse(function, qualifier)?;
     if !shared.functions.contains_key(&name) {
         return Err(not_found(shared, &name));
     }
-    let payload = match payload {
-        Ok(read) if read.bytes.is_empty() => Bytes::from_static(b"{}"),
-        Ok(read) => read.bytes,
+    // The space is held until the answer is known.
+    let (payload, _space) = match payload {
+        Ok(read) if read.bytes.is_empty() => (Bytes::from_static(b"{}"), None),
+        Ok(read) => (read.bytes, read.space),
         Err(BodyError::TooLarge) => {
             let kind = if kind == InvocationType::Event { "Event" } else { "RequestResponse" };
             return Err(ServiceError::too_large(format!(
                 "the payload is too large for the {kind} invocation type (limit {limit} bytes)"
             )));
+        }
+        Err(BodyError::NoSpace) => {
+            return Err(ServiceError::too_many("ConcurrentInvocationLimitExceeded"));
         }
         Err(BodyError::Broken) => {
             return Err(ServiceError::content("the request's body broke off"));
@@ -107,6 +112,9 @@ async fn answer(
                     "this runner has no queue for asynchronous invocations",
                 ));
             };
+            if !queue.has_room(payload.len()).await {
+                return Err(ServiceError::too_many("ConcurrentInvocationLimitExceeded"));
+            }
             let queued = queue.enqueue(&name, payload, request_id).await;
             queued
                 .map_err(|error| ServiceError::service(format!("queue the invocation: {error}")))?;
@@ -116,8 +124,7 @@ async fn answer(
             let options = Options {
                 request_id: Some(request_id.to_owned()),
                 client_context: client_context(headers)?,
-                cognito_identity: text(headers, "lambda-runtime-cognito-identity")
-                    .map(str::to_owned),
+                cognito_identity: cognito_identity(headers)?,
                 trace_id: text(headers, "x-amzn-trace-id").map(str::to_owned),
                 refuse_when_busy: true,
                 timeout: None,
@@ -183,24 +190,46 @@ fn invocation_type(headers: &HeaderMap) -> Result<InvocationType, ServiceError> 
 
 /// The client context, as a header can carry it on: AWS clients send base64, cargo lambda sends the JSON itself.
 fn client_context(headers: &HeaderMap) -> Result<Option<String>, ServiceError> {
-    let json = if let Some(encoded) = headers.get("x-amz-client-context") {
-        if encoded.len() > MAX_CLIENT_CONTEXT {
+    let json = match (headers.get("x-amz-client-context"), headers.get(CLIENT_CONTEXT)) {
+        (Some(encoded), _) if encoded.len() > MAX_CLIENT_CONTEXT => {
             return Err(ServiceError::parameter(format!(
                 "the client context is over {MAX_CLIENT_CONTEXT} bytes"
             )));
         }
-        STANDARD.decode(encoded).unwrap_or_default()
-    } else if let Some(raw) = headers.get("lambda-runtime-client-context") {
-        raw.as_bytes().to_vec()
-    } else {
-        return Ok(None);
+        (Some(encoded), _) => STANDARD.decode(encoded).unwrap_or_default(),
+        (None, Some(raw)) => raw.as_bytes().to_vec(),
+        (None, None) => return Ok(None),
     };
-    match serde_json::from_slice::<Value>(&json) {
-        Ok(context) if context.is_object() => Ok(Some(ascii(&context.to_string()))),
-        _ => {
-            Err(ServiceError::content("Client context must be a valid Base64-encoded JSON object."))
-        }
+    carried(CLIENT_CONTEXT, &json).map(Some).map_err(|why| {
+        ServiceError::content(format!(
+            "Client context must be a valid Base64-encoded JSON object: {why}"
+        ))
+    })
+}
+
+fn cognito_identity(headers: &HeaderMap) -> Result<Option<String>, ServiceError> {
+    let Some(raw) = headers.get(COGNITO_IDENTITY) else { return Ok(None) };
+    carried(COGNITO_IDENTITY, raw.as_bytes()).map(Some).map_err(|why| {
+        ServiceError::content(format!("the Cognito identity must be a valid JSON object: {why}"))
+    })
+}
+
+/// A header's value as a function's process is sent it. What the runtime in that process cannot read is refused, by its
+/// own reader: it would end the process.
+fn carried(name: HeaderName, json: &[u8]) -> Result<String, String> {
+    if json.len() > MAX_CLIENT_CONTEXT {
+        return Err(format!("it is over {MAX_CLIENT_CONTEXT} bytes"));
     }
+    let value: Value = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    if !value.is_object() {
+        return Err("it is no object".to_owned());
+    }
+    let text = ascii(&value.to_string());
+    let mut sent = HeaderMap::new();
+    sent.insert(DEADLINE_MS, HeaderValue::from(0));
+    sent.insert(name, HeaderValue::try_from(&text).map_err(|error| error.to_string())?);
+    lambda_runtime::Context::new("", Arc::default(), &sent).map_err(|error| error.to_string())?;
+    Ok(text)
 }
 
 /// JSON text in ASCII alone, which is all that the function's HTTP client reads out of a header.
@@ -231,6 +260,34 @@ mod tests {
         assert_eq!(context, r#"{"custom":{"cidade":"S\u00e3o Paulo \ud83d\uddfa"}}"#);
         headers.insert("x-amz-client-context", "bm8=".parse().unwrap());
         assert!(client_context(&headers).is_err());
+    }
+
+    #[test]
+    fn what_a_runtime_cannot_read_is_refused_to_its_caller() {
+        let judge = |name: HeaderName, value: &[u8], is_good: bool| {
+            let shown = format!("{name}: {}", String::from_utf8_lossy(value));
+            let headers = HeaderMap::from_iter([(name, HeaderValue::from_bytes(value).unwrap())]);
+            let found = client_context(&headers).and(cognito_identity(&headers));
+            assert_eq!(found.is_ok(), is_good, "{shown}");
+        };
+        let deep = "[".repeat(1_000);
+        let long = format!("{{\"custom\":{{\"a\":\"{}\"}}}}", "a".repeat(MAX_CLIENT_CONTEXT));
+        for value in ["", "{", "[]", "1", "null", "{} {}", "\"\"", &deep, &long] {
+            judge(CLIENT_CONTEXT, value.as_bytes(), false);
+            judge(COGNITO_IDENTITY, value.as_bytes(), false);
+        }
+        for value in [r#"{"custom":{"a":1}}"#, r#"{"custom":[]}"#, r#"{"client":{}}"#] {
+            judge(CLIENT_CONTEXT, value.as_bytes(), false);
+        }
+        for value in ["{}", r#"{"custom":{"a":"ã"}}"#, r#"{"environment":{},"more":[{}]}"#] {
+            judge(CLIENT_CONTEXT, value.as_bytes(), true);
+        }
+        for value in ["{}", r#"{"identityId":"a"}"#, r#"{"identityId":1,"identityPoolId":2}"#] {
+            judge(COGNITO_IDENTITY, value.as_bytes(), false);
+        }
+        judge(COGNITO_IDENTITY, b"\xff{}", false);
+        let both = br#"{"cognitoIdentityId":"a","cognitoIdentityPoolId":"b"}"#;
+        judge(COGNITO_IDENTITY, both, true);
     }
 
     #[test]

@@ -13,6 +13,7 @@
 
 mod body;
 mod bus;
+mod connections;
 mod environment;
 mod events_api;
 mod extensions;
@@ -25,6 +26,7 @@ mod invoke_api;
 mod listener;
 mod lock;
 mod log;
+mod peer;
 mod pool;
 mod runtime_api;
 mod shared;
@@ -108,8 +110,8 @@ impl Lambda {
             .map_err(StartError::Thread)?;
         let functions =
             functions.into_iter().map(|(name, function)| (name, Arc::new(function))).collect();
-        let shared = Arc::new(Shared { functions, pool, queue, events });
-        let servers = listener::serve(listeners, &shared, status);
+        let shared = Arc::new(Shared::new(functions, pool, queue, events));
+        let servers = listener::serve(listeners, &shared, status)?;
         Ok(Self { shared, servers, addresses, origin })
     }
 

@@ -19,15 +19,15 @@ use base64::engine::general_purpose::STANDARD;
 use super::body::{self, BodyError};
 use super::instance::{Event, Instance, InvocationResult, Refusal};
 use super::shared::Shared;
-use super::wire::{FunctionError, JSON, MAX_ERROR, MAX_RESPONSE, accepted, runtime_error, text};
+use super::wire::{
+    CLIENT_CONTEXT, COGNITO_IDENTITY, DEADLINE_MS, FunctionError, JSON, MAX_ERROR, MAX_RESPONSE,
+    accepted, runtime_error, text,
+};
 
 const AWS_REQUEST_ID: HeaderName = HeaderName::from_static("lambda-runtime-aws-request-id");
 const INVOCATION_ID: HeaderName = HeaderName::from_static("lambda-runtime-invocation-id");
-const DEADLINE_MS: HeaderName = HeaderName::from_static("lambda-runtime-deadline-ms");
 const ARN: HeaderName = HeaderName::from_static("lambda-runtime-invoked-function-arn");
 const TRACE_ID: HeaderName = HeaderName::from_static("lambda-runtime-trace-id");
-const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("lambda-runtime-client-context");
-const COGNITO_IDENTITY: HeaderName = HeaderName::from_static("lambda-runtime-cognito-identity");
 /// Of the request on `/error`, and of the trailer after a stream that broke off.
 const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
 const ERROR_BODY: &str = "lambda-runtime-function-error-body";
@@ -121,12 +121,12 @@ async fn response(
         post_outcome(&instance, &request_id, &headers, Err(error))?;
         return Ok(runtime_error(StatusCode::BAD_REQUEST, "InvalidFunctionResponseMode", &message));
     }
-    let read = body::read(body, MAX_RESPONSE).await;
+    let read = body::read(body, MAX_RESPONSE, &instance.bodies).await;
     let too_large = matches!(read, Err(BodyError::TooLarge));
     let outcome = match read {
         Ok(read) => streamed_error(&read.trailers).map_or(Ok(read.bytes), Err),
         Err(BodyError::TooLarge) => Err(FunctionError::response_too_large()),
-        Err(BodyError::Broken) => {
+        Err(BodyError::Broken | BodyError::NoSpace) => {
             let message = format!("RequestId: {request_id} Error: the response broke off");
             Err(FunctionError::platform("Runtime.TruncatedResponse", &message))
         }
@@ -154,7 +154,7 @@ async fn error(
     body: Body,
 ) -> ApiResult {
     let instance = caller(&shared, &function, &id)?;
-    let error = reported(&headers, "Function", body).await;
+    let error = reported(&instance, &headers, "Function", body).await;
     post_outcome(&instance, &request_id, &headers, Err(error))?;
     Ok(accepted())
 }
@@ -166,14 +166,19 @@ async fn init_error(
     body: Body,
 ) -> ApiResult {
     let instance = caller(&shared, &function, &id)?;
-    let error = reported(&headers, "Runtime", body).await;
+    let error = reported(&instance, &headers, "Runtime", body).await;
     instance.fail_to_start(error)?;
     Ok(accepted())
 }
 
-async fn reported(headers: &HeaderMap, family: &str, body: Body) -> FunctionError {
+async fn reported(
+    instance: &Instance,
+    headers: &HeaderMap,
+    family: &str,
+    body: Body,
+) -> FunctionError {
     let kind = text(headers, ERROR_TYPE);
-    match body::read(body, MAX_ERROR).await {
+    match body::read(body, MAX_ERROR, &instance.bodies).await {
         Ok(read) => FunctionError::reported(kind, family, read.bytes),
         Err(_) => {
             let message =

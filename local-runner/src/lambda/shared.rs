@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::Mutex;
 
+use super::body::BodySpace;
 use super::bus::Events;
 use super::function::{Function, Options, Refused};
 use super::invocation::{self, Invocation};
@@ -17,7 +19,17 @@ pub trait Queue: Send + Sync {
     /// Keeps one durably; the error is what its sender reads.
     async fn enqueue(&self, function: &str, payload: Bytes, request_id: &str)
     -> Result<(), String>;
+
+    /// Whether one with so many bytes of payload would be taken now; who is told no may come again later.
+    async fn has_room(&self, _payload: usize) -> bool {
+        true
+    }
 }
+
+/// The bodies of all callers of the Invoke API together.
+const MAX_CALLERS_BODIES: usize = 64 * 1024 * 1024;
+/// Those of all senders of events together; apart, as functions send continuations.
+const MAX_EVENTS_BODIES: usize = 16 * 1024 * 1024;
 
 /// What the APIs share.
 pub(super) struct Shared {
@@ -25,9 +37,30 @@ pub(super) struct Shared {
     pub(super) pool: Arc<Pool>,
     pub(super) queue: Option<Arc<dyn Queue>>,
     pub(super) events: Option<Arc<dyn Events>>,
+    pub(super) callers_bodies: BodySpace,
+    pub(super) events_bodies: BodySpace,
+    /// Held while entries are read and kept: as values they take many times their bytes.
+    pub(super) events_turn: Mutex<()>,
 }
 
 impl Shared {
+    pub(super) fn new(
+        functions: BTreeMap<String, Arc<Function>>,
+        pool: Arc<Pool>,
+        queue: Option<Arc<dyn Queue>>,
+        events: Option<Arc<dyn Events>>,
+    ) -> Self {
+        Self {
+            functions,
+            pool,
+            queue,
+            events,
+            callers_bodies: BodySpace::of(MAX_CALLERS_BODIES),
+            events_bodies: BodySpace::of(MAX_EVENTS_BODIES),
+            events_turn: Mutex::default(),
+        }
+    }
+
     pub(super) async fn invoke(
         &self,
         function: &str,

@@ -35,6 +35,13 @@ pub(super) const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-fun
 pub(super) const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
 pub(super) const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
 
+/// Of the Runtime API's `next`; `cargo lambda invoke` sends the last two itself.
+pub(super) const DEADLINE_MS: HeaderName = HeaderName::from_static("lambda-runtime-deadline-ms");
+pub(super) const CLIENT_CONTEXT: HeaderName =
+    HeaderName::from_static("lambda-runtime-client-context");
+pub(super) const COGNITO_IDENTITY: HeaderName =
+    HeaderName::from_static("lambda-runtime-cognito-identity");
+
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The one form of a function's ARN.
@@ -94,8 +101,9 @@ impl ServiceError {
     }
 }
 
-impl IntoResponse for ServiceError {
-    fn into_response(self) -> Response {
+impl ServiceError {
+    /// The body, for every kind of client.
+    fn body(&self) -> String {
         let owner = if self.status.is_server_error() { "Service" } else { "User" };
         let mut body = json!({
             "Type": owner, "Message": self.message, "message": self.message,
@@ -104,7 +112,23 @@ impl IntoResponse for ServiceError {
         if let Some(reason) = self.reason {
             body["Reason"] = reason.into();
         }
-        let mut response = (self.status, [(CONTENT_TYPE, JSON)], body.to_string()).into_response();
+        body.to_string()
+    }
+
+    /// The whole answer as it is sent to who is not let in.
+    pub(super) fn whole_answer(&self) -> String {
+        let (status, kind, body) = (self.status, self.kind, self.body());
+        format!(
+            "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: application/json\r\n{ERROR_TYPE}: {kind}\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    }
+}
+
+impl IntoResponse for ServiceError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, [(CONTENT_TYPE, JSON)], self.body()).into_response();
         let headers = response.headers_mut();
         headers.insert(ERROR_TYPE, HeaderValue::from_static(self.kind));
         if self.status == StatusCode::TOO_MANY_REQUESTS {
