@@ -10,7 +10,7 @@ use yara::verdict::Verdict;
 #[derive(Debug, Parser)]
 #[command(name = "local-runner", version, max_term_width = 100, disable_help_subcommand = true)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 the run failed, 2 wrong usage or settings, 3 a service is unreachable.\n\
+    after_help = "Exit codes: 0 done, 1 it failed or found something wrong, 2 wrong usage or settings, 3 a store is unreachable.\n\
     Settings are environment variables or lines of a `.env` file.\n\
     `local-runner help settings`, `help tasks` and `help sources` tell what can be set, what each task takes, and the form of\n\
     a list of sources."
@@ -114,8 +114,9 @@ pub(crate) enum Command {
     },
     /// Show what ran, newest first
     Runs {
-        /// Only runs of this task
-        task: Option<String>,
+        /// Only runs of this task; or the id of one run, or its beginning, to show it whole
+        #[arg(value_name = "TASK | ID")]
+        what: Option<String>,
         /// How many runs to show
         #[arg(short = 'n', long, default_value_t = 20)]
         count: u32,
@@ -153,8 +154,12 @@ pub(crate) enum Command {
     /// Work with the stored YARA rules
     #[command(subcommand)]
     Yara(YaraCommand),
-    /// Check the settings and every service, and say what is wrong
-    Doctor,
+    /// Check the settings, the stores and the sources, and say what is wrong; nothing is changed
+    Doctor {
+        /// First make what the first run would make: folder, files, tables, indices
+        #[arg(long)]
+        create: bool,
+    },
     /// Work with schedule expressions
     #[command(subcommand)]
     Schedule(ScheduleCommand),
@@ -203,6 +208,9 @@ pub(crate) struct RunArgs {
     /// Let the run live at this instant instead of now
     #[arg(long, value_name = "RFC 3339")]
     pub(crate) clock: Option<String>,
+    /// End with 1 also when a part of the sources failed
+    #[arg(long)]
+    pub(crate) strict: bool,
     /// Seconds it may take [default: its row in the timetable]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=900))]
     pub(crate) timeout: Option<u64>,

@@ -26,6 +26,13 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
+            // Help that was asked for is no error.
+            if error.use_stderr() && arguments.iter().any(|argument| argument == "--json") {
+                let said = error.render().to_string();
+                out::usage_json(
+                    said.lines().next().unwrap_or_default().trim_start_matches("error: "),
+                );
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(out::USAGE));
         }
     };
@@ -40,7 +47,7 @@ pub fn main() -> ExitCode {
     };
     match runtime.block_on(commands::run(&cli)) {
         Ok(code) => ExitCode::from(code),
-        Err(error) => out::complain(&error),
+        Err(error) => out::complain(&cli, &error),
     }
 }
 

@@ -3,18 +3,22 @@
 use std::io::{self, IsTerminal as _, Write};
 use std::process::ExitCode;
 
+use base::report::{Problem, Report};
 pub(crate) use base::shown::one_line;
 use base::{Class, Error, shown};
 use comfy_table::{Table, presets};
 use serde::Serialize;
+use serde_json::json;
 
-/// Done: complete, partial or skipped.
+use crate::cli::{Cli, Command};
+
+/// Done: complete, skipped, or partial with nothing lost.
 pub(crate) const DONE: u8 = 0;
-/// The run failed.
+/// It failed, or found something wrong.
 pub(crate) const FAILED: u8 = 1;
 /// Wrong usage or settings.
 pub(crate) const USAGE: u8 = 2;
-/// A service is unreachable.
+/// A store is unreachable.
 pub(crate) const UNREACHABLE: u8 = 3;
 
 /// How a command ended: an exit code, or an error to print.
@@ -82,8 +86,25 @@ pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) {
     }
 }
 
-/// Says on standard error what went wrong and what to do, and gives the exit code that goes with it.
-pub(crate) fn complain(error: &Error) -> ExitCode {
+/// Says what went wrong and what to do, and gives the exit code that goes with it: on standard error for people, as one JSON
+/// document for a script that asked for it.
+pub(crate) fn complain(cli: &Cli, error: &Error) -> ExitCode {
+    if cli.json {
+        match &cli.command {
+            // A run answers with a report, whatever comes of it.
+            Command::Run(args) => {
+                json(&Report { task: args.task.clone(), ..Report::failed(error) })
+            }
+            Command::Reparse { task } => {
+                json(&Report { task: task.clone(), ..Report::failed(error) });
+            }
+            // A stream of objects ends with one more.
+            Command::Documents { .. } => {
+                exact_line(&json!({"error": Problem::from(error)}).to_string())
+            }
+            _ => json(&json!({"error": Problem::from(error)})),
+        }
+    }
     let mut err = io::stderr().lock();
     let _ = writeln!(err, "error: failed to {}", shown::lines(&error.chain()));
     if let Some(hint) = error.hint_text().filter(|hint| !hint.is_empty()) {
@@ -96,9 +117,15 @@ pub(crate) fn complain(error: &Error) -> ExitCode {
 pub(crate) fn code_of(error: &Error) -> u8 {
     match error.class() {
         Class::Config => USAGE,
-        Class::Store => UNREACHABLE,
-        Class::Upstream | Class::Format | Class::Deadline => FAILED,
+        Class::Store if error.is_unreachable() => UNREACHABLE,
+        Class::Store | Class::Upstream | Class::Format | Class::Deadline => FAILED,
     }
+}
+
+/// A command line that is none, as the JSON that it asked for.
+pub(crate) fn usage_json(message: &str) {
+    let error = Error::config(message.trim()).hint("`local-runner help` shows what can be asked");
+    json(&json!({"error": Problem::from(&error)}));
 }
 
 /// A note on standard error, for what is not the command's answer.

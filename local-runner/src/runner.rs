@@ -280,7 +280,8 @@ fn failed(task: &str, error: &FunctionError) -> Report {
             _ => Class::Format,
         });
     let reason = message.lines().next().unwrap_or_default().to_owned();
-    let problem = Problem { class, message, hint };
+    let unreachable = error.error_type == Class::UNREACHABLE;
+    let problem = Problem { class, message, hint, unreachable };
     Report {
         task: task.to_owned(),
         reason: Some(reason),

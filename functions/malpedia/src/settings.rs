@@ -12,8 +12,8 @@ base::settings! {
         /// Malpedia, or a mirror of it.
         url: Option<Url> = "https://malpedia.caad.fkie.fraunhofer.de", "MALPEDIA_URL";
         /// Folder, or `s3://bucket/prefix`, that holds `families_enriched` and `actors_enriched`; Malpedia's API when unset.
-        dir: Option<String> = "", "MALPEDIA_DIR";
+        dir: Option<String> = "", "MALPEDIA_DIR", folder_or_bucket;
         /// Token for Malpedia's API. None is needed, and a wrong one is refused everywhere.
-        token: Option<Secret<String>> = "", "MALPEDIA_API_TOKEN";
+        token: Option<Secret<String>> = "", "MALPEDIA_API_TOKEN", key;
     }
 }

@@ -6,7 +6,6 @@ use stores::documents::{Index, MALWARE_FAMILIES};
 use task::Source as _;
 use task::catalog::{Check, SourceCatalog, SourceEntry};
 use task::files::{Files, Found};
-use task::function::Home;
 use url::Url;
 use yara::document::INDEX as RULES;
 
@@ -152,8 +151,8 @@ fn list(config: &Config) -> Result<Vec<SourceEntry>> {
 
 /// What `doctor` asks.
 pub(crate) const CHECKS: &[Check] = &[
-    Check { about: "Malpedia's API", look: |home| Box::pin(async { api(&home.config) }) },
-    Check { about: "Malpedia's files", look: |home| Box::pin(files(home)) },
+    Check { about: "Malpedia's API", look: |config| Box::pin(async { api(config) }) },
+    Check { about: "Malpedia's files", look: |config| Box::pin(files(config)) },
 ];
 
 fn api(config: &Config) -> Result<Option<String>> {
@@ -162,9 +161,9 @@ fn api(config: &Config) -> Result<Option<String>> {
     Ok(Some(format!("`{}`, {token}", fetch::shown(&api.base))))
 }
 
-async fn files(home: &Home) -> Result<Option<String>> {
-    let Some(place) = home.config.of::<Settings>()?.dir else { return Ok(None) };
-    let files = Files::at(&place, &home.config)?;
+async fn files(config: &Config) -> Result<Option<String>> {
+    let Some(place) = config.of::<Settings>()?.dir else { return Ok(None) };
+    let files = Files::at(&place, config)?;
     let families = Source::Families.files(&files).await?.len();
     let actors = Source::Actors.files(&files).await?.len();
     Ok(Some(format!("`{place}`: {families} families, {actors} actors")))

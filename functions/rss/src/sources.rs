@@ -24,7 +24,7 @@ base::settings! {
     /// What the family is given.
     pub struct Settings {
         /// TOML file with the RSS sources; default: the list compiled in.
-        sources: Option<PathBuf> = "", "RSS_SOURCES";
+        sources: Option<PathBuf> = "", "RSS_SOURCES", file;
     }
 }
 

@@ -1,10 +1,17 @@
 //! `tasks`, `scheduled`, `runs`: what there is, what comes, what was.
 
-use jiff::SignedDuration;
+use std::time::Duration;
+
+use base::report::Status;
+use base::{Error, Result};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use stores::state::RunRow;
 use task::function::now;
 
 use crate::cli::Cli;
+use crate::commands::run;
 use crate::families::all_tasks;
 use crate::home::{open_state, settings};
 use crate::out::{self, Outcome};
@@ -70,16 +77,33 @@ pub(crate) fn scheduled(cli: &Cli, count: usize) -> Outcome {
     Ok(out::DONE)
 }
 
-/// `local-runner runs`.
-pub(crate) async fn runs(cli: &Cli, task: Option<&str>, count: u32) -> Outcome {
+/// Letters of a run's id that a list shows: enough to name it.
+const ID_SHOWN: usize = 8;
+
+/// Runs that are named where several begin alike.
+const ALIKE_SHOWN: u32 = 5;
+
+/// `local-runner runs`: a list, or one run whole.
+pub(crate) async fn runs(cli: &Cli, what: Option<&str>, count: u32) -> Outcome {
     let timetable = runner::timetable(cli.timetable.as_deref())?;
-    if let Some(task) = task {
+    let settings = settings(cli)?;
+    let zone = timetable.zone();
+    if let Some(id) = what.filter(|what| is_id(what)) {
+        let state = open_state(&settings).await?;
+        return one(cli, &found(state.runs_named(id, ALIKE_SHOWN).await?, id)?, zone);
+    }
+    if let Some(task) = what {
         runner::row(&timetable, task)?;
     }
-    let zone = timetable.zone();
-    let runs = open_state(&settings(cli)?).await?.runs(task, count).await?;
+    let runs = open_state(&settings).await?.runs(what, count).await?;
+    let now = now(&settings.config);
     if cli.json {
-        out::json(&runs);
+        let rows = runs.iter().map(|run| {
+            let mut row = json!(run);
+            row["took_ms"] = json!(took(run, now).map(|took| took.as_millis()));
+            row
+        });
+        out::json(&rows.collect::<Vec<_>>());
         return Ok(out::DONE);
     }
     if runs.is_empty() {
@@ -91,10 +115,12 @@ pub(crate) async fn runs(cli: &Cli, task: Option<&str>, count: u32) -> Outcome {
         let reason =
             run.report.as_ref().and_then(|report| report.reason.clone()).unwrap_or_default();
         vec![
+            run.run_id.chars().take(ID_SHOWN).collect(),
             when::second(run.started, zone),
+            took(run, now).map(seconds).unwrap_or_default(),
             run.task.clone(),
             run.slot.map_or_else(|| "on demand".to_owned(), |slot| when::slot(slot, zone)),
-            run.status.clone(),
+            status(run).to_owned(),
             run.attempt.to_string(),
             counts.found.to_string(),
             counts.new.to_string(),
@@ -103,8 +129,124 @@ pub(crate) async fn runs(cli: &Cli, task: Option<&str>, count: u32) -> Outcome {
         ]
     });
     out::table(
-        &["STARTED", "TASK", "SLOT", "STATUS", "TRY", "FOUND", "NEW", "CHANGED", "REASON"],
+        &[
+            "ID", "STARTED", "TOOK", "TASK", "SLOT", "STATUS", "TRY", "FOUND", "NEW", "CHANGED",
+            "REASON",
+        ],
         rows.collect(),
     );
+    Ok(out::DONE)
+}
+
+/// Whether a text is a run's id or its beginning, and no task's name.
+fn is_id(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|letter| letter.is_ascii_hexdigit() || letter == '-')
+}
+
+/// The one run that is meant.
+fn found(mut runs: Vec<RunRow>, id: &str) -> Result<RunRow> {
+    match runs.len() {
+        1 => Ok(runs.remove(0)),
+        0 => Err(Error::config(format!("find the run `{id}`"))
+            .hint("`local-runner runs` lists them with their ids, `--json` with the whole ids")),
+        _ => {
+            let ids: Vec<&str> = runs.iter().map(|run| run.run_id.as_str()).collect();
+            Err(Error::config(format!("find the run `{id}`: several begin like this"))
+                .hint(format!("as {}", ids.join(", "))))
+        }
+    }
+}
+
+/// How a run ended, or that it goes on. The ledger counts a skipped run as complete: its slot needs no other.
+fn status(run: &RunRow) -> &str {
+    match &run.report {
+        Some(report) if report.status == Status::Skipped && run.status == "complete" => "skipped",
+        _ => &run.status,
+    }
+}
+
+/// How long a run took, or has taken so far; nothing where nobody saw its end.
+fn took(run: &RunRow, now: Timestamp) -> Option<Duration> {
+    match (&run.report, run.status.as_str()) {
+        (_, "interrupted") => None,
+        (_, "running") => Duration::try_from(now.duration_since(run.started)).ok(),
+        (Some(report), _) => Some(Duration::from_millis(report.took_ms)),
+        (None, _) => Duration::try_from(run.finished?.duration_since(run.started)).ok(),
+    }
+}
+
+fn seconds(took: Duration) -> String {
+    match took.as_secs() {
+        0..60 => format!("{:.1} s", took.as_secs_f64()),
+        60..3_600 => format!("{} min {:02} s", took.as_secs() / 60, took.as_secs() % 60),
+        long => format!("{} h {:02} min", long / 3_600, long % 3_600 / 60),
+    }
+}
+
+/// One run whole.
+fn one(cli: &Cli, run: &RunRow, zone: &TimeZone) -> Outcome {
+    if cli.json {
+        out::json(run);
+        return Ok(out::DONE);
+    }
+    let slot = run.slot.map_or_else(|| "on demand".to_owned(), |slot| when::slot(slot, zone));
+    let instant =
+        |at: Option<Timestamp>| at.map_or_else(|| "not".to_owned(), |at| when::second(at, zone));
+    out::line(&format!("run       {}", run.run_id));
+    out::line(&format!("task      {}, {slot}", run.task));
+    out::line(&format!("status    {}, try {}", status(run), run.attempt));
+    out::line(&format!("started   {}", when::second(run.started, zone)));
+    out::line(&format!("ended     {}", instant(run.finished)));
+    if !run.input.is_null() {
+        out::line(&format!("input     {}", run.input));
+    }
+    let Some(report) = &run.report else {
+        out::line("report    none: it did not come to its end");
+        return Ok(out::DONE);
+    };
+    run::show(report);
+    let rows = report.sources.iter().map(|source| {
+        let counts = source.counts;
+        let numbers = [
+            counts.found,
+            counts.new,
+            counts.changed,
+            counts.unchanged,
+            counts.merged,
+            counts.filtered,
+            counts.rejected,
+            counts.failed,
+            counts.deferred,
+            source.requests,
+            source.bytes,
+        ];
+        let words = [
+            source.source.clone(),
+            source.outcome.to_string(),
+            seconds(Duration::from_millis(source.took_ms)),
+        ];
+        words.into_iter().chain(numbers.iter().map(ToString::to_string)).collect()
+    });
+    if !report.sources.is_empty() {
+        out::table(
+            &[
+                "SOURCE",
+                "OUTCOME",
+                "TOOK",
+                "FOUND",
+                "NEW",
+                "CHANGED",
+                "UNCHANGED",
+                "MERGED",
+                "FILTERED",
+                "REJECTED",
+                "FAILED",
+                "DEFERRED",
+                "REQUESTS",
+                "BYTES",
+            ],
+            rows.collect(),
+        );
+    }
     Ok(out::DONE)
 }

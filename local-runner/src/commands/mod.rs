@@ -27,6 +27,8 @@ pub(crate) async fn run(cli: &Cli) -> Outcome {
     let outcome = carry_out(cli).await;
     // Settings that cannot be read were complained about, and opened nothing.
     let folder = match &cli.command {
+        // It only looks.
+        Command::Doctor { .. } => None,
         Command::Demo { .. } => demo::own_folder(cli),
         Command::Help { .. } => None,
         _ => settings(cli).ok().map(|settings| settings.data_dir),
@@ -38,11 +40,15 @@ pub(crate) async fn run(cli: &Cli) -> Outcome {
 }
 
 async fn carry_out(cli: &Cli) -> Outcome {
+    // A wrong setting is told by every command, also by one that would not come to it. `doctor` tells it in its own way.
+    if !matches!(cli.command, Command::Doctor { .. }) {
+        settings(cli)?;
+    }
     match &cli.command {
         Command::Run(args) => run::run(cli, args).await,
         Command::Tasks => listings::tasks(cli),
         Command::Scheduled { count } => listings::scheduled(cli, *count),
-        Command::Runs { task, count } => listings::runs(cli, task.as_deref(), *count).await,
+        Command::Runs { what, count } => listings::runs(cli, what.as_deref(), *count).await,
         Command::Search(args) => search::search(cli, args).await,
         Command::Documents { index } => documents_of::documents(cli, index).await,
         Command::Prune { dry_run } => prune::prune(cli, *dry_run).await,
@@ -50,7 +56,7 @@ async fn carry_out(cli: &Cli) -> Outcome {
         Command::Backup { to } => backup::backup(cli, to).await,
         Command::Sources(command) => sources::sources(cli, command).await,
         Command::Yara(YaraCommand::Export(args)) => yara::export(cli, args).await,
-        Command::Doctor => doctor::doctor(cli).await,
+        Command::Doctor { create } => doctor::doctor(cli, *create).await,
         Command::Schedule(command) => schedule::schedule(cli, command),
         Command::Serve(args) => serve::serve(cli, args).await,
         Command::Demo { exit, port } => demo::demo(cli, *exit, *port).await,

@@ -7,9 +7,12 @@ use std::time::Duration;
 use base::report::{Report, Status};
 use base::{Error, Result};
 use serde_json::Value;
+use stores::state::State;
+use tokio::time::{Instant, interval_at};
 use uuid::Uuid;
 
 use crate::cli::{Cli, RunArgs};
+use crate::families::FAMILIES;
 use crate::figures;
 use crate::home::{interrupted, log_sink, open_state, settings_with};
 use crate::lambda;
@@ -19,6 +22,14 @@ use crate::settings::Settings;
 
 /// How long a run that was interrupted may take to end.
 const GRACE: Duration = Duration::from_millis(500);
+
+/// After this long a person is told what a run waits for …
+const TOLD_AFTER: Duration = Duration::from_secs(3);
+/// … and again at this interval.
+const TOLD_AGAIN: Duration = Duration::from_secs(30);
+
+/// Sources that are named when they keep a run waiting.
+const WAITED_FOR: usize = 5;
 
 /// `local-runner run`.
 pub(crate) async fn run(cli: &Cli, args: &RunArgs) -> Outcome {
@@ -36,8 +47,14 @@ pub(crate) async fn reparse(cli: &Cli, task: &str) -> Outcome {
     })?;
     let settings =
         settings_with(cli, vec![("MINERVA_REPARSE", archive.to_string_lossy().into_owned())])?;
-    let args =
-        RunArgs { task: task.to_owned(), input: None, clock: None, timeout: None, functions: None };
+    let args = RunArgs {
+        task: task.to_owned(),
+        input: None,
+        clock: None,
+        strict: false,
+        timeout: None,
+        functions: None,
+    };
     one(cli, &args, settings).await
 }
 
@@ -58,7 +75,11 @@ async fn one(cli: &Cli, args: &RunArgs, settings: Settings) -> Outcome {
             function.timeout = Duration::from_secs(seconds);
         }
     }
-    let state = open_state(&settings).await?;
+    let place = match &settings.config.stores.database_url {
+        Some(address) => format!("PostgreSQL at `{}`", address.shown()),
+        None => format!("the state in `{}`", settings.data_dir.display()),
+    };
+    let state = meanwhile(open_state(&settings), async || place.clone()).await?;
     let continuations = Arc::new(Continuations::default());
     let events: Arc<dyn lambda::Events> = Arc::clone(&continuations) as _;
     let config = lambda::Config {
@@ -82,8 +103,9 @@ async fn one(cli: &Cli, args: &RunArgs, settings: Settings) -> Outcome {
             request_id = Uuid::new_v4().to_string();
         }
     };
+    let waits_for = async || waited_for(&settings, state.as_ref(), &args.task).await;
     let report: Result<Report> = tokio::select! {
-        report = work => report,
+        report = meanwhile(work, waits_for) => report,
         () = interrupted() => {
             let error = Error::deadline("finish: interrupted").hint("nothing is lost: the next run goes on");
             Ok(Report { task: args.task.clone(), ..Report::failed(&error) })
@@ -96,16 +118,60 @@ async fn one(cli: &Cli, args: &RunArgs, settings: Settings) -> Outcome {
     } else {
         show(&report);
     }
-    Ok(if report.status == Status::Failed { failure_code(&report) } else { out::DONE })
+    Ok(code(&report, args.strict))
 }
 
-/// A failed run is 1; one that failed for its settings is a matter of usage.
-fn failure_code(report: &Report) -> u8 {
-    match &report.error {
-        Some(problem) if problem.class == base::Class::Config && report.sources.is_empty() => {
+/// A failed run is 1; one that failed for its settings is a matter of usage, and one whose store could not be asked has its
+/// own code. A part that failed is no failure while something was read and nothing that was read is lost.
+fn code(report: &Report, is_strict: bool) -> u8 {
+    match (&report.error, report.status) {
+        (Some(problem), Status::Failed) if problem.unreachable => out::UNREACHABLE,
+        (Some(problem), Status::Failed)
+            if problem.class == base::Class::Config && report.sources.is_empty() =>
+        {
             out::USAGE
         }
-        _ => out::FAILED,
+        (_, Status::Failed) => out::FAILED,
+        (_, Status::Partial) if !report.has_read() || report.counts.failed > 0 => out::FAILED,
+        _ if is_strict && report.has_failures() => out::FAILED,
+        _ => out::DONE,
+    }
+}
+
+/// Does some work, and tells a person what it waits for when it takes long.
+async fn meanwhile<T>(work: impl Future<Output = T>, what: impl AsyncFn() -> String) -> T {
+    let began = Instant::now();
+    let mut told = interval_at(began + TOLD_AFTER, TOLD_AGAIN);
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = told.tick() => {
+                let what = what().await;
+                out::note(&format!("waiting for {what} ({} s so far)", began.elapsed().as_secs()));
+            }
+        }
+    }
+}
+
+/// What a run is waiting for: the sources that are being read.
+async fn waited_for(settings: &Settings, state: &dyn State, task: &str) -> String {
+    let family = FAMILIES.iter().find(|family| family.tasks.iter().any(|one| one.name == task));
+    let Some(family) = family else { return format!("`{task}`") };
+    let held = async {
+        let listed = (family.sources.list)(&settings.config, state).await?;
+        let names: Vec<String> =
+            listed.iter().map(|source| format!("{}/{}", family.name, source.id)).collect();
+        state.held(&names).await
+    };
+    let held = held.await.unwrap_or_default();
+    let named: Vec<&str> = held.iter().take(WAITED_FOR).map(String::as_str).collect();
+    match held.len().saturating_sub(WAITED_FOR) {
+        _ if held.is_empty() => {
+            format!("`{task}`, which reads no source now: its store, or its own work")
+        }
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::cli::{Cli, ServeArgs};
+use crate::commands::doctor;
 use crate::home::{interrupted, log_sink};
 use crate::home::{open_state, settings};
 use crate::lambda::{self, to_tracing};
@@ -39,6 +40,7 @@ pub(crate) async fn serve(cli: &Cli, args: &ServeArgs) -> Outcome {
     let settings = settings(cli)?;
     let timetable = runner::timetable(cli.timetable.as_deref())?;
     let functions = runner::functions(&settings, &timetable, args.functions.as_deref())?;
+    check(cli, &settings).await?;
     let state = open_state(&settings).await?;
     // On a server several runners share the timetable and the queue; a folder has one, which is easily started twice.
     let only = match &settings.config.stores.database_url {
@@ -74,6 +76,26 @@ pub(crate) async fn serve(cli: &Cli, args: &ServeArgs) -> Outcome {
     lambda.stop(GRACE).await;
     drop(only);
     ended.map(|()| out::DONE)
+}
+
+/// Looks at everything that `doctor` looks at: what cannot work is refused, what only should not be so is told.
+async fn check(cli: &Cli, settings: &Settings) -> Result<()> {
+    let mut stopped = None;
+    for finding in doctor::look(cli, settings, false).await {
+        if finding.is_ok() {
+            continue;
+        }
+        match finding.stops {
+            Some(error) if stopped.is_none() => stopped = Some(error),
+            _ => {
+                out::note(&format!("warning: {}: {}", finding.name, finding.says));
+                if let Some(hint) = finding.hint {
+                    out::note(&format!("hint: {hint}"));
+                }
+            }
+        }
+    }
+    stopped.map_or(Ok(()), Err)
 }
 
 async fn only_one(state: &dyn State, settings: &Settings) -> Result<Lease> {

@@ -2,6 +2,7 @@
 
 use url::Url;
 
+use crate::checks;
 use crate::config::Secret;
 
 /// The schemes that mean PostgreSQL; the last is the predecessor's.
@@ -40,11 +41,15 @@ impl Address {
     /// # Errors
     /// What is wrong with it, without repeating it: it may hold a password.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut url = Url::parse(text).map_err(|cause| {
-            format!("not a URL: {cause} (signs such as `@`, `/`, `#` in a password are written `%40`, `%2F`, `%23`)")
-        })?;
-        if !SCHEMES.contains(&url.scheme()) {
+        let mut url = Url::parse(text)
+            .map_err(|cause| format!("not a URL: {cause}; or {}", checks::ESCAPES))?;
+        if !SCHEMES.contains(&url.scheme()) || url.cannot_be_a_base() {
             return Err(format!("`{}:` is not PostgreSQL: write `postgres://…`", url.scheme()));
+        }
+        // What follows would be taken for a port, a database or an option, and shown.
+        checks::password_ends_before_the_host(text)?;
+        if url.fragment().is_some() {
+            return Err(checks::ESCAPES.to_owned());
         }
         let mut given = Vec::new();
         for (name, value) in url.query_pairs() {
@@ -251,9 +256,18 @@ mod tests {
             ("postgres://a:hunter2@b/c?sslmod=require", "unknown option `sslmod`"),
             ("postgres://a:hunter2@b/c?sslmode=maybe", "maybe"),
             ("postgres://a:12?hunter2@b/c", "`%3F`"),
+            ("postgres://a:12/hunter2@b/c", "`%2F`"),
+            ("postgres://a:12#hunter2@b/c", "`%23`"),
+            ("postgres://a:x@12/hunter2@b/c", "`%2F`"),
+            ("postgres://a:x@hunter2#y@b/c", "`%23`"),
+            ("postgres://a:x@b/c#hunter2", "`%23`"),
+            ("postgres:a:hunter2@b/c", "`postgres://…`"),
         ] {
             let problem = Address::parse(text).unwrap_err();
             assert!(problem.contains(says) && !problem.contains("hunter2"), "{problem}");
         }
+        // An `@` alone is understood: the last one ends the password.
+        let address = Address::parse("postgres://a:p@hunter2@b/c").unwrap();
+        assert_eq!(address.shown(), "postgres://a@b:5432/c");
     }
 }

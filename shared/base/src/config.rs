@@ -10,6 +10,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use crate::address::Address;
+use crate::checks::{self, Check};
 use crate::clock::Clock;
 use crate::keep_days::KeepDays;
 use crate::nets::AllowNets;
@@ -108,9 +109,7 @@ impl SettingValue for Option<Secret<Url>> {
         if text.is_empty() {
             return Ok(None);
         }
-        // The value is not repeated: it may hold a password.
-        let url = Url::parse(text).map_err(|cause| format!("not a URL: {cause}"))?;
-        Ok(Some(Secret(url)))
+        checks::web_address(text).map(Secret).map(Some)
     }
 }
 
@@ -119,13 +118,7 @@ impl SettingValue for Option<Url> {
         if text.is_empty() {
             return Ok(None);
         }
-        match Url::parse(text) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(Some(url)),
-            Ok(url) => {
-                Err(format!("a URL begins with `http://` or `https://`, not `{}:`", url.scheme()))
-            }
-            Err(cause) => Err(format!("not a URL: {cause}")),
-        }
+        checks::web_address(text).map(Some)
     }
 }
 
@@ -138,19 +131,19 @@ impl SettingValue for Option<Address> {
 impl SettingValue for Secret<Vec<Url>> {
     fn read(text: &str) -> Result<Self, String> {
         let read = |part: &str| {
-            let url = Url::parse(part.trim()).map_err(|cause| format!("not a URL: {cause}"))?;
-            match url.scheme() {
-                "http" | "https" if url.has_host() => Ok(url),
-                scheme => {
-                    Err(format!("a URL begins with `http://` or `https://`, not `{scheme}:`"))
-                }
+            let url = checks::web_address(part.trim()).map_err(|says| {
+                // What is wrong with a part may be a comma of the password before it.
+                let is_told = !text.contains('@') || says.contains(checks::ESCAPES);
+                if is_told { says } else { format!("{says}; or {}", checks::ESCAPES) }
+            })?;
+            match (url.query(), url.fragment()) {
+                (None, None) => Ok(url),
+                _ => Err("the address of a server ends before a `?` or `#`".to_owned()),
             }
         };
-        text.split(',')
-            .filter(|part| !part.trim().is_empty())
-            .map(read)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        let parts = text.split(',').filter(|part| !part.trim().is_empty());
+        let urls: Vec<Url> = parts.map(read).collect::<Result<_, _>>()?;
+        if urls.is_empty() { Err("it names no server".to_owned()) } else { Ok(Self(urls)) }
     }
 }
 
@@ -166,24 +159,48 @@ impl<T: SettingValue> SettingValue for Option<T> {
     }
 }
 
+/// What is wrong with a setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingProblem {
+    /// Its name in the environment.
+    pub name: String,
+    /// What is wrong, without its value where that is a secret.
+    pub says: String,
+}
+
 /// Reads settings by name and remembers every problem.
 pub struct SettingsReader<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
-    problems: Vec<String>,
+    problems: Vec<SettingProblem>,
 }
 
 impl SettingsReader<'_> {
     /// The value of a setting, or the type's own default beside a remembered problem.
-    pub fn read<T: SettingValue>(&mut self, name: &str, default: &str) -> T {
+    pub fn read<T: SettingValue>(&mut self, name: &str, default: &str, checks: &[Check]) -> T {
         let given = (self.lookup)(name).filter(|text| !text.trim().is_empty());
-        T::read(given.as_deref().map_or(default, str::trim)).unwrap_or_else(|problem| {
-            self.problems.push(format!("`{name}`: {problem}"));
+        let text = given.as_deref().map_or(default, str::trim);
+        let checked = checks.iter().filter(|_| given.is_some()).try_for_each(|check| check(text));
+        checked.and_then(|()| T::read(text)).unwrap_or_else(|says| {
+            self.wrong(name, says);
             T::default()
         })
     }
 
+    fn wrong(&mut self, name: &str, says: impl Into<String>) {
+        self.problems.push(SettingProblem { name: name.to_owned(), says: says.into() });
+    }
+
+    /// Settings that are of use only together.
+    fn both(&mut self, (one, is_set): (&str, bool), (other, is_other_set): (&str, bool)) {
+        match (is_set, is_other_set) {
+            (true, false) => self.wrong(one, format!("it is set and `{other}` is not")),
+            (false, true) => self.wrong(other, format!("it is set and `{one}` is not")),
+            _ => {}
+        }
+    }
+
     fn finish(self) -> Result<()> {
-        if self.problems.is_empty() { Ok(()) } else { Err(Config::refused(&self.problems)) }
+        Config::accept(&self.problems)
     }
 }
 
@@ -196,11 +213,12 @@ pub trait Settings: Sized {
     fn read(reader: &mut SettingsReader<'_>) -> Self;
 }
 
-/// Declares structs of settings: per field its documentation, its type, its default as text, and its name in the environment.
+/// Declares structs of settings: per field its documentation, its type, its default as text, its name in the environment, and
+/// what else is asked of its text, by the name of a [check](crate::checks).
 #[macro_export]
 macro_rules! settings {
     ($( $(#[doc = $about:literal])* pub struct $concern:ident {
-        $( $(#[doc = $doc:literal])* $field:ident: $type:ty = $default:literal, $name:literal; )*
+        $( $(#[doc = $doc:literal])* $field:ident: $type:ty = $default:literal, $name:literal $(, $check:ident)*; )*
     } )*) => {
         $(
             $(#[doc = $about])*
@@ -213,7 +231,7 @@ macro_rules! settings {
                 ];
 
                 fn read(reader: &mut $crate::config::SettingsReader<'_>) -> Self {
-                    Self { $( $field: reader.read($name, $default), )* }
+                    Self { $( $field: reader.read($name, $default, &[$($crate::checks::$check),*]), )* }
                 }
             }
         )*
@@ -244,41 +262,41 @@ settings! {
         /// PostgreSQL for the state: `postgres://user:password@host/database?sslmode=…`; default: a file of the data folder.
         database_url: Option<Address> = "", "DATABASE_URL";
         /// Folder of the embedded store. On Lambda it must be set, as the disk there vanishes.
-        data_dir: Option<PathBuf> = "", "MINERVA_DATA_DIR";
+        data_dir: Option<PathBuf> = "", "MINERVA_DATA_DIR", folder;
         /// The most MiB that each of the two files of the embedded store may hold; as much as the disk has when unset.
         data_max_mb: Option<NonZeroU32> = "", "MINERVA_DATA_MAX_MB";
         /// Elasticsearch 8 or 9, or OpenSearch 2 or 3, for documents: `https://host:9200`, several separated by commas; the embedded store when unset.
         es_url: Option<Secret<Vec<Url>>> = "", "ES_URL";
         /// User on that server.
-        es_username: Option<String> = "", "ES_USERNAME";
+        es_username: Option<String> = "", "ES_USERNAME", one_line;
         /// The user's password.
-        es_password: Option<Secret<String>> = "", "ES_PASSWORD";
+        es_password: Option<Secret<String>> = "", "ES_PASSWORD", one_line;
         /// API key instead of a user: the encoded form, or `id:key`.
-        es_api_key: Option<Secret<String>> = "", "ES_API_KEY";
+        es_api_key: Option<Secret<String>> = "", "ES_API_KEY", key;
         /// PEM file with the certificate authority of a server that has its own.
-        es_ca_cert: Option<PathBuf> = "", "ES_CA_CERT";
+        es_ca_cert: Option<PathBuf> = "", "ES_CA_CERT", certificates;
         /// What every index name on that server begins with.
-        es_index_prefix: String = "", "ES_INDEX_PREFIX";
+        es_index_prefix: String = "", "ES_INDEX_PREFIX", index_prefix;
         /// Days that documents are kept, by their own date: a number for all news and indicators, `rss_articles=365` for one index (also works of reference, as malware families and rules), several with commas between; `0`, and nothing said, for ever.
         keep_days: KeepDays = "", "MINERVA_KEEP_DAYS";
         /// Folder in which each response is kept as it was fetched, compressed; off when unset.
-        archive: Option<PathBuf> = "", "MINERVA_ARCHIVE";
+        archive: Option<PathBuf> = "", "MINERVA_ARCHIVE", folder;
         /// Days that an archived response is kept.
-        archive_days: u32 = "30", "MINERVA_ARCHIVE_DAYS";
+        archive_days: u32 = "30", "MINERVA_ARCHIVE_DAYS", days;
     }
 
     /// How buckets are reached, where a place is `s3://…`.
     pub struct Buckets {
         /// Region of the bucket.
-        region: Option<String> = "", "AWS_REGION";
+        region: Option<String> = "", "AWS_REGION", region;
         /// Another server that speaks S3: `http://127.0.0.1:5000`.
         endpoint_url: Option<Url> = "", "AWS_ENDPOINT_URL_S3";
         /// Key for the bucket; the machine's role when unset. On Lambda it is set by itself.
-        access_key_id: Option<String> = "", "AWS_ACCESS_KEY_ID";
+        access_key_id: Option<String> = "", "AWS_ACCESS_KEY_ID", key;
         /// The key's secret.
-        secret_access_key: Option<Secret<String>> = "", "AWS_SECRET_ACCESS_KEY";
+        secret_access_key: Option<Secret<String>> = "", "AWS_SECRET_ACCESS_KEY", key;
         /// Token of a key that expires.
-        session_token: Option<Secret<String>> = "", "AWS_SESSION_TOKEN";
+        session_token: Option<Secret<String>> = "", "AWS_SESSION_TOKEN", key;
     }
 
     /// How it is fetched.
@@ -287,8 +305,8 @@ settings! {
         allow_nets: AllowNets = "", "MINERVA_ALLOW_NETS";
         /// Proxy for every request. Names are resolved there, so only literal addresses can be checked here.
         proxy: Option<Secret<Url>> = "", "HTTPS_PROXY";
-        /// Address of a person, sent in the User-Agent so that a source's owner can write.
-        contact: Option<String> = "", "MINERVA_CONTACT";
+        /// Address of a person, of mail or of a page, sent in the User-Agent so that a source's owner can write.
+        contact: Option<String> = "", "MINERVA_CONTACT", contact;
     }
 
     /// How a run behaves.
@@ -296,7 +314,7 @@ settings! {
         /// `machine`, `slot` (a run lives at its slot: a replay) or a fixed instant.
         clock: Clock = "machine", "MINERVA_CLOCK";
         /// What is logged: `error`, `warn`, `info`, `debug`, or a filter such as `info,rss=debug`.
-        log: String = "info", "MINERVA_LOG";
+        log: String = "info", "MINERVA_LOG", log_filter;
         /// Set by `local-runner reparse`: archived responses are read from this folder instead of the network.
         reparse: Option<PathBuf> = "", "MINERVA_REPARSE";
         /// Set by `local-runner` for its children: they end when it does.
@@ -343,6 +361,16 @@ pub fn all() -> [(&'static str, &'static [Setting]); 4] {
     ]
 }
 
+/// Settings of which one is of no use without the other.
+const PAIRS: [(&str, &str); 2] =
+    [("ES_USERNAME", "ES_PASSWORD"), ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")];
+
+/// Names of this process's environment that begin like this, for `doctor` to find those that are misspelled.
+pub fn variables(beginning: &str) -> Vec<String> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    names.filter(|name| name.starts_with(beginning)).collect()
+}
+
 /// One variable of this process's environment, for the runner to hand on to its children.
 #[expect(clippy::disallowed_methods, reason = "the one reader of the environment")]
 pub fn variable(name: &str) -> Option<String> {
@@ -369,6 +397,15 @@ impl Config {
         lookup: &dyn Fn(&str) -> Option<String>,
         families: &[DeclaredSettings],
     ) -> Result<Self> {
+        let (config, problems) = Self::check(lookup, families);
+        Self::accept(&problems).map(|()| config)
+    }
+
+    /// As [`from_lookup`](Self::from_lookup), with what is wrong by setting; those have their defaults.
+    pub fn check(
+        lookup: &dyn Fn(&str) -> Option<String>,
+        families: &[DeclaredSettings],
+    ) -> (Self, Vec<SettingProblem>) {
         let mut reader = SettingsReader { lookup, problems: Vec::new() };
         let names = families.iter().flat_map(|declared| declared.list).map(|setting| setting.name);
         let config = Self {
@@ -381,7 +418,21 @@ impl Config {
             ),
         };
         families.iter().for_each(|declared| (declared.check)(&mut reader));
-        reader.finish().map(|()| config)
+        // One that cannot be read counts as set: its own problem is told.
+        let is_set = |name: &str| lookup(name).is_some_and(|text| !text.trim().is_empty());
+        for (one, other) in PAIRS {
+            reader.both((one, is_set(one)), (other, is_set(other)));
+        }
+        (config, reader.problems)
+    }
+
+    fn accept(problems: &[SettingProblem]) -> Result<()> {
+        if problems.is_empty() {
+            return Ok(());
+        }
+        let said: Vec<String> =
+            problems.iter().map(|one| format!("`{}`: {}", one.name, one.says)).collect();
+        Err(Self::refused(&said))
     }
 
     /// The error of settings that cannot be read, for these reasons.
@@ -483,6 +534,45 @@ mod tests {
         assert!(!format!("{config:?}").contains("hunter2"));
         let error = read(&[("ES_URL", "ftp://u:hunter2@a")]).unwrap_err();
         assert!(!error.chain().contains("hunter2") && error.chain().contains("`ES_URL`"));
+    }
+
+    #[test]
+    fn a_wrong_value_of_any_setting_is_refused_by_name_and_a_secret_is_not_repeated() {
+        for (name, wrong) in [
+            ("DATABASE_URL", "postgres://u:12/hunter2@h/db"),
+            ("DATABASE_URL", "postgres:u:hunter2@h/db"),
+            ("MINERVA_DATA_DIR", "s3://bucket/x"),
+            ("MINERVA_DATA_DIR", "/etc/passwd"),
+            ("MINERVA_DATA_MAX_MB", "0"),
+            ("ES_URL", "http://u:12/hunter2@h"),
+            ("ES_URL", "http://u:p@ss/hunter2@h"),
+            ("ES_URL", "http://h:9200/?hunter2"),
+            ("ES_URL", ","),
+            ("ES_USERNAME", "elastic"),
+            ("ES_PASSWORD", "hunter2"),
+            ("ES_API_KEY", "hunter2 hunter2"),
+            ("ES_CA_CERT", "/etc/passwd"),
+            ("ES_INDEX_PREFIX", "Minerva-"),
+            ("MINERVA_KEEP_DAYS", "soon"),
+            ("MINERVA_ARCHIVE", "/etc/passwd"),
+            ("MINERVA_ARCHIVE_DAYS", "0"),
+            ("AWS_REGION", "São Paulo"),
+            ("AWS_ENDPOINT_URL_S3", "127.0.0.1:5000"),
+            ("AWS_ACCESS_KEY_ID", "AKIA"),
+            ("AWS_SECRET_ACCESS_KEY", "hunter2"),
+            ("MINERVA_ALLOW_NETS", "10.*"),
+            ("HTTPS_PROXY", "socks5://u:hunter2@h"),
+            ("HTTPS_PROXY", "proxy.lan:8080"),
+            ("MINERVA_CONTACT", "the SOC"),
+            ("MINERVA_CLOCK", "noon"),
+            ("MINERVA_LOG", "loud"),
+            ("EXAMPLE_URL", "example.org"),
+        ] {
+            let error = read(&[(name, wrong)]).expect_err(&format!("{name}={wrong}"));
+            let said = format!("{} {:?}", error.chain(), error.hint_text());
+            assert!(said.contains(&format!("`{name}`")), "{name}={wrong}: {said}");
+            assert!(!said.contains("hunter2"), "{said}");
+        }
     }
 
     #[test]

@@ -41,8 +41,14 @@ impl Class {
         }
     }
 
+    /// The `errorType` of a store that could not be asked at all.
+    pub const UNREACHABLE: &str = "Function.Unreachable";
+
     /// The class behind an `errorType`, if it is one of ours.
     pub fn of_error_type(error_type: &str) -> Option<Self> {
+        if error_type == Self::UNREACHABLE {
+            return Some(Self::Store);
+        }
         Self::ALL.into_iter().find(|class| class.error_type() == error_type)
     }
 
@@ -58,6 +64,7 @@ pub struct Error {
     class: Class,
     message: String,
     hint: Option<String>,
+    is_unreachable: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -66,7 +73,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     fn new(class: Class, message: impl Into<String>) -> Self {
-        Self { class, message: message.into(), hint: None, source: None }
+        Self { class, message: message.into(), hint: None, is_unreachable: false, source: None }
     }
 
     /// A setting or an input that a person has to mend.
@@ -87,6 +94,11 @@ impl Error {
     /// A store that did not do what it was asked.
     pub fn store(message: impl Into<String>) -> Self {
         Self::new(Class::Store, message)
+    }
+
+    /// A store that could not be asked at all, which is another matter than one that refuses.
+    pub fn unreachable(message: impl Into<String>) -> Self {
+        Self { is_unreachable: true, ..Self::new(Class::Store, message) }
     }
 
     /// Time that ran out.
@@ -110,12 +122,18 @@ impl Error {
 
     /// The same error once more, its causes in words: one failure can be that of two sources.
     pub fn again(&self) -> Self {
-        Self { class: self.class, message: self.chain(), hint: self.hint.clone(), source: None }
+        let (message, hint) = (self.chain(), self.hint.clone());
+        Self { class: self.class, message, hint, is_unreachable: self.is_unreachable, source: None }
     }
 
     /// What happens next.
     pub fn class(&self) -> Class {
         self.class
+    }
+
+    /// Whether it is a store that could not be asked at all.
+    pub fn is_unreachable(&self) -> bool {
+        self.is_unreachable
     }
 
     /// What to do about it, if that is known.

@@ -1,8 +1,10 @@
 //! What every other crate stands on: the error, the clock, the settings, the report of a run.
 //!
-//! Plain types: nothing here does I/O but [`config`], which reads the environment, and nothing names a crate above.
+//! Plain types: nothing here does I/O but [`config`], which reads the environment, and [`checks`], which look whether the
+//! files that settings name are there; and nothing names a crate above.
 
 pub mod address;
+pub mod checks;
 pub mod clock;
 pub mod config;
 pub mod date;

@@ -38,7 +38,9 @@ impl AllowNets {
                     allow.nets.push(net);
                 }
                 (Err(_), None) => match Host::parse(entry) {
-                    Ok(Host::Domain(name)) => allow.names.push(plain_name(&name)),
+                    Ok(Host::Domain(name)) if is_host(&name) => {
+                        allow.names.push(plain_name(&name));
+                    }
                     _ => {
                         return Err(format!(
                             "`{entry}` is not an address, a network or a host name"
@@ -49,6 +51,21 @@ impl AllowNets {
             }
         }
         Ok(allow)
+    }
+
+    /// Networks of the list that are wider than any private one, as they are written: with them a source may reach whatever
+    /// this machine can.
+    pub fn wide_open(&self) -> Vec<String> {
+        let is_wide = |net: &&IpNet| {
+            net.prefix_len() < if net.addr().is_ipv4() { WIDEST_V4 } else { WIDEST_V6 }
+        };
+        self.nets.iter().filter(is_wide).map(ToString::to_string).collect()
+    }
+
+    /// The list as it is understood.
+    pub fn shown(&self) -> String {
+        let nets = self.nets.iter().map(ToString::to_string);
+        nets.chain(self.names.iter().cloned()).collect::<Vec<_>>().join(", ")
     }
 
     /// Whether the address itself is in the list.
@@ -72,6 +89,15 @@ impl AllowNets {
             None => false,
         }
     }
+}
+
+/// The shortest prefixes of private networks: `10.0.0.0/8` and `127.0.0.0/8`, `fc00::/7`.
+const WIDEST_V4: u8 = 8;
+const WIDEST_V6: u8 = 7;
+
+/// Whether a name can be one of a host: there is no `*` for several.
+fn is_host(name: &str) -> bool {
+    name.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.'))
 }
 
 /// A host name as it is compared: lower case, without the root's dot.
@@ -116,10 +142,27 @@ mod tests {
     }
 
     #[test]
+    fn a_network_wider_than_any_private_one_is_wide_open() {
+        let wide = |list: &str| AllowNets::parse(list).unwrap().wide_open();
+        assert_eq!(wide("127.0.0.0/8,10.0.0.0/8,fc00::/7,mirror.lan"), Vec::<String>::new());
+        assert_eq!(wide("0.0.0.0/0,::/0"), ["0.0.0.0/0", "::/0"]);
+        assert_eq!(wide("0.0.0.0/1,128.0.0.0/1").len(), 2);
+    }
+
+    #[test]
     fn a_malformed_list_entry_is_named() {
-        for bad in
-            ["10.0.0.0/33", "::/129", "10.0.0.0/x", "mirror/8", "a b", "host:80", "10.0.0.0/-1"]
-        {
+        for bad in [
+            "*",
+            "*.lan",
+            "10.*",
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0.0/x",
+            "mirror/8",
+            "a b",
+            "host:80",
+            "10.0.0.0/-1",
+        ] {
             let error = AllowNets::parse(&format!("127.0.0.1,{bad}")).unwrap_err();
             assert!(error.contains(&format!("`{bad}`")), "{error}");
         }

@@ -276,6 +276,9 @@ pub struct Problem {
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// A store that could not be asked at all.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unreachable: bool,
 }
 
 impl From<&Error> for Problem {
@@ -284,6 +287,7 @@ impl From<&Error> for Problem {
             class: error.class(),
             message: error.chain(),
             hint: error.hint_text().map(ToOwned::to_owned),
+            unreachable: error.is_unreachable(),
         }
     }
 }
@@ -431,28 +435,68 @@ impl Report {
         }
     }
 
-    /// Adds up how the sources fared. All failing fails the run; some failing makes it partial.
+    /// Adds up how the sources fared. Nothing read, or a store that refuses what was read, fails the run; some failing makes it
+    /// partial; nothing to be asked now, such as sources that another run holds, skips it.
     ///
     /// # Errors
     /// `Format` when the numbers of a source do not balance.
-    pub fn of_sources(sources: Vec<SourceReport>, mut rejects: Vec<Reject>) -> Result<Self> {
+    pub fn of_sources(mut sources: Vec<SourceReport>, mut rejects: Vec<Reject>) -> Result<Self> {
         let mut report = Self::blank(Status::Complete);
         for source in &sources {
             report.counts += source.counts.balanced()?;
             report.bytes += source.bytes;
             report.requests += source.requests;
         }
-        let problems: Vec<&Problem> =
-            sources.iter().filter_map(|source| source.problem.as_ref()).collect();
+        let offline = offline(&sources);
+        if let Some(problem) = &offline {
+            // Said once for all of them.
+            for source in sources.iter_mut().filter(|one| one.outcome == Outcome::Unresolved) {
+                source.problem = None;
+            }
+            report.status = Status::Partial;
+            report.reason = Some(problem.message.clone());
+        }
+        let problems: Vec<&SourceReport> =
+            sources.iter().filter(|source| source.problem.is_some()).collect();
         if !problems.is_empty() {
             report.status = Status::Partial;
-            report.reason = Some(format!("{} of {} sources failed", problems.len(), sources.len()));
+            let failed = format!("{} of {} sources failed", problems.len(), sources.len());
+            report.reason = Some(match report.reason {
+                Some(reason) => format!("{reason}; {failed} otherwise"),
+                None => failed,
+            });
         }
-        // What was left out because of another source has not fared well by itself.
-        let tried = sources.iter().filter(|source| source.outcome != Outcome::Skipped).count();
-        if !problems.is_empty() && problems.len() == tried {
+        let is_of =
+            |outcomes: &[Outcome]| sources.iter().any(|one| outcomes.contains(&one.outcome));
+        let not_stored: Vec<&SourceReport> =
+            problems.iter().copied().filter(|one| one.outcome == Outcome::NotStored).collect();
+        if let (Some(reason), false) = (&mut report.reason, not_stored.is_empty()) {
+            reason.push_str(&format!(": the store did not take what {} gave", not_stored.len()));
+        }
+        let is_read = sources.iter().any(|source| source.outcome.is_read());
+        let goes_on = is_of(&[Outcome::Deferred]);
+        let problem = if !not_stored.is_empty() {
+            Some(all_failed(&not_stored, sources.len(), |count| {
+                format!("store what {count} sources gave")
+            }))
+        } else if is_read || (goes_on && problems.is_empty() && offline.is_none()) {
+            None
+        } else if let Some(problem) = offline {
+            Some(problem)
+        } else if !problems.is_empty() && !goes_on {
+            Some(all_failed(&problems, sources.len(), |count| format!("read {count} sources")))
+        } else if is_of(&[Outcome::Gone]) && !goes_on {
+            Some(gone(&sources))
+        } else {
+            None
+        };
+        if let Some(problem) = problem {
             report.status = Status::Failed;
-            report.error = Some(all_failed(&problems));
+            report.reason.get_or_insert_with(|| problem.message.clone());
+            report.error = Some(problem);
+        } else if !is_read && !goes_on && !sources.is_empty() {
+            report.status = Status::Skipped;
+            report.reason = Some(nothing_to_ask(&sources));
         }
         rejects.truncate(Self::REJECTS_SHOWN);
         report.rejects = rejects;
@@ -511,6 +555,22 @@ impl Report {
         Ok(Self { took_ms: earlier.took_ms + self.took_ms, detail: self.detail, ..whole })
     }
 
+    /// Whether anything was read: a source, or part of one.
+    pub fn has_read(&self) -> bool {
+        let counts = self.counts;
+        self.sources.iter().any(|source| source.outcome.is_read())
+            || counts.new + counts.changed + counts.unchanged > 0
+    }
+
+    /// Whether something is missing that was to be read: a source failed, is gone for good or was not reached in time.
+    pub fn has_failures(&self) -> bool {
+        let is_missing = |one: &SourceReport| {
+            one.problem.is_some()
+                || matches!(one.outcome, Outcome::Gone | Outcome::Unresolved | Outcome::Deferred)
+        };
+        self.status == Status::Failed || self.sources.iter().any(is_missing)
+    }
+
     /// Sources by what came of them.
     pub fn outcomes(&self) -> BTreeMap<&str, u64> {
         let mut outcomes = BTreeMap::new();
@@ -536,19 +596,94 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// One problem for a run in which every source failed: of one class if they agree, else the source's side is to blame.
-fn all_failed(problems: &[&Problem]) -> Problem {
+/// One problem for a run whose sources failed: of one class if they agree, else the source's side is to blame.
+fn all_failed(failed: &[&SourceReport], of: usize, tried: impl Fn(String) -> String) -> Problem {
+    let problems: Vec<&Problem> = failed.iter().filter_map(|one| one.problem.as_ref()).collect();
     let first = problems[0];
     let one_class = problems.iter().all(|problem| problem.class == first.class);
-    let message = match problems {
-        [only] => only.message.clone(),
-        many => format!("read any of {} sources; the first: {}", many.len(), first.message),
+    let message = match problems.as_slice() {
+        [only] if of == 1 => only.message.clone(),
+        many => {
+            let count = if many.len() == of {
+                format!("any of {of}")
+            } else {
+                format!("{} of {of}", many.len())
+            };
+            format!("{}; the first: {}", tried(count), first.message)
+        }
     };
     Problem {
         class: if one_class { first.class } else { Class::Upstream },
         message,
         hint: first.hint.clone(),
+        unreachable: problems.iter().all(|problem| problem.unreachable),
     }
+}
+
+/// Host names without an address that may be misspelled; more of them, and most of all, are a network that is down.
+const MISSPELLED_MAX: usize = 1;
+
+/// The problem of a machine without a network: most sources that were asked have a name that does not resolve.
+pub fn offline(sources: &[SourceReport]) -> Option<Problem> {
+    let is_asked = |outcome: Outcome| {
+        !matches!(
+            outcome,
+            Outcome::Pending
+                | Outcome::Busy
+                | Outcome::Waiting
+                | Outcome::Gone
+                | Outcome::Deferred
+                | Outcome::Skipped
+                | Outcome::Misconfigured
+                | Outcome::BudgetSpent
+        )
+    };
+    let asked = sources.iter().filter(|source| is_asked(source.outcome)).count();
+    let unresolved = sources.iter().filter(|source| source.outcome == Outcome::Unresolved).count();
+    if unresolved <= MISSPELLED_MAX || unresolved * 2 <= asked {
+        return None;
+    }
+    Some(Problem {
+        class: Class::Upstream,
+        message: format!(
+            "read the sources: the network is down, or its DNS: {unresolved} of {asked} host names have no address"
+        ),
+        hint: Some(
+            "check this machine's connection; no source is blamed, and the next run asks all of them again"
+                .to_owned(),
+        ),
+        unreachable: false,
+    })
+}
+
+/// The problem of a run whose sources said that they are gone, and of which nothing else was read.
+fn gone(sources: &[SourceReport]) -> Problem {
+    let count = sources.iter().filter(|one| one.outcome == Outcome::Gone).count();
+    Problem {
+        class: Class::Upstream,
+        message: format!("read anything: {count} of {} sources are gone for good", sources.len()),
+        hint: Some(
+            "disable them, or look for their new addresses: `local-runner sources list --health gone`"
+                .to_owned(),
+        ),
+        unreachable: false,
+    }
+}
+
+/// Why no source was to be asked now.
+fn nothing_to_ask(sources: &[SourceReport]) -> String {
+    let because = |outcome: Outcome| match outcome {
+        Outcome::Busy => "held by another run",
+        Outcome::Waiting => "asked to be left alone for now",
+        Outcome::BudgetSpent => "without a key that may be used now",
+        _ => "left out",
+    };
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for source in sources {
+        *counts.entry(because(source.outcome)).or_default() += 1;
+    }
+    let parts: Vec<String> = counts.iter().map(|(why, count)| format!("{count} {why}")).collect();
+    format!("no source was to be asked: {}", parts.join(", "))
 }
 
 #[cfg(test)]
@@ -558,6 +693,7 @@ mod tests {
     fn source(name: &str, counts: Counts, problem: Option<&Error>) -> SourceReport {
         SourceReport {
             counts,
+            outcome: if problem.is_some() { Outcome::Refused } else { Outcome::Stored },
             problem: problem.map(Problem::from),
             ..SourceReport::new(name, "rss_articles")
         }
@@ -581,6 +717,68 @@ mod tests {
         );
         let failed = Report::of_sources(vec![bad(), bad()], vec![]).unwrap();
         assert_eq!((failed.status, failed.error.unwrap().class), (Status::Failed, Class::Upstream));
+    }
+
+    fn with_outcome(name: &str, outcome: Outcome, problem: Option<&Error>) -> SourceReport {
+        SourceReport { outcome, ..source(name, Counts::default(), problem) }
+    }
+
+    #[track_caller]
+    fn check(outcomes: &[Outcome], status: Status, class: Option<Class>) -> Report {
+        let problem = |outcome| match outcome {
+            Outcome::NotStored => Some(Error::store("write to an index that is read-only")),
+            Outcome::Refused | Outcome::Unresolved => Some(Error::upstream("read `x`: no")),
+            Outcome::Misconfigured => Some(Error::config("read `x`: no key")),
+            _ => None,
+        };
+        let sources = outcomes.iter().enumerate().map(|(number, outcome)| {
+            with_outcome(&number.to_string(), *outcome, problem(*outcome).as_ref())
+        });
+        let report = Report::of_sources(sources.collect(), vec![]).unwrap();
+        let found = (report.status, report.error.as_ref().map(|problem| problem.class));
+        assert_eq!(found, (status, class), "{outcomes:?}: {report:?}");
+        report
+    }
+
+    #[test]
+    fn a_run_that_read_nothing_or_lost_what_it_read_failed() {
+        use Outcome::{
+            Busy, Deferred, Gone, Misconfigured, NotModified, NotStored, Refused, Skipped, Stored,
+            Unchanged, Waiting,
+        };
+        let mut nearly_all = vec![NotStored; 58];
+        nearly_all.extend([NotModified, Gone]);
+        check(&nearly_all, Status::Failed, Some(Class::Store));
+        check(&[NotStored, Stored, Unchanged], Status::Failed, Some(Class::Store));
+        check(&[Refused, Gone, Busy, Waiting], Status::Failed, Some(Class::Upstream));
+        check(&[Refused, Misconfigured], Status::Failed, Some(Class::Upstream));
+        check(&[Misconfigured, Skipped], Status::Failed, Some(Class::Config));
+        check(&[Gone, Gone], Status::Failed, Some(Class::Upstream));
+        check(&[Gone, Waiting], Status::Failed, Some(Class::Upstream));
+        check(&[Refused, NotModified], Status::Partial, None);
+        check(&[Refused, Deferred], Status::Partial, None);
+        check(&[Gone, Unchanged], Status::Complete, None);
+        check(&[Busy, Waiting], Status::Skipped, None);
+        check(&[Deferred], Status::Complete, None);
+        check(&[], Status::Complete, None);
+    }
+
+    #[test]
+    fn a_network_that_is_down_is_one_sentence() {
+        use Outcome::{Gone, NotModified, Refused, Unresolved};
+        let mut outcomes = vec![Unresolved; 59];
+        outcomes.push(Gone);
+        let report = check(&outcomes, Status::Failed, Some(Class::Upstream));
+        assert!(report.reason.as_ref().unwrap().contains("59 of 59 host names"), "{report:?}");
+        assert!(report.sources.iter().all(|source| source.problem.is_none()), "{report:?}");
+        // As it is when a later step is added to it.
+        let report = Report::of_sources(report.sources, vec![]).unwrap();
+        assert_eq!(report.status, Status::Failed);
+        let some = check(&[Unresolved, Unresolved, NotModified], Status::Partial, None);
+        assert!(some.reason.unwrap().contains("2 of 3 host names") && some.error.is_none());
+        let one = check(&[Unresolved], Status::Failed, Some(Class::Upstream));
+        assert!(!one.reason.unwrap().contains("network"), "one name may be misspelled");
+        check(&[Unresolved, NotModified, Refused, Refused], Status::Partial, None);
     }
 
     #[test]

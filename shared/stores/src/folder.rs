@@ -26,6 +26,16 @@ pub struct CopiedFile {
     pub bytes: u64,
 }
 
+/// Looks whether a folder can be written, or made where it is not there; makes nothing.
+///
+/// # Errors
+/// `Store`, when it cannot.
+pub fn can_be_written(folder: &Path) -> Result<()> {
+    sqlite::can_be_written(folder).map_err(|cause| {
+        Error::store(format!("write to the folder `{}`", folder.display())).because(cause)
+    })
+}
+
 /// Leaves what is stored in the databases themselves and their write-ahead logs empty, as far as other processes permit.
 /// A folder without databases is left alone.
 ///
@@ -76,7 +86,7 @@ fn prepare(to: &Path) -> Result<()> {
     let failed = |cause: std::io::Error| {
         Error::config(format!("make the folder `{}`", to.display())).because(cause)
     };
-    fs::create_dir_all(to).map_err(failed)?;
+    sqlite::private_folder(to).map_err(failed)?;
     if fs::read_dir(to).map_err(failed)?.next().is_some() {
         return Err(Error::config(format!(
             "back up to `{}`: the folder is not empty",

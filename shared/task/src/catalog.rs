@@ -90,5 +90,5 @@ pub struct Check {
     /// What is looked at, as `Malpedia's files`.
     pub about: &'static str,
     /// Looks, and changes nothing; `None` where there is nothing to look at under these settings.
-    pub look: for<'a> fn(&'a Home) -> Pending<'a, Option<String>>,
+    pub look: for<'a> fn(&'a Config) -> Pending<'a, Option<String>>,
 }

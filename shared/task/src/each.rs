@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use base::report::{Outcome, Report, SourceReport};
+use base::report::{Outcome, Report, SourceReport, offline};
 use base::{Error, Result};
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -104,6 +104,9 @@ impl Ctx {
             .map_err(|cause| Error::format("read the checkpoint of a run").because(cause))?;
         let Checkpoint { remaining, stuck } = checkpoint.unwrap_or_default();
         let step = sources.of_step(self.run.step, &remaining);
+        if step.is_empty() && self.run.step == 0 {
+            return Err(nothing_to_visit(self.family, &sources.all));
+        }
         // Before anything is fetched: a store that cannot be written is a matter of the run, not of sixty sources.
         let names: BTreeSet<&str> = step.iter().flat_map(|one| one.indices()).copied().collect();
         for name in names {
@@ -113,6 +116,7 @@ impl Ctx {
         let visits = step.iter().map(|source| self.visit_or_leave(*source, &stuck, &work));
         let mut visits = stream::iter(visits).buffer_unordered(at_once);
         let (mut reports, mut rejects, mut left) = (Vec::new(), Vec::new(), Checkpoint::default());
+        let mut unsettled = Vec::new();
         while let Some(done) = visits.next().await {
             let ended = match done? {
                 Done::Over(ended) => ended,
@@ -126,8 +130,13 @@ impl Ctx {
             };
             reports.push(ended.report);
             rejects.extend(ended.rejects);
+            unsettled.extend(ended.unsettled);
         }
         drop(visits);
+        let is_offline = offline(&reports).is_some();
+        for source in unsettled {
+            source.settle(self, is_offline).await?;
+        }
         if !left.remaining.is_empty() {
             left.remaining.sort_by_key(|id| order.iter().position(|one| one == id));
             self.leave(json!(left));
@@ -173,7 +182,9 @@ impl Ctx {
             }
             Ok(Err(stop)) => {
                 let error = stop.error.again();
-                visit.end(Err(stop)).await?;
+                if let Some(unsettled) = visit.end(Err(stop)).await?.unsettled {
+                    unsettled.settle(self, false).await?;
+                }
                 Err(error)
             }
             Err(_late) => {
@@ -194,7 +205,7 @@ impl Ctx {
             let outcome = Outcome::Deferred;
             let index = indices.first().copied().unwrap_or_default();
             let report = SourceReport { outcome, ..SourceReport::new(id, index) };
-            let ended = Ended { report, rejects: Vec::new() };
+            let ended = Ended::unbegun(report);
             let is_stuck = stuck.iter().any(|one| one == id);
             return Ok(Done::Left { id: id.to_owned(), is_stuck, ended });
         }
@@ -202,9 +213,7 @@ impl Ctx {
         let name = format!("{}/{id}", self.family);
         let mut visit = match Visit::begin(self, &name, indices).await? {
             Begun::Visit(visit) => visit,
-            Begun::Not(report) => {
-                return Ok(Done::Over(Ended { report: *report, rejects: Vec::new() }));
-            }
+            Begun::Not(report) => return Ok(Done::Over(Ended::unbegun(*report))),
         };
         visit.limit_to(source.limits());
         let end = self.deadline.soft_end().into();
@@ -239,6 +248,21 @@ impl Ctx {
         });
         Ok(shown.collect())
     }
+}
+
+/// The error of a run that is for no source.
+fn nothing_to_visit<S: Source>(family: &str, all: &[S]) -> Error {
+    let what = format!("visit the sources of `{family}`");
+    if all.is_empty() {
+        return Error::config(format!("{what}: there are none"))
+            .hint("`local-runner sources add ADDRESS` adds one; docs/CONFIG.md names the setting of the list");
+    }
+    let why = match all.iter().filter(|source| source.is_enabled()).count() {
+        0 => format!("all {} are disabled", all.len()),
+        enabled => format!("none that is asked for is enabled ({enabled} others are)"),
+    };
+    Error::config(format!("{what}: {why}"))
+        .hint("`local-runner sources enable ID` enables one; `sources list --health disabled` shows which are not")
 }
 
 fn place(order: &[&str], id: &str) -> Option<usize> {

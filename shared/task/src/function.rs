@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::retention;
 use base::clock::{Deadline, SKEW_MAX};
 use base::config::Config;
-use base::report::{Report, Status};
+use base::report::{Problem, Report, Status};
 use base::{Class, Error, Result};
 use fetch::Http;
 use futures_util::FutureExt;
@@ -114,7 +114,9 @@ async fn serve(family: &Family, task: &'static Registered) -> Result<(), lambda_
             telemetry::report(&report);
             match &report.error {
                 Some(problem) if report.status == Status::Failed => {
-                    Err(Failed(problem.class, failure_text(&report)))
+                    let unreachable = problem.unreachable.then_some(Class::UNREACHABLE);
+                    let error_type = unreachable.unwrap_or(problem.class.error_type());
+                    Err(Failed(error_type, failure_text(&report)))
                 }
                 _ => Ok(report),
             }
@@ -150,11 +152,11 @@ fn deadline(context: &Context) -> Deadline {
 
 /// A failed run in the form that Lambda reports.
 #[derive(Debug)]
-struct Failed(Class, String);
+struct Failed(&'static str, String);
 
 impl From<Failed> for Diagnostic {
     fn from(failed: Failed) -> Self {
-        Self { error_type: failed.0.error_type().to_owned(), error_message: failed.1 }
+        Self { error_type: failed.0.to_owned(), error_message: failed.1 }
     }
 }
 
@@ -286,7 +288,14 @@ async fn conclude(home: &Home, ctx: &Ctx, hold: Hold, report: Report) -> Result<
         let reason = format!(
             "gave up after {CONTINUATIONS_MAX} continuations; the rest is left for the next run"
         );
-        let ended = Report { status: Status::Partial, reason: Some(reason), ..whole };
+        let ended = if whole.has_read() {
+            Report { status: Status::Partial, reason: Some(reason), ..whole }
+        } else {
+            let error = Error::deadline(format!("read any source: {reason}"))
+                .hint("raise its `timeout_s` in infra/schedule.toml, or ask for less at once");
+            let error = Some(Problem::from(&error));
+            Report { status: Status::Failed, reason: Some(reason), error, ..whole }
+        };
         home.state.finish(hold, &ended, now).await?;
         return Ok(ended);
     }

@@ -455,6 +455,7 @@ impl<'a> Visit<'a> {
     /// `Store`, when the state cannot be written; `Format`, when the numbers do not balance.
     pub(crate) async fn end(mut self: Box<Self>, work: Result<(), Stop>) -> Result<Ended> {
         let now = self.ctx.now();
+        let before = (self.state.failures, self.state.last_error.clone());
         let found: u64 = self.counts.values().map(|counts| counts.found).sum();
         // What was not tried again has not been repaired: where the source was not read to its end, or only from its cursor on.
         let is_read = work.is_ok() && found > 0;
@@ -496,17 +497,22 @@ impl<'a> Visit<'a> {
         self.report.resumes = self.has_saved && self.report.outcome == Outcome::Deferred;
         self.report.took_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.state.last_outcome = Some(self.report.outcome.name().to_owned());
+        let mut unsettled = None;
         if self.replay.is_none() {
             self.ctx.state.note_items(&self.lease, &self.ledger, is_whole, now).await?;
             if is_repaired {
                 self.ctx.state.forget(self.lease.name(), LedgerKind::Failed).await?;
             }
-            self.save_state().await?;
+            if self.report.outcome == Outcome::Unresolved {
+                unsettled = Some(Unsettled { lease: self.lease, state: self.state, before });
+            } else {
+                self.save_state().await?;
+            }
         }
         let source = self.report.source.clone();
         let rejects = self.rejects.into_iter();
         let rejects = rejects.map(|reason| Reject { source: source.clone(), reason }).collect();
-        Ok(Ended { report: self.report, rejects })
+        Ok(Ended { report: self.report, rejects, unsettled })
     }
 
     /// Notes what was not stored as it came.
@@ -596,4 +602,34 @@ pub(super) fn digest(url: &str) -> [u8; 16] {
 pub(crate) struct Ended {
     pub(crate) report: SourceReport,
     pub(crate) rejects: Vec<Reject>,
+    /// How the source fares, where that is not for its visit to say.
+    pub(crate) unsettled: Option<Unsettled>,
+}
+
+impl Ended {
+    /// A visit that was not begun.
+    pub(crate) fn unbegun(report: SourceReport) -> Self {
+        Self { report, rejects: Vec::new(), unsettled: None }
+    }
+}
+
+/// A source whose name has no address: it may be misspelled, or the network is down, which the run knows at its end.
+pub(crate) struct Unsettled {
+    lease: Lease,
+    state: SourceState,
+    /// Its failures and its last error before this visit.
+    before: (u32, Option<String>),
+}
+
+impl Unsettled {
+    /// Notes how the source fares; while the network is down, that is as before.
+    ///
+    /// # Errors
+    /// `Store`, when the state cannot be written.
+    pub(crate) async fn settle(mut self, ctx: &Ctx, is_offline: bool) -> Result<()> {
+        if is_offline {
+            (self.state.failures, self.state.last_error) = self.before;
+        }
+        ctx.state.save_source(&self.lease, &self.state).await
+    }
 }

@@ -22,8 +22,8 @@ use super::scan::Selection;
 use super::words::{Word, Words};
 use super::{
     Aggregation, Body, Bucket, Counts, Document, DocumentReader, Documents, Filter, Identity,
-    Index, Page, Per, Query, Scan, Sort, Write, Written, boost, countable, deleted, nothings,
-    parts, too_large, wholes, within_reach, writable,
+    Index, LookedAt, Page, Per, Query, Scan, Sort, Write, Written, boost, countable, deleted,
+    nothings, parts, too_large, wholes, within_reach, writable,
 };
 use crate::sqlite::{self, failed};
 
@@ -65,6 +65,35 @@ impl Embedded {
         let synchronous = SqliteSynchronous::Full;
         let pool = sqlite::open(folder, Self::FILE, synchronous, max_mb, MIGRATIONS).await?;
         Ok(Self { folder: folder.to_owned(), pool, ensured: Mutex::default() })
+    }
+
+    /// What the store in `folder` holds; nothing is made.
+    ///
+    /// # Errors
+    /// What would keep a task from using it.
+    pub async fn look(folder: &Path) -> Result<LookedAt> {
+        let none = || Index::all().iter().map(|index| (index.name, None)).collect();
+        let Some(looked) = sqlite::look(folder, Self::FILE, MIGRATIONS).await? else {
+            let place = format!("embedded; the first run makes it in {}", folder.display());
+            return Ok(LookedAt { place, counts: none() });
+        };
+        let place = format!("embedded, in {}", folder.display());
+        let failed = failed("count what is stored");
+        let mut counts = Vec::new();
+        for index in Index::all() {
+            let sql = format!(r#"SELECT COUNT(*) FROM "{}""#, index.name);
+            let count = sqlx::query_as(AssertSqlSafe(sql)).fetch_one(&looked.pool).await;
+            counts.push((
+                index.name,
+                match count {
+                    Ok((count,)) => Some(i64::cast_unsigned(count)),
+                    Err(error) if is_missing_table(&error) => None,
+                    Err(error) => return Err(failed(error)),
+                },
+            ));
+        }
+        looked.pool.close().await;
+        Ok(LookedAt { place, counts })
     }
 
     /// Creates the tables of an index, and an identity for one that is new.

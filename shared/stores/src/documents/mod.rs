@@ -323,6 +323,27 @@ pub async fn open(config: &Config) -> Result<Arc<dyn Documents>> {
     })
 }
 
+/// What a store holds, as one sees who makes nothing there.
+#[derive(Clone, Debug, Default)]
+pub struct LookedAt {
+    /// Where the store is, and what a person should know of it.
+    pub place: String,
+    /// The documents of each index; `None` where there is no such index yet.
+    pub counts: Vec<(&'static str, Option<u64>)>,
+}
+
+/// Looks at the store that the settings name, and makes nothing there: no folder, no file, no index.
+///
+/// # Errors
+/// What would keep a task from using it.
+pub async fn look(config: &Config) -> Result<LookedAt> {
+    retention::check(&config.stores.keep_days)?;
+    match &config.stores.es_url {
+        Some(_) => Elastic::open(&config.stores)?.look().await,
+        None => Embedded::look(&config.data_dir()?).await,
+    }
+}
+
 /// Refuses to write to several indices as one.
 fn writable(index: &Index) -> Result<()> {
     if index.several.is_empty() {

@@ -4,8 +4,15 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+
+use crate::sqlite::make_private;
+
+/// How often, and for how long each time, a lock is waited for that may be held by one who only looks.
+const LOOKS_WAITED_OUT: u32 = 3;
+const LOOK: Duration = Duration::from_millis(1);
 
 /// A held name; dropping it releases it.
 pub(super) struct FileLock {
@@ -16,13 +23,19 @@ pub(super) struct FileLock {
 impl FileLock {
     /// Tries to take hold of `name`; `None` when another does.
     pub(super) fn take(folder: &Path, name: &str) -> io::Result<Option<Self>> {
-        fs::create_dir_all(folder)?;
-        // A digest, since names come from sources and must not be used as file names.
-        let path = folder.join(hex::encode(&Sha256::digest(name.as_bytes())[..16]));
+        make_private(folder)?;
+        let path = path_of(folder, name);
+        let mut looks = LOOKS_WAITED_OUT;
         loop {
             let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
             match file.try_lock() {
                 Ok(()) => {}
+                // Somebody may only be looking whether it is held.
+                Err(TryLockError::WouldBlock) if looks > 0 => {
+                    looks -= 1;
+                    std::thread::sleep(LOOK);
+                    continue;
+                }
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => return Err(error),
             }
@@ -37,6 +50,25 @@ impl FileLock {
             }
         }
     }
+}
+
+/// Whether somebody holds `name`. What is looked at is shared for that instant, which [`FileLock::take`] waits out.
+pub(super) fn is_held(folder: &Path, name: &str) -> io::Result<bool> {
+    let file = match File::open(path_of(folder, name)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// A digest, since names come from sources and must not be used as file names.
+fn path_of(folder: &Path, name: &str) -> PathBuf {
+    folder.join(hex::encode(&Sha256::digest(name.as_bytes())[..16]))
 }
 
 impl Drop for FileLock {
@@ -56,7 +88,13 @@ mod tests {
         let held = FileLock::take(folder.path(), "rss/a/../b").unwrap().unwrap();
         assert!(FileLock::take(folder.path(), "rss/a/../b").unwrap().is_none());
         assert!(FileLock::take(folder.path(), "rss/c").unwrap().is_some());
+        assert!(is_held(folder.path(), "rss/a/../b").unwrap());
+        assert!(!is_held(folder.path(), "rss/c").unwrap());
         drop(held);
+        // A file that a killed process left is held by nobody.
+        fs::write(path_of(folder.path(), "rss/d"), b"").unwrap();
+        assert!(!is_held(folder.path(), "rss/d").unwrap());
+        fs::remove_file(path_of(folder.path(), "rss/d")).unwrap();
         assert!(FileLock::take(folder.path(), "rss/a/../b").unwrap().is_some());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }

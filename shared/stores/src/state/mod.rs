@@ -47,6 +47,16 @@ pub async fn open(config: &Config) -> Result<Arc<dyn State>> {
     })
 }
 
+/// State that is looked at and not changed.
+pub enum Looked<T> {
+    /// It is there, to be read.
+    Ready(T),
+    /// Nothing is there yet: what opens it for writing makes it.
+    Missing,
+    /// It is of an older version: what opens it for writing brings it up to date.
+    Older,
+}
+
 /// What makes two invocations the same run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
@@ -282,7 +292,7 @@ pub struct RunRow {
     pub task: String,
     /// The slot, for a scheduled run.
     pub slot: Option<Timestamp>,
-    /// `running`, `continuing` or how it ended.
+    /// `running`, `continuing`, `interrupted` (its process died in it; the next attempt goes on) or how it ended.
     pub status: String,
     /// Tries so far.
     pub attempt: u32,
@@ -301,6 +311,9 @@ pub struct RunRow {
 pub trait StateReader: Send + Sync {
     /// The runs of a task, or of all, newest first.
     async fn runs(&self, task: Option<&str>, limit: u32) -> Result<Vec<RunRow>>;
+
+    /// The runs whose id begins like this, newest first.
+    async fn runs_named(&self, id: &str, limit: u32) -> Result<Vec<RunRow>>;
 
     /// The run that the invocation of this request id was about.
     async fn run_of(&self, request_id: &str) -> Result<Option<RunRow>>;
@@ -351,6 +364,9 @@ pub trait State: StateReader + Queue + Moving + Ledger + Budgets {
 
     /// Takes hold of a source (`family/id`); `None` when another holds it.
     async fn lease(&self, source: &str) -> Result<Option<Lease>>;
+
+    /// Which of these sources (`family/id`) are held now.
+    async fn held(&self, sources: &[String]) -> Result<Vec<String>>;
 
     /// Stores what is known of the source that the lease holds.
     async fn save_source(&self, lease: &Lease, state: &SourceState) -> Result<()>;

@@ -51,6 +51,9 @@ pub(super) trait Driver: Send + Sync {
     /// Queues again what is running and not held; gives how many.
     async fn recover(&self, pool: &Pool, now: Timestamp) -> Result<u64>;
 
+    /// Which of these names are held now.
+    async fn held(&self, pool: &Pool, names: &[String]) -> Result<Vec<String>>;
+
     /// Runs and invocations that are held, for people.
     async fn under_way(&self, pool: &Pool) -> Result<Vec<String>>;
 }
@@ -111,6 +114,21 @@ impl<D: Driver> Sql<D> {
         let held = transaction.fetch(D::HELD, args).await.map_err(D::failed(what))?;
         fenced(&lease.name, held.len() as u64)?;
         Ok(transaction)
+    }
+
+    /// Tells runs whose process died from those that are running: nobody holds them.
+    async fn told_alive(&self, found: Vec<ListedRun>) -> Result<Vec<RunRow>> {
+        let is_running = |run: &&ListedRun| run.row.status == RUNNING;
+        let names: Vec<String> = found.iter().filter(is_running).map(ListedRun::hold).collect();
+        let held =
+            if names.is_empty() { names } else { self.driver.held(&self.pool, &names).await? };
+        let rows = found.into_iter().map(|mut run| {
+            if run.row.status == RUNNING && !held.contains(&run.hold()) {
+                INTERRUPTED.clone_into(&mut run.row.status);
+            }
+            run.row
+        });
+        Ok(rows.collect())
     }
 
     /// Takes over a run that was found and is held: one more attempt under a higher fencing number, unless another was
@@ -240,7 +258,19 @@ impl<D: Driver> StateReader for Sql<D> {
             "SELECT {RUN} FROM runs WHERE $1 IS NULL OR task = $1 ORDER BY started_ms DESC, {} DESC LIMIT $2",
             D::INSERTED
         );
-        self.fetch("read the runs", AssertSqlSafe(sql), args![task, limit], RunRow::read).await
+        let found = self
+            .fetch("read the runs", AssertSqlSafe(sql), args![task, limit], ListedRun::read)
+            .await?;
+        self.told_alive(found).await
+    }
+
+    async fn runs_named(&self, id: &str, limit: u32) -> Result<Vec<RunRow>> {
+        let sql = format!(
+            "SELECT {RUN} FROM runs WHERE substr(run_id, 1, length($1)) = $1 ORDER BY started_ms DESC LIMIT $2"
+        );
+        let found =
+            self.fetch("read a run", AssertSqlSafe(sql), args![id, limit], ListedRun::read).await?;
+        self.told_alive(found).await
     }
 
     async fn run_of(&self, request_id: &str) -> Result<Option<RunRow>> {
@@ -399,6 +429,12 @@ impl<D: Driver> State for Sql<D> {
         self.driver.lease(&self.pool, source).await
     }
 
+    async fn held(&self, sources: &[String]) -> Result<Vec<String>> {
+        let names: Vec<String> = sources.iter().map(|source| format!("source/{source}")).collect();
+        let held = self.driver.held(&self.pool, &names).await?;
+        Ok(held.iter().filter_map(|name| Some(name.strip_prefix("source/")?.to_owned())).collect())
+    }
+
     async fn save_source(&self, lease: &Lease, state: &SourceState) -> Result<()> {
         // On a server the hold's row is locked until the state is written: a successor's own write comes after it.
         let sql = format!(
@@ -512,6 +548,26 @@ impl FoundRun {
             checkpoint: self.checkpoint,
             _lock: lock,
         }
+    }
+}
+
+/// The status of a run in progress, and how one is shown whose process died in it.
+const RUNNING: &str = "running";
+const INTERRUPTED: &str = "interrupted";
+
+/// A run that is listed, and what it is held by while it runs.
+struct ListedRun {
+    row: RunRow,
+    identity: String,
+}
+
+impl ListedRun {
+    fn read(row: &Row) -> sqlx::Result<Self> {
+        Ok(Self { row: RunRow::read(row)?, identity: row.text("identity")? })
+    }
+
+    fn hold(&self) -> String {
+        run_name(&self.row.task, &self.identity)
     }
 }
 

@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use sqlx::sqlite::SqliteSynchronous;
 
 use super::db::{Pool, args};
-use super::file_lock::FileLock;
+use super::file_lock::{self, FileLock};
 use super::sql::{Driver, Sql, run_name};
-use super::{Held, Lease, QueueEntry, Taken};
+use super::{Held, Lease, Looked, QueueEntry, Taken};
 use crate::sqlite;
 
 const MIGRATIONS: &[&str] =
@@ -41,6 +41,30 @@ impl Sqlite {
         let synchronous = SqliteSynchronous::Normal;
         let pool = sqlite::open(folder, Self::FILE, synchronous, max_mb, MIGRATIONS).await?;
         Ok(Self { pool: Pool::Sqlite(pool), driver: Files { locks: folder.join("locks") } })
+    }
+
+    /// The state of a home where nothing is stored yet, in memory.
+    ///
+    /// # Errors
+    /// `Store`, when SQLite cannot be used.
+    pub async fn empty() -> Result<Self> {
+        let pool = sqlite::in_memory(MIGRATIONS).await?;
+        Ok(Self { pool: Pool::Sqlite(pool), driver: Files { locks: PathBuf::new() } })
+    }
+
+    /// Opens the state in `folder` for reading, and makes nothing there.
+    ///
+    /// # Errors
+    /// What would keep a task from using it.
+    pub async fn look(folder: &Path) -> Result<Looked<Self>> {
+        Ok(match sqlite::look(folder, Self::FILE, MIGRATIONS).await? {
+            None => Looked::Missing,
+            Some(looked) if !looked.is_up_to_date => Looked::Older,
+            Some(looked) => {
+                let driver = Files { locks: folder.join("locks") };
+                Looked::Ready(Self { pool: Pool::Sqlite(looked.pool), driver })
+            }
+        })
     }
 }
 
@@ -134,6 +158,20 @@ impl Driver for Files {
         }
         transaction.commit().await.map_err(&failed)?;
         Ok(put_back)
+    }
+
+    async fn held(&self, _: &Pool, names: &[String]) -> Result<Vec<String>> {
+        let mut held = Vec::new();
+        for name in names {
+            let is_held = file_lock::is_held(&self.locks, name).map_err(|cause| {
+                Error::store(format!("look at the locks in `{}`", self.locks.display()))
+                    .because(cause)
+            })?;
+            if is_held {
+                held.push(name.clone());
+            }
+        }
+        Ok(held)
     }
 
     async fn under_way(&self, pool: &Pool) -> Result<Vec<String>> {

@@ -47,6 +47,16 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
+    /// Whether it is a JSON document, as every answer of a search server is.
+    fn is_json(&self) -> bool {
+        serde_json::from_slice::<serde::de::IgnoredAny>(&self.body).is_ok()
+    }
+
+    /// Whether it is the refusal of a search server, in its form.
+    pub(super) fn is_refusal(&self) -> bool {
+        self.json()["error"]["type"].is_string()
+    }
+
     pub(super) fn is_good(&self) -> bool {
         (200..300).contains(&self.status)
     }
@@ -171,7 +181,8 @@ impl Client {
         let mut patience = self.patience();
         loop {
             let (error, asked) = match self.send(method, path, query, body.clone()).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) if answer.is_json() => return Ok(answer),
+                Ok(answer) => return Err(self.no_search_server(&answer)),
                 Err(Trouble::Final(error)) => return Err(error),
                 Err(Trouble::Overloaded(error, asked)) => (error, asked),
                 Err(Trouble::Lost(error)) => (error, None),
@@ -180,6 +191,20 @@ impl Client {
                 return Err(error);
             }
         }
+    }
+
+    /// The error of a server that answers as no search server does.
+    pub(super) fn no_search_server(&self, answer: &Answer) -> Error {
+        let what =
+            if answer.is_json() { "with other JSON than a search server" } else { "without JSON" };
+        Error::config(format!(
+            "use `{}` as the document server: it answers {what} (status `{}`)",
+            self.shown(),
+            answer.status
+        ))
+        .hint(
+            "`ES_URL` must name Elasticsearch or OpenSearch itself, not a dashboard or a web server: `curl ADDRESS` shows its name and version",
+        )
     }
 
     /// Sends once. An address at which no connection is to be had is passed over for the next.
@@ -244,12 +269,29 @@ async fn send_to(
                 "set `ES_CA_CERT` to the PEM file of the authority that signed the server's certificate, and use in `ES_URL` a name that stands in it",
             ));
         }
-        let hint = if lower.contains("refused") {
+        // Something answers there, in another language.
+        if ["invalid http", "http parse", "unexpected message"]
+            .iter()
+            .any(|words| lower.contains(words))
+        {
+            return Trouble::Final(Error::config(error).hint(
+                "what listens there does not speak HTTP: `ES_URL` must name the port of Elasticsearch or OpenSearch, usually 9200",
+            ));
+        }
+        if lower.contains("invalidcontenttype") {
+            return Trouble::Final(
+                Error::config(error)
+                    .hint("is `ES_URL` right, `https` against `http` included? what listens there does not speak TLS"),
+            );
+        }
+        let hint = if lower.contains("message completed") {
+            "the connection was closed unanswered: does the server want `https://` in `ES_URL`, and is that its port?"
+        } else if lower.contains("refused") {
             "nothing listens there: is the server running, and is it `ES_URL`'s port?"
         } else {
             "is `ES_URL` right, `https` against `http` included, and does a firewall let it through?"
         };
-        Trouble::Lost(Error::store(error).hint(hint))
+        Trouble::Lost(Error::unreachable(error).hint(hint))
     };
     let response =
         node.transport.send(method, path, headers, Some(query), body, None).await.map_err(lost)?;
@@ -285,9 +327,9 @@ async fn send_to(
                 .hint("the user lacks a right: on the indices it needs `create_index`, `write`, `read`, `manage`"),
         )),
         // A gateway's time-out says nothing about what became of the request.
-        502 | 504 => Err(Trouble::Lost(Error::store(format!("reach the document server: {}", said())))),
+        502 | 504 => Err(Trouble::Lost(Error::unreachable(format!("reach the document server: {}", said())))),
         429 | 503 => Err(Trouble::Overloaded(
-            Error::store(format!("get the document server's attention: {}", said()))
+            Error::unreachable(format!("get the document server's attention: {}", said()))
                 .hint("it has too much to do, or is not ready; the next tick tries again"),
             asked,
         )),

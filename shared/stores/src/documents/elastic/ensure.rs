@@ -44,14 +44,25 @@ impl Elastic {
     pub(super) async fn make(&self, index: &Index) -> Result<()> {
         let alias = self.alias(index);
         for _ in 0..TRIES {
-            let answer = self.client.request(Method::Get, &format!("/{alias}"), &[], None).await?;
-            match answer.status {
-                200 => return self.fit(index, &alias, &answer.json()).await,
-                404 => self.create(index, &alias).await?,
-                _ => return Err(refused(&format!("read index `{alias}`"), &answer.json())),
+            match self.found(&alias).await? {
+                Some(found) => return self.fit(index, &alias, &found).await,
+                None => self.create(index, &alias).await?,
             }
         }
         Err(Error::store(format!("create index `{alias}`: it was not there after {TRIES} tries")))
+    }
+
+    /// What stands behind an alias: physical indices with their aliases, mappings and settings; `None` when there is none.
+    pub(super) async fn found(&self, alias: &str) -> Result<Option<Value>> {
+        let answer = self.client.request(Method::Get, &format!("/{alias}"), &[], None).await?;
+        let said = answer.json();
+        let is_index = |found: &Value| found["mappings"].is_object();
+        match answer.status {
+            200 if said.as_object().is_some_and(|all| all.values().all(is_index)) => Ok(Some(said)),
+            404 if answer.is_refusal() => Ok(None),
+            _ if answer.is_refusal() => Err(refused(&format!("read index `{alias}`"), &said)),
+            _ => Err(self.client.no_search_server(&answer)),
+        }
     }
 
     async fn create(&self, index: &Index, alias: &str) -> Result<()> {
@@ -118,39 +129,56 @@ impl Elastic {
     }
 
     async fn fit(&self, index: &Index, alias: &str, found: &Value) -> Result<()> {
-        let mut physical = found.as_object().into_iter().flatten();
-        let (Some((name, stored)), None) = (physical.next(), physical.next()) else {
-            return Err(Error::config(format!(
-                "write to `{alias}`: this alias stands for several indices"
-            ))
-            .hint("leave one of them in it"));
-        };
-        if name == alias {
-            return Err(Error::config(format!("write to `{alias}`: it is an index of that name, not an alias of ours"))
-                .hint("`local-runner adopt` takes over an index of the predecessor; or set another `ES_INDEX_PREFIX`"));
-        }
+        let (name, stored, difference) = fitting(index, alias, found)?;
         self.join_groups(index, name, &stored["aliases"]).await?;
         let stored = &stored["mappings"];
         let version = |mapping: &Value| mapping["_meta"]["version"].as_u64().unwrap_or(0);
-        match compare("", &index.mapping, stored) {
-            Difference::Changed(field, is, should) => {
-                Err(Error::config(format!("use index `{name}`: its field `{field}` is `{is}`, and this version needs `{should}`"))
-                    .hint(format!("`local-runner reindex {}` builds it anew beside the old one and swaps the alias", index.name)))
-            }
-            // A newer version has been here: it only added, so its mapping serves us.
-            _ if version(stored) > version(&index.mapping) => Ok(()),
-            Difference::None if version(stored) == version(&index.mapping) => Ok(()),
-            Difference::None | Difference::Added => {
-                let mut mapping = index.mapping.clone();
-                mapping["_meta"]["folds_accents"] = stored["_meta"]["folds_accents"].clone();
-                let path = format!("/{name}/_mapping");
-                let answer = self.client.request(Method::Put, &path, &[], Some(&mapping)).await?;
-                if answer.is_good() {
-                    return Ok(());
-                }
-                Err(refused(&format!("widen the mapping of `{name}`"), &answer.json()))
-            }
+        // A newer version has been here: it only added, so its mapping serves us.
+        if version(stored) > version(&index.mapping)
+            || (difference == Difference::None && version(stored) == version(&index.mapping))
+        {
+            return Ok(());
         }
+        let mut mapping = index.mapping.clone();
+        mapping["_meta"]["folds_accents"] = stored["_meta"]["folds_accents"].clone();
+        let path = format!("/{name}/_mapping");
+        let answer = self.client.request(Method::Put, &path, &[], Some(&mapping)).await?;
+        if answer.is_good() {
+            return Ok(());
+        }
+        Err(refused(&format!("widen the mapping of `{name}`"), &answer.json()))
+    }
+}
+
+/// The one physical index behind an alias of ours, as it is stored, and what must happen to its mapping.
+///
+/// # Errors
+/// `Config`, when it is no index of ours or its mapping cannot become this version's.
+pub(super) fn fitting<'f>(
+    index: &Index,
+    alias: &str,
+    found: &'f Value,
+) -> Result<(&'f str, &'f Value, Difference)> {
+    let mut physical = found.as_object().into_iter().flatten();
+    let (Some((name, stored)), None) = (physical.next(), physical.next()) else {
+        return Err(Error::config(format!(
+            "write to `{alias}`: this alias stands for several indices"
+        ))
+        .hint("leave one of them in it"));
+    };
+    if name == alias {
+        return Err(Error::config(format!("write to `{alias}`: it is an index of that name, not an alias of ours"))
+                .hint("`local-runner adopt` takes over an index of the predecessor; or set another `ES_INDEX_PREFIX`"));
+    }
+    match compare("", &index.mapping, &stored["mappings"]) {
+        Difference::Changed(field, is, should) => Err(Error::config(format!(
+            "use index `{name}`: its field `{field}` is `{is}`, and this version needs `{should}`"
+        ))
+        .hint(format!(
+            "`local-runner reindex {}` builds it anew beside the old one and swaps the alias",
+            index.name
+        ))),
+        difference => Ok((name, stored, difference)),
     }
 }
 

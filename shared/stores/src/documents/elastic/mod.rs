@@ -19,12 +19,12 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 
 use super::{
-    Aggregation, Body, Counts, Document, DocumentReader, Documents, Identity, Index, Page, Query,
-    Scan, Write, Written, countable, deleted, nothings, parts, wholes, within_reach,
+    Aggregation, Body, Counts, Document, DocumentReader, Documents, Identity, Index, LookedAt,
+    Page, Query, Scan, Write, Written, countable, deleted, nothings, parts, wholes, within_reach,
 };
 
 use self::client::{Client, read_only};
-use self::ensure::refused;
+use self::ensure::{fitting, refused};
 
 mod adopt;
 mod bulk;
@@ -93,6 +93,31 @@ impl Elastic {
                 .hint("small letters, digits, `-`, `_` and `.`, the first a letter or a digit"));
         }
         Ok(Self { client: Client::new(stores)?, prefix, ensured: Mutex::default() })
+    }
+
+    /// What the server holds of ours; nothing is made.
+    ///
+    /// # Errors
+    /// What would keep a task from using it.
+    pub async fn look(&self) -> Result<LookedAt> {
+        let mut looked = LookedAt::default();
+        for index in Index::all() {
+            let alias = self.alias(index);
+            let count = match self.found(&alias).await? {
+                None => None,
+                Some(found) => {
+                    fitting(index, &alias, &found)?;
+                    let path = format!("/{alias}/_count");
+                    let answer = self.client.request(Method::Get, &path, &[], None).await?;
+                    let said = answer.json();
+                    let refused = || refused(&format!("count in `{alias}`"), &said);
+                    Some(said["count"].as_u64().ok_or_else(refused)?)
+                }
+            };
+            looked.counts.push((index.name, count));
+        }
+        looked.place = self.describe().await?;
+        Ok(looked)
     }
 
     /// Makes what was written visible to searches; a user who may not ask for it sees it a second later.

@@ -115,13 +115,10 @@ impl Moves {
 
     /// What stands behind a name: physical indices with their aliases, mappings and settings. Empty when there is none.
     pub(super) async fn behind(&self, name: &str) -> Result<Map<String, Value>> {
-        let path = format!("/{name}");
-        let answer = self.elastic.client.request(Method::Get, &path, &[], None).await?;
-        match (answer.status, answer.json()) {
-            (200, Value::Object(found)) => Ok(found),
-            (404, _) => Ok(Map::new()),
-            (_, said) => Err(refused(&format!("read index `{name}`"), &said)),
-        }
+        Ok(match self.elastic.found(name).await? {
+            Some(Value::Object(found)) => found,
+            _ => Map::new(),
+        })
     }
 
     /// Carries out alias actions, all or none.

@@ -15,9 +15,9 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::time::timeout;
 
 use self::holds::Holds;
-use super::db::{Pool, args, keepable};
+use super::db::{Pool, args, keepable, to_json};
 use super::sql::{Driver, Sql};
-use super::{Held, Lease, QueueEntry, Taken};
+use super::{Held, Lease, Looked, QueueEntry, Taken};
 
 mod holds;
 
@@ -75,25 +75,31 @@ impl Postgres {
     /// As [`open`](Self::open).
     pub async fn open_with(address: &Address, timing: Timing) -> Result<Self> {
         let options = options(address).map_err(|cause| refused(address, cause))?;
-        // Not from the pool: that would wait out every refusal and tell none.
-        let first = async {
-            let mut connection = options.connect().await?;
-            migrate(&mut connection).await?;
-            connection.close().await
-        };
-        match timeout(CONNECT_TIMEOUT, first).await {
-            Ok(done) => done.map_err(|cause| refused(address, cause))?,
-            Err(_) => {
-                return Err(Error::store(format!(
-                    "open PostgreSQL at `{}`: no answer in {} s",
-                    address.shown(),
-                    CONNECT_TIMEOUT.as_secs()
-                ))
-                .hint(
-                    "check host and port in `DATABASE_URL`, and that a firewall lets it through",
-                ));
+        first(address, &options, async |connection| migrate(connection).await).await?;
+        Ok(Self::connected(options, timing))
+    }
+
+    /// Opens the state for reading, and makes nothing there.
+    ///
+    /// # Errors
+    /// What would keep a task from using it.
+    pub async fn look(address: &Address) -> Result<Looked<Self>> {
+        let options = options(address).map_err(|cause| refused(address, cause))?;
+        let found = first(address, &options, async |connection| {
+            let found = version(&mut *connection).await?;
+            if found.is_none() {
+                may_create(connection).await?;
             }
-        }
+            Ok(found)
+        });
+        Ok(match found.await?.map(known).transpose().map_err(|cause| refused(address, cause))? {
+            None => Looked::Missing,
+            Some(done) if done < MIGRATIONS.len() => Looked::Older,
+            Some(_) => Looked::Ready(Self::connected(options, Timing::default())),
+        })
+    }
+
+    fn connected(options: PgConnectOptions, timing: Timing) -> Self {
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -108,7 +114,7 @@ impl Postgres {
             })
             .connect_lazy_with(options);
         let holds = Holds::new(pool.clone(), timing);
-        Ok(Self { pool: Pool::Postgres(pool.clone()), driver: Server { pool, holds, timing } })
+        Self { pool: Pool::Postgres(pool.clone()), driver: Server { pool, holds, timing } }
     }
 
     /// What the server is.
@@ -145,6 +151,59 @@ pub struct Server {
     timing: Timing,
 }
 
+/// Does something on the first connection, within [`CONNECT_TIMEOUT`].
+async fn first<T>(
+    address: &Address,
+    options: &PgConnectOptions,
+    work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+) -> Result<T> {
+    // Not from the pool: that would wait out every refusal and tell none.
+    let first = async {
+        let mut connection = options.connect().await?;
+        let done = work(&mut connection).await?;
+        connection.close().await.map(|()| done)
+    };
+    match timeout(CONNECT_TIMEOUT, first).await {
+        Ok(done) => done.map_err(|cause| refused(address, cause)),
+        Err(_) => Err(Error::unreachable(format!(
+            "open PostgreSQL at `{}`: no answer in {} s",
+            address.shown(),
+            CONNECT_TIMEOUT.as_secs()
+        ))
+        .hint("check host and port in `DATABASE_URL`, and that a firewall lets it through")),
+    }
+}
+
+/// The number of migrations made, as this program can count them.
+fn known(version: i64) -> sqlx::Result<usize> {
+    let done = usize::try_from(version).unwrap_or(usize::MAX);
+    if done <= MIGRATIONS.len() {
+        return Ok(done);
+    }
+    let newest = MIGRATIONS.len();
+    Err(sqlx::Error::Configuration(
+        format!("its schema has version {done}, this program knows {newest}").into(),
+    ))
+}
+
+/// Refuses a schema in which the user may not make tables.
+async fn may_create(connection: &mut PgConnection) -> sqlx::Result<()> {
+    let (schema, may): (Option<String>, Option<bool>) = sqlx::query_as(
+        "SELECT current_schema()::text, has_schema_privilege(current_schema(), 'CREATE')",
+    )
+    .fetch_one(connection)
+    .await?;
+    match (schema, may) {
+        (Some(_), Some(true)) => Ok(()),
+        (Some(schema), _) => Err(sqlx::Error::Configuration(
+            format!("the user may not make tables in the schema `{schema}`").into(),
+        )),
+        (None, _) => {
+            Err(sqlx::Error::Configuration("no schema that `search_path` names is there".into()))
+        }
+    }
+}
+
 /// Brings the schema to the newest version, once however many start at the same time.
 async fn migrate(connection: &mut PgConnection) -> sqlx::Result<()> {
     let newest = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
@@ -159,12 +218,7 @@ async fn migrate(connection: &mut PgConnection) -> sqlx::Result<()> {
     .await?;
     // Read again: another may have done it while this one waited.
     let done = version(&mut transaction).await?;
-    let done_before = usize::try_from(done.unwrap_or(0)).unwrap_or(usize::MAX);
-    if done_before > MIGRATIONS.len() {
-        return Err(sqlx::Error::Configuration(
-            format!("its schema has version {done_before}, this program knows {newest}").into(),
-        ));
-    }
+    let done_before = known(done.unwrap_or(0))?;
     if done.is_none() {
         sqlx::raw_sql(
             "CREATE TABLE minerva_schema (version BIGINT NOT NULL); INSERT INTO minerva_schema VALUES (0)",
@@ -244,7 +298,7 @@ fn refused(address: &Address, cause: sqlx::Error) -> Error {
         sqlx::Error::Tls(_) => (true, DISAGREE),
         sqlx::Error::Configuration(_) => (
             true,
-            "`DATABASE_URL` names a database of a newer version, or a file that cannot be read",
+            "`DATABASE_URL` names a database of a newer version, a schema without rights, or a file that cannot be read",
         ),
         sqlx::Error::Database(error) => match error.code().as_deref().unwrap_or_default() {
             "28P01" => (true, "check user and password in `DATABASE_URL`"),
@@ -265,7 +319,7 @@ fn refused(address: &Address, cause: sqlx::Error) -> Error {
         },
         _ => (false, "is it PostgreSQL that listens there?"),
     };
-    let error = if is_config { Error::config(what) } else { Error::store(what) };
+    let error = if is_config { Error::config(what) } else { Error::unreachable(what) };
     error.because(inner(cause)).hint(hint)
 }
 
@@ -288,7 +342,15 @@ fn failed(what: &'static str) -> impl Fn(sqlx::Error) -> Error + Send + Sync {
             },
             _ => None,
         };
-        let error = Error::store(what).because(inner(cause));
+        let is_lost = match &cause {
+            sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) => true,
+            sqlx::Error::Database(error) => {
+                matches!(error.code().as_deref(), Some("57P01" | "57P02" | "57P03"))
+            }
+            _ => false,
+        };
+        let error = if is_lost { Error::unreachable(what) } else { Error::store(what) };
+        let error = error.because(inner(cause));
         match hint {
             Some(hint) => error.hint(hint),
             None => error,
@@ -365,6 +427,19 @@ impl Driver for Server {
         )
         .await
         .map_err(failed("recover the queue"))
+    }
+
+    async fn held(&self, pool: &Pool, names: &[String]) -> Result<Vec<String>> {
+        let failed = failed("look for what is held");
+        let held = pool
+            .fetch(
+                "SELECT name FROM holds WHERE expires > clock_timestamp()
+                     AND name IN (SELECT json_array_elements_text($1::json))",
+                args![to_json(&names)],
+            )
+            .await
+            .map_err(&failed)?;
+        held.iter().map(|row| row.text("name")).collect::<sqlx::Result<_>>().map_err(&failed)
     }
 
     async fn under_way(&self, pool: &Pool) -> Result<Vec<String>> {
