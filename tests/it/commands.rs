@@ -209,7 +209,8 @@ fn a_source_is_tried_added_and_switched() {
 }
 
 fn the_doctor_says_what_is_wrong() {
-    let home = Home::of(&[]);
+    let upstream = Upstream::start(1);
+    let home = Home::of(&[("a", upstream.body("a", numbered(0, 1)))]);
     let well = home.run(&["doctor", "--json"]).ends_with(0).json();
     assert!(well.as_array().unwrap().iter().all(|check| check["ok"] == true), "{well}");
 

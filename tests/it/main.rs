@@ -43,6 +43,7 @@ mod servers;
 mod state;
 mod state_postgres;
 mod tidy;
+mod truth;
 mod upgrade;
 mod yara;
 
@@ -76,6 +77,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("retention", retention::TRIALS),
     ("runner", runner::TRIALS),
     ("tidy", tidy::TRIALS),
+    ("truth", truth::TRIALS),
     ("upgrade", upgrade::TRIALS),
     ("yara", yara::TRIALS),
 ];
