@@ -47,6 +47,33 @@ const RANGE_MARKS: [char; 6] = ['-', '\u{2013}', '\u{2014}', '/', ',', '&'];
 /// Words that do so too.
 const RANGE_WORDS: [&str; 5] = ["and", "to", "until", "through", "bis"];
 
+/// What stands between a day's number and its month in several languages and in TeX.
+const LINKS: [&str; 20] = [
+    "st",
+    "nd",
+    "rd",
+    "th",
+    "er",
+    "o",
+    "of",
+    "the",
+    "de",
+    "del",
+    "do",
+    "di",
+    "le",
+    "el",
+    "den",
+    "der",
+    "am",
+    "on",
+    "nobreakspace",
+    "",
+];
+
+const WEEKDAYS: [&str; 7] =
+    ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
+
 /// Longer texts are no dates.
 const LENGTH_MAX: usize = 200;
 
@@ -55,8 +82,9 @@ pub fn month_name(word: &str) -> Option<&'static str> {
     MONTHS.into_iter().find(|month| month[..3].eq_ignore_ascii_case(word))
 }
 
-/// Reads `2019-08-06`, `2019-08` or `2019`, also where a time of day or a mark of doubt (`~`, `?`, `%`) follows; of a range,
-/// its beginning. Else the words that people write, such as `6 August 2019`. The date given is the first day that it can mean.
+/// Reads `2019-08-06`, `2019-08` or `2019`, also where a time of day or a mark of doubt (`~`, `?`, `%`) follows.
+///
+/// Of a range it reads the beginning. Else the words that people write, such as `6 August 2019`. The date given is the first day that it can mean.
 pub fn read(text: &str) -> Option<(Date, Precision)> {
     let text = text.trim();
     if text.len() > LENGTH_MAX {
@@ -92,8 +120,9 @@ fn iso(text: &str) -> Option<(Date, Precision)> {
     build(year, two(month)?, two(day)?).map(|date| (date, precision))
 }
 
-/// Reads the `year`, `month` and `day` of older bibliographies. A month is a name or a number, with or without a day beside it
-/// (`9~December`, `May~3`); of a range (`5--7 January`, `jan/feb`), its beginning. Where the day is in doubt there is none.
+/// Reads the `year`, `month` and `day` of older bibliographies.
+///
+/// A month is a name or a number, with or without a day beside it (`9~December`, `May~3`); of a range (`5--7 January`, `jan/feb`), its beginning. Where the day is in doubt there is none.
 pub fn read_parts(year: &str, month: Option<&str>, day: Option<&str>) -> Option<(Date, Precision)> {
     let year = year_of(year)?;
     let Some(month) = month.map(str::trim) else {
@@ -131,7 +160,9 @@ fn read_month(year: i16, text: &str) -> Option<(Date, Precision)> {
         (Some(month), _) => (month, first.only_day()),
         // `5--7 January`: the day stands in the first part, its month in a later one.
         (None, Some(month)) => (month, first.only_day()),
-        (None, None) => (*first.numbers.first()?, None),
+        // `3rd quarter` is no March.
+        (None, None) if first.strangers == 0 => (*first.numbers.first()?, None),
+        (None, None) => return None,
     };
     match day {
         Some(day) => Some((build(year, month, day)?, Precision::Day)),
@@ -145,6 +176,8 @@ struct Part {
     month: Option<i16>,
     /// Numbers of one or two digits.
     numbers: Vec<i16>,
+    /// Words that say nothing here; beside a number they may say that it is no day.
+    strangers: usize,
 }
 
 impl Part {
@@ -170,6 +203,8 @@ impl Part {
                 parts.push(Self::default());
             } else if part.month.is_none() && letter.is_alphabetic() {
                 part.month = month_of(word);
+                let is_stranger = part.month.is_none() && !is_beside_a_day(word);
+                part.strangers += usize::from(is_stranger);
             }
         }
         parts
@@ -188,10 +223,18 @@ impl Part {
 
     fn only_day(&self) -> Option<i16> {
         match self.numbers[..] {
-            [day] => Some(day),
+            [day] if self.strangers == 0 => Some(day),
             _ => None,
         }
     }
+}
+
+/// Whether a word may stand beside the number of a day: a weekday, or what links it to the month.
+fn is_beside_a_day(word: &str) -> bool {
+    let lower = word.to_lowercase();
+    // Braces are off already: `5\textsuperscript{th}`.
+    LINKS.contains(&lower.strip_prefix("textsuperscript").unwrap_or(&lower))
+        || (lower.len() >= 3 && WEEKDAYS.iter().any(|weekday| weekday.starts_with(&lower)))
 }
 
 /// Marks above letters, which are letters of their own where a text is decomposed.
@@ -205,7 +248,7 @@ fn month_of(word: &str) -> Option<i16> {
         word.len() >= 3
             && full.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word))
     };
-    if let Some(place) = MONTHS.iter().position(|full| is_beginning(&full)) {
+    if let Some(place) = MONTHS.iter().position(is_beginning) {
         return i16::try_from(place + 1).ok();
     }
     // It reads whole dates only.
@@ -280,6 +323,7 @@ mod tests {
             ("5\u{2013}7 June", "2019-06-05"),
             ("3 de março", "2019-03-03"),
             ("Mon 5 August", "2019-08-05"),
+            ("the 5\\textsuperscriptth of August", "2019-08-05"),
         ] {
             check(parts("2019", Some(month)), Some((date, Precision::Day)));
         }
@@ -293,6 +337,8 @@ mod tests {
             ("January -- 7 February", "2019-01-01"),
             ("Jan\u{2013}Feb", "2019-01-01"),
             ("5 6 January", "2019-01-01"),
+            ("2nd week of May", "2019-05-01"),
+            ("Nov.-Dec.", "2019-11-01"),
             ("December 2019", "2019-12-01"),
             ("dezembro", "2019-12-01"),
             ("août", "2019-08-01"),
@@ -300,7 +346,7 @@ mod tests {
         ] {
             check(parts("2019", Some(month)), Some((date, Precision::Month)));
         }
-        for nonsense in ["Smarch", "June 31", "13", "", "--"] {
+        for nonsense in ["Smarch", "June 31", "13", "", "--", "3rd quarter", "Q3", "Spring"] {
             check(parts("2019", Some(nonsense)), None);
         }
         check(read_parts("2019", Some("May"), Some("3")), Some(("2019-05-03", Precision::Day)));

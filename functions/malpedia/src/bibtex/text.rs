@@ -82,8 +82,9 @@ pub fn plain(value: &str) -> String {
     if trimmed.len() == plain.len() { plain } else { trimmed.to_owned() }
 }
 
-/// The authors of a value: split at the word `and`, in any case, outside of braces; empty parts, repetitions and a last `others`
-/// dropped. Braces around all make it one. Of more than [`AUTHORS_MAX`] the first are given; the number is of those left out.
+/// The authors of a value, split at the word `and`, in any case, outside of braces.
+///
+/// Empty parts, repetitions and `others` are dropped. Braces around all make it one. Of more than [`AUTHORS_MAX`] the first are given; the number is of those left out.
 pub fn authors(value: &str) -> (Vec<String>, usize) {
     let value = value.trim();
     let mut authors = Vec::new();

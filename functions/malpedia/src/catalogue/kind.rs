@@ -17,7 +17,7 @@ use crate::wire::{self, Read, Record};
 pub(super) const RECORDS_MAX: usize = 50_000;
 
 /// Raised when files must be read again because they are read in another way.
-pub(super) const READER: u32 = 1;
+pub(super) const READER: u32 = 2;
 
 /// Vanished and doubled records that a report names; all are counted.
 pub(super) const SHOWN: usize = 10;
@@ -101,10 +101,15 @@ impl StoredRecord {
 }
 
 impl Cursor {
-    /// What is stored of a place, read as it is read now.
+    /// What is stored of a place. What was read in another way is read again.
     pub(super) fn of(visit: &Visit<'_>, place: &str) -> Self {
-        let stored = visit.cursor::<Self>();
-        stored.filter(|one| one.reader == READER && one.place == place).unwrap_or_default()
+        let stored = visit.cursor::<Self>().filter(|one| one.place == place);
+        let mut stored = stored.unwrap_or_default();
+        if stored.reader != READER {
+            stored.version = None;
+            stored.rows.values_mut().for_each(|row| row.size = u64::MAX);
+        }
+        stored
     }
 
     /// Nothing of a place yet.

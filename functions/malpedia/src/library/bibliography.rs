@@ -237,3 +237,48 @@ impl<'a> References<'a> {
         keys
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found, written, merged, rejected, and the reasons of rejects.
+    fn read(text: &str) -> (u64, usize, u64, u64, Vec<String>, ReadBibliography) {
+        let base = Url::parse("https://malpedia.test/").unwrap();
+        let (mut found, mut written, mut merged, mut rejected) = (0, 0, 0, 0);
+        let mut reasons = Vec::new();
+        let take = |batch: Batch| {
+            found += batch.found;
+            written += batch.writes.len();
+            merged += batch.merged;
+            rejected += batch.rejected;
+            reasons.extend(batch.rejects);
+            true
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        let read = parse(text, &base, None, &Stored::default(), now, take);
+        (found, written, merged, rejected, reasons, read)
+    }
+
+    #[test]
+    fn above_the_limit_entries_are_counted_and_the_rest_is_kept() {
+        let text = "@a{b}\n".repeat(ENTRIES_MAX + 2);
+        let (found, written, merged, rejected, reasons, read) = read(&text);
+        let most = ENTRIES_MAX as u64;
+        assert_eq!((found, written, merged, rejected), (most + 2, 1, most - 1, 2));
+        assert_eq!(reasons[0], "more than 500000 entries are not taken");
+        assert_eq!((read.is_whole, read.malformed), (false, 0));
+    }
+
+    #[test]
+    fn entries_of_one_reference_are_one_document_with_all_keys() {
+        let text = "@a{c, url={http://e.org/a/}}@a{b, url={https://e.org/a}}@a{d}@a{a, url={https://e.org/a#x}}@a{c, url={https://e.org/a}}";
+        let base = Url::parse("https://malpedia.test/").unwrap();
+        let mut keys = Vec::new();
+        parse(text, &base, None, &Stored::default(), Timestamp::UNIX_EPOCH, |batch| {
+            keys.extend(batch.writes.iter().map(|write| write.parts[0].fields["bib_keys"].clone()));
+            true
+        });
+        assert_eq!(keys, [serde_json::json!(["a", "b", "c"]), serde_json::json!(["d"])]);
+    }
+}
