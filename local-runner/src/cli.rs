@@ -12,8 +12,8 @@ use yara::verdict::Verdict;
 #[command(
     after_help = "Exit codes: 0 done, 1 it failed or found something wrong, 2 wrong usage or settings, 3 a store is unreachable.\n\
     Settings are environment variables or lines of a `.env` file.\n\
-    `local-runner help settings`, `help tasks` and `help sources` tell what can be set, what each task takes, and the form of\n\
-    a list of sources."
+    `local-runner help settings | tasks | sources` tells what can be set, what each task takes,\n\
+    and the form of a list of sources."
 )]
 pub(crate) struct Cli {
     /// Answer with one JSON document (streams: one object a line)

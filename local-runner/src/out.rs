@@ -37,12 +37,14 @@ fn exact_line(text: &str) {
     }
 }
 
-/// The name that was probably meant, if one is near.
+/// The name that was probably meant: one that is near, else one that what was typed is a part of.
 pub(crate) fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let typed = typed.to_lowercase();
+    let edits = |known: &str| strsim::levenshtein(&known.to_lowercase(), &typed);
+    let is_part = |known: &str| typed.len() > 2 && known.to_lowercase().contains(&typed);
     known
-        .map(|known| (strsim::levenshtein(&known.to_lowercase(), &typed), known))
-        .filter(|(edits, known)| *edits <= 2.max(known.len() / 4))
+        .map(|known| (edits(known), known))
+        .filter(|(edits, known)| *edits <= 2.max(known.len() / 4) || is_part(known))
         .min()
         .map(|(_, known)| known)
 }

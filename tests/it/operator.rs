@@ -278,6 +278,8 @@ fn a_source_is_shown_edited_removed_and_brought_back() {
     );
     home.list(&list);
     home.run(&["sources", "show", "b"]).ends_with(2).says(&["`b`", "sources list"]);
+    let by_part = ["sources", "show", "bibtex"];
+    home.run(&by_part).ends_with(2).says(&["did you mean `library_bibtex`?"]);
     home.run(&["sources", "show", "rss/aa"]).ends_with(2).says(&["did you mean `a`?"]);
     let shown = home.run(&["sources", "show", "a"]).ends_with(0).out.clone();
     for words in ["rss/a", &first, "new", "never"] {

@@ -101,7 +101,7 @@ pub(crate) const FORM: &str = r#"# RSS_SOURCES=sources.toml names the list that 
 id       = "krebs-on-security"    # stable for ever: documents and state are named after it
 name     = "Krebs on Security"    # for people
 url      = "https://krebsonsecurity.com/feed/"
-category = "news"                 # news, blogs, malware, vendor-research, vulnerabilities, exploits, government-cert,
+category = "blogs"                # news, blogs, malware, vendor-research, vulnerabilities, exploits, government-cert,
                                   # brazil, or one of your own
 language = "en"                   # BCP 47; may be left out: then what the feed says
 enabled  = true                   # may be left out: true

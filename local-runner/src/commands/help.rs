@@ -16,15 +16,15 @@ use crate::runner;
 /// What each task reads, writes and takes.
 const TASKS: &str = include_str!("../../../docs/TASKS.md");
 
-/// What can be asked for beside the commands.
-const TOPICS: [&str; 3] = ["settings", "tasks", "sources"];
+/// The topic that is no command; `tasks` and `sources` are both.
+const SETTINGS: &str = "settings";
 
 /// `local-runner help`.
 pub(crate) fn help(cli: &Cli, topic: &[String]) -> Outcome {
     let topic: Vec<&str> = topic.iter().map(String::as_str).collect();
     match topic.as_slice() {
-        ["settings"] => settings(cli, None),
-        ["settings", name] => settings(cli, Some(name)),
+        [SETTINGS] => settings(cli, None),
+        [SETTINGS, name] => settings(cli, Some(name)),
         ["tasks"] => tasks(cli, None),
         ["tasks", name] => tasks(cli, Some(name)),
         ["sources"] => sources(cli),
@@ -43,8 +43,10 @@ fn command(path: &[&str]) -> Outcome {
             .map(|known| known.get_name().to_owned())
             .collect();
         let Some(found) = command.find_subcommand(name).cloned() else {
-            let topics = TOPICS.iter().filter(|_| depth == 0).copied();
-            let all: Vec<&str> = topics.chain(known.iter().map(String::as_str)).collect();
+            let mut all: Vec<&str> = known.iter().map(String::as_str).collect();
+            if depth == 0 {
+                all.insert(0, SETTINGS);
+            }
             return Err(unknown("help on", name, &all));
         };
         command = found;
@@ -94,7 +96,7 @@ fn settings(cli: &Cli, name: Option<&str>) -> Outcome {
     if name.is_none() {
         out::line(
             "Settings are variables of the environment, and below them lines NAME=value of a `.env` file in the\n\
-             folder where `local-runner` starts. A secret may be `file:PATH` where that is said. `doctor` checks them.",
+             folder where `local-runner` starts. `local-runner doctor` checks them.",
         );
     }
     for (concern, list) in all {
