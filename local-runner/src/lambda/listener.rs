@@ -146,7 +146,7 @@ impl Server {
             match accepted {
                 Ok((stream, client)) => match self.admit(&stream, client) {
                     Ok(place) => drop(open.spawn(Arc::clone(&self).carry(stream, place))),
-                    Err(refusal) => turn_away(stream, refusal),
+                    Err(refusal) => turn_away(stream, &refusal),
                 },
                 Err(error) => {
                     tracing::warn!(%error, "take a connection");
@@ -164,7 +164,7 @@ impl Server {
         let is_own = stream.local_addr().is_ok_and(|server| self.peers.is_own(client, server));
         if !is_own {
             return Err(ServiceError::denied(
-                "only the user who started this runner may call it, and must still be there",
+                "only the user who started this runner may call it: run the client as that user",
             ));
         }
         let full = || ServiceError::too_many("ConcurrentInvocationLimitExceeded");
@@ -206,7 +206,7 @@ impl Server {
 }
 
 /// Says why, to a client of which nothing was read, and closes.
-fn turn_away(stream: TcpStream, refusal: ServiceError) {
+fn turn_away(stream: TcpStream, refusal: &ServiceError) {
     // As much as this fits into the buffer of a new connection; a client that hung up needs none.
     let _ = stream.into_std().and_then(|mut stream| {
         stream.write_all(refusal.whole_answer().as_bytes())?;
