@@ -165,7 +165,12 @@ fn no_secret_of_an_address() {
     let moved = upstream.status(&format!("moved?{key}"), "301 Moved Permanently", &to);
     let broken = upstream.status(&format!("broken?{key}"), "500 Internal Server Error", "");
     let page = upstream.body(&format!("page?{key}"), "<!DOCTYPE html><html><title>x</title>");
-    let sources = [("good", good), ("moved", moved), ("broken", broken), ("page", page)];
+    let echo = upstream.serve(&format!("echo?{key}"), |asked, stream| {
+        let body = format!("<!DOCTYPE html><html><title>{}</title>", asked.header);
+        crate::home::respond(stream, "200 OK", "", body.as_bytes());
+    });
+    let sources =
+        [("good", good), ("moved", moved), ("broken", broken), ("page", page), ("echo", echo)];
     let home = Home::of(&sources.map(|(id, url)| (id, ours(&url)))).with("MINERVA_LOG", "trace");
     let archive = home.path("archive");
     let home = home.with("MINERVA_ARCHIVE", archive.to_str().expect("a path"));
@@ -187,6 +192,7 @@ fn no_secret_of_an_address() {
         &["sources", "list", "--json"],
         &["sources", "test", "good", "-v"],
         &["sources", "test", "page", "-v"],
+        &["sources", "rejects", "echo"],
         &["doctor", "-v"],
         &["search", "item", "--json", "-v"],
         &["documents", "rss_articles"],

@@ -1,5 +1,7 @@
 //! Addresses that hold secrets: how any is shown, and `DATABASE_URL`, in the forms that people and the predecessor write it.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use url::Url;
 
 use crate::checks;
@@ -185,6 +187,31 @@ pub fn without_secrets(url: &Url) -> Url {
     bare
 }
 
+/// The secrets of an address, as they are written in it, as they are meant and as a header holds them: user, password, and the
+/// values of secret keys.
+pub fn secrets_of(url: &Url) -> Vec<String> {
+    let decoded = |text: &str| {
+        let pair = format!("x={}", text.replace('+', "%2B"));
+        let decoded = url::form_urlencoded::parse(pair.as_bytes()).next();
+        decoded.map(|(_, value)| value.into_owned()).unwrap_or_default()
+    };
+    let (user, password) = (url.username(), url.password().unwrap_or_default());
+    let mut written = vec![user, password];
+    for text in [url.query(), url.fragment()].into_iter().flatten() {
+        let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
+        written.extend(pairs.filter(|(name, _)| is_secret(name)).map(|(_, value)| value));
+    }
+    let mut all: Vec<String> =
+        written.iter().flat_map(|text| [(*text).to_owned(), decoded(text)]).collect();
+    all.retain(|text| !text.is_empty());
+    if !all.is_empty() {
+        all.push(BASE64.encode(format!("{}:{}", decoded(user), decoded(password))));
+    }
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
 /// The value of `ssl` as one of `sslmode`.
 fn ssl(value: &str) -> &str {
     match value {
@@ -229,6 +256,10 @@ mod tests {
                 "{bare}"
             );
         }
+        let url = Url::parse("https://ana:p%40ss@h.example/f?a=1&key=2%2B#token=t").unwrap();
+        let header = BASE64.encode("ana:p@ss");
+        assert_eq!(secrets_of(&url), ["2%2B", "2+", &header, "ana", "p%40ss", "p@ss", "t"]);
+        assert!(secrets_of(&Url::parse("https://h.example/f?a=1").unwrap()).is_empty());
         let url = Url::parse("https://u:p@h.example/f?a=1&key=2").unwrap();
         assert_eq!(without_secrets(&url).as_str(), "https://h.example/f?a=1");
     }

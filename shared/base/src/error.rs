@@ -141,6 +141,14 @@ impl Error {
         self.hint.as_deref()
     }
 
+    /// The same error with its words put through `reword`, its causes among them.
+    #[must_use]
+    pub fn reworded(&self, reword: impl Fn(&str) -> String) -> Self {
+        let again = self.again();
+        let (message, hint) = (reword(&again.message), again.hint.as_deref().map(reword));
+        Self { message, hint, ..again }
+    }
+
     /// The whole story on one line: the message and each cause behind it, without the hint.
     pub fn chain(&self) -> String {
         let mut text = self.message.clone();

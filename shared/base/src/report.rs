@@ -68,7 +68,7 @@ pub enum Outcome {
     NotStored,
     /// Time ran out without a continuation.
     OutOfTime,
-    /// Reading it took a whole step of a run and brought nothing new: no continuation is tried.
+    /// Reading what it sent took much of a step of a run and brought nothing new: no continuation is tried.
     TooCostly,
     /// Every key for it has used up its budget, or is blocked.
     BudgetSpent,

@@ -7,9 +7,9 @@ pub const MASK: &str = "***";
 const LENGTH_MIN: usize = 4;
 
 /// A text with [`MASK`] in place of each of these secrets, longer ones first.
-pub fn hidden(text: &str, secrets: &[String]) -> String {
-    let mut secrets: Vec<&String> =
-        secrets.iter().filter(|secret| secret.len() >= LENGTH_MIN).collect();
+pub fn hidden<'s>(text: &str, secrets: impl IntoIterator<Item = &'s str>) -> String {
+    let is_long = |secret: &&str| secret.len() >= LENGTH_MIN;
+    let mut secrets: Vec<&str> = secrets.into_iter().filter(is_long).collect();
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     secrets.into_iter().fold(text.to_owned(), |text, secret| text.replace(secret, MASK))
 }
@@ -20,8 +20,7 @@ mod tests {
 
     #[test]
     fn secrets_are_hidden_wherever_they_stand() {
-        let secrets =
-            ["hunter2".to_owned(), "hunter2-long".to_owned(), "a".to_owned(), String::new()];
-        assert_eq!(hidden("Basic hunter2-long, hunter2: a", &secrets), "Basic ***, ***: a");
+        let secrets = ["hunter2", "hunter2-long", "a", ""];
+        assert_eq!(hidden("Basic hunter2-long, hunter2: a", secrets), "Basic ***, ***: a");
     }
 }

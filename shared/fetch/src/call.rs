@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use base::address::secrets_of;
 use base::validators::Validators;
 use bytes::Bytes;
 use reqwest::Method;
@@ -10,7 +11,7 @@ use reqwest::header::HeaderMap;
 use tokio::sync::OwnedSemaphorePermit;
 use url::Url;
 
-use super::failure::{Failure, Reason, shown};
+use super::failure::{Failure, Reason, is_secret, shown};
 use super::pace::Pace;
 use super::range::Range;
 
@@ -122,6 +123,17 @@ impl<'a> Request<'a> {
     /// What is asked for.
     pub fn url(&self) -> &'a Url {
         self.url
+    }
+
+    /// What a server that repeats the request in its answer would show: the secrets of its address and its headers, in each
+    /// form in which they are sent.
+    pub fn secrets(&self) -> Vec<String> {
+        let mut secrets = secrets_of(self.url);
+        for (_, value) in self.headers.iter().filter(|(name, _)| is_secret(name)) {
+            // `Bearer` and the like stand before the key.
+            secrets.extend(value.rsplit(' ').next().map(ToOwned::to_owned));
+        }
+        secrets
     }
 
     /// The body to send and its media type; a redirect takes it along only within its origin.

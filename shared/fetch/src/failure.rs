@@ -357,7 +357,7 @@ pub fn shown(url: &Url) -> String {
     text
 }
 
-fn is_secret(query_name: &str) -> bool {
+pub(super) fn is_secret(query_name: &str) -> bool {
     const PARTS: [&str; 9] =
         ["key", "token", "auth", "pass", "pwd", "secret", "sig", "session", "credential"];
     let name = query_name.to_ascii_lowercase();

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use base::address::{masked, without_secrets};
 use base::validators::Validators;
@@ -67,6 +68,7 @@ impl Visit<'_> {
         if !self.asks_first(&url) {
             return Ok(None);
         }
+        self.note_secrets(&request);
         let known = self.known_version(&url).filter(|_| is_conditional);
         if let Shared::Yes = shared {
             match self.ctx().shared_answer(&url) {
@@ -91,6 +93,7 @@ impl Visit<'_> {
             Some(validators) => request.validators(validators),
             None => request,
         };
+        self.reading_since = None;
         match self.ctx().http.send(request).await {
             Ok(Fetched::NotModified(answer)) => {
                 self.note_not_modified(answer.requests);
@@ -139,6 +142,7 @@ impl Visit<'_> {
 
     pub(crate) fn note_body(&mut self) {
         self.bodies += 1;
+        self.reading_since = Some(Instant::now());
     }
 
     pub(crate) fn note_requests(&mut self, requests: u32) {

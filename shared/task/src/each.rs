@@ -220,10 +220,12 @@ impl Ctx {
         let worked = timeout_at(end, Box::pin(work(&mut visit, source))).await;
         let is_late = worked.is_err() || visit.was_late();
         // What brought nothing in a whole step will bring nothing in the next.
-        let is_stuck = is_late && !visit.has_progressed() && visit.has_body();
-        if is_stuck && (visit.has_had_its_time() || stuck.iter().any(|one| one == id)) {
-            let stop = Stop::too_costly(visit.took());
-            return Ok(Done::Over(visit.end(Err(stop)).await?));
+        let read_for = visit.has_read_for().filter(|_| is_late && !visit.has_progressed());
+        let is_stuck = read_for.is_some();
+        if let Some(time) = read_for
+            && (time * 2 >= self.time_for_work() || stuck.iter().any(|one| one == id))
+        {
+            return Ok(Done::Over(visit.end(Err(Stop::too_costly(time))).await?));
         }
         let worked = worked.unwrap_or_else(|_late| Ok(()));
         match worked {

@@ -46,6 +46,11 @@ impl Stop {
         Self { retry_after: TOO_COSTLY_WAIT.try_into().ok(), ..stop }
     }
 
+    /// The same with its words put through `hide`.
+    pub(crate) fn reworded(self, hide: impl Fn(&str) -> String) -> Self {
+        Self { error: self.error.reworded(hide), ..self }
+    }
+
     /// For how long the source asked to be left alone.
     pub(crate) fn wait(&self) -> Option<SignedDuration> {
         self.retry_after

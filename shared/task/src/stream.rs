@@ -70,6 +70,7 @@ impl Visit<'_> {
         if self.is_replay() || !self.asks_first(&url) {
             return Ok(None);
         }
+        self.note_secrets(&request);
         let from = from.filter(|from| from.offset > 0 && !from.version.is_empty());
         let known = self.known_version(&url).filter(|_| from.is_none());
         let request = match (&known, from) {
@@ -79,6 +80,7 @@ impl Visit<'_> {
             }
             (None, _) => request,
         };
+        self.reading_since = None;
         let mut stream = match self.ctx().http.stream(request).await {
             Ok(Streamed::NotModified(answer)) => {
                 self.note_not_modified(answer.requests);
@@ -88,7 +90,8 @@ impl Visit<'_> {
             Err(failure) => return Err(self.note_failure(failure)),
         };
         self.note_requests(stream.requests());
-        self.note_body();
+        // Its parts are still to come: what takes long here may be the source.
+        self.bodies += 1;
         if let Some(from) = from.filter(|from| from.version == *stream.validators())
             && stream.starts_at() == 0
         {

@@ -4,14 +4,16 @@
 //! next version apart, and the cursor, are kept back until everything that they stand for is stored. The end always runs,
 //! also when time ran out in the middle, so health, counts and cursor are true.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base::report::{Counts, Outcome, Problem, Reject, Report, SourceReport};
+use base::secrets::hidden;
 use base::validators::Validators;
 use base::{Error, Result};
+use fetch::Request;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -31,6 +33,9 @@ pub(super) const VALIDATORS_MAX: usize = 64;
 
 /// Documents that are amended together.
 const AMEND_BATCH: usize = 256;
+
+/// Secrets of one visit's requests that are looked for in what it says; a source has one or two.
+const SECRETS_MAX: usize = 64;
 
 /// Notes of one visit that the report shows.
 const NOTES_MAX: usize = 50;
@@ -66,6 +71,8 @@ pub struct Visit<'a> {
     given: Used,
     /// Items that were not stored, as a limit was reached.
     beyond: u64,
+    /// What a source could repeat of our requests, in each form in which it was sent.
+    secrets: BTreeSet<String>,
     /// Lives as long as the visit.
     alive: Arc<()>,
     /// Writes that may succeed another time; while there is one, the cursor stays.
@@ -76,6 +83,8 @@ pub struct Visit<'a> {
     pub(super) not_modified: u64,
     /// Bodies that came.
     pub(super) bodies: u64,
+    /// When the last of them came, unless another is asked for.
+    pub(super) reading_since: Option<Instant>,
     /// What tells the next version of an address from this one, once this one is stored.
     pub(super) pending: Vec<(String, Validators)>,
     /// How far the source is stored when this visit ends well.
@@ -158,12 +167,14 @@ impl<'a> Visit<'a> {
             limits: VisitLimits::DEFAULT,
             given: Used::default(),
             beyond: 0,
+            secrets: BTreeSet::new(),
             alive: Arc::new(()),
             failed: 0,
             started: Instant::now(),
             answered: HashSet::new(),
             not_modified: 0,
             bodies: 0,
+            reading_since: None,
             pending: Vec::new(),
             reached: None,
             has_saved: false,
@@ -283,7 +294,7 @@ impl<'a> Visit<'a> {
             };
             self.failed += u64::from(kind == LedgerKind::Failed);
             if self.ledger.len() < LEDGER_MAX {
-                let (id, reason) = (write.id.clone(), reason.clone());
+                let (id, reason) = (write.id.clone(), self.hidden(reason));
                 self.ledger.push(LedgerItem { id, reason, kind });
             }
         }
@@ -345,19 +356,9 @@ impl<'a> Visit<'a> {
         self.has_saved || self.counts.values().any(|counts| counts.new + counts.changed > 0)
     }
 
-    /// Whether something came that can be read.
-    pub(crate) fn has_body(&self) -> bool {
-        self.bodies > 0
-    }
-
-    /// Whether it took at least half of the step's time.
-    pub(crate) fn has_had_its_time(&self) -> bool {
-        self.started.elapsed() * 2 >= self.ctx.time_for_work()
-    }
-
-    /// How long it took so far.
-    pub(crate) fn took(&self) -> Duration {
-        self.started.elapsed()
+    /// For how long it has been at what came last; nothing while it waits for the source.
+    pub(crate) fn has_read_for(&self) -> Option<Duration> {
+        self.reading_since.map(|came| came.elapsed())
     }
 
     /// Whether the visit found that it is late, and so may have left something.
@@ -395,6 +396,7 @@ impl<'a> Visit<'a> {
     pub fn show_reject(&mut self, reason: impl Into<String>) {
         if self.rejects.len() < Report::REJECTS_SHOWN {
             let reason: String = reason.into();
+            let reason = self.hidden(&reason);
             let shown = reason.chars().filter(|letter| *letter != '\0').take(REASON_LETTERS);
             self.rejects.push(shown.collect());
         }
@@ -417,7 +419,8 @@ impl<'a> Visit<'a> {
 
     /// Notes something worth knowing that is no failure, once.
     pub fn note(&mut self, note: impl Into<String>) {
-        let note = note.into();
+        let note: String = note.into();
+        let note = self.hidden(&note);
         if self.report.notes.len() < NOTES_MAX && !self.report.notes.contains(&note) {
             self.report.notes.push(note);
         }
@@ -471,6 +474,10 @@ impl<'a> Visit<'a> {
             )),
         });
         self.tell_what_is_not_whole();
+        let work = match self.secrets.is_empty() {
+            true => work,
+            false => work.map_err(|stop| stop.reworded(|text| self.hidden(text))),
+        };
         self.state.last_attempt = Some(now);
         match work {
             Ok(()) => self.succeed(now),
@@ -513,6 +520,17 @@ impl<'a> Visit<'a> {
         let rejects = self.rejects.into_iter();
         let rejects = rejects.map(|reason| Reject { source: source.clone(), reason }).collect();
         Ok(Ended { report: self.report, rejects, unsettled })
+    }
+
+    /// Remembers what a request holds that nobody may see, whatever the source makes of it.
+    pub(super) fn note_secrets(&mut self, request: &Request<'_>) {
+        if self.secrets.len() < SECRETS_MAX {
+            self.secrets.extend(request.secrets());
+        }
+    }
+
+    fn hidden(&self, text: &str) -> String {
+        hidden(text, self.secrets.iter().map(String::as_str))
     }
 
     /// Notes what was not stored as it came.

@@ -311,7 +311,8 @@ async fn send_to(
     let mut body = response.bytes().await.map_err(lost)?;
     if status >= 400 {
         // An error may repeat our request, headers and all.
-        body = hidden(&String::from_utf8_lossy(&body), &node.secrets).into();
+        body =
+            hidden(&String::from_utf8_lossy(&body), node.secrets.iter().map(String::as_str)).into();
     }
     let answer = Answer { status, body };
     let said = || format!("`{}` answered status `{status}`{}", node.url, reason(&answer.json()));
