@@ -95,14 +95,14 @@ pub(crate) fn complain(cli: &Cli, error: &Error) -> ExitCode {
         match &cli.command {
             // A run answers with a report, whatever comes of it.
             Command::Run(args) => {
-                json(&Report { task: args.task.clone(), ..Report::failed(error) })
+                json(&Report { task: args.task.clone(), ..Report::failed(error) });
             }
             Command::Reparse { task } => {
                 json(&Report { task: task.clone(), ..Report::failed(error) });
             }
             // A stream of objects ends with one more.
             Command::Documents { .. } => {
-                exact_line(&json!({"error": Problem::from(error)}).to_string())
+                exact_line(&json!({"error": Problem::from(error)}).to_string());
             }
             _ => json(&json!({"error": Problem::from(error)})),
         }

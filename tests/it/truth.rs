@@ -825,7 +825,7 @@ fn the_data_is_its_owners_alone() {
     check(&copy);
     // What an earlier version made for everybody is closed.
     let open = |path: &Path, mode| {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap()
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     };
     open(&home.path("data"), 0o755);
     for file in ["state.db", "documents.db"] {
