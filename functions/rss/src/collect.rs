@@ -9,14 +9,16 @@ use base::{Error, Result};
 use feed::{FeedError, Head, Hints, LinkedFeed};
 use fetch::{Fetched, Limits, Request};
 use jiff::Timestamp;
-use stores::documents::{Index, Write};
+use serde_json::{Value, json};
+use stores::documents::{Index, Part, Write};
 use task::catalog::{Pending, Preview};
 use task::function::{Home, now};
-use task::{Answer, Chosen, Ctx, Cutoff, Stop, Visit};
+use task::{Answer, Chosen, Ctx, Stop, Visit};
 use tokio::sync::mpsc;
 
-use crate::adopt::AdoptedArticles;
-use crate::article;
+use crate::article::{self, Cuts};
+use crate::identity::{Identities, Identity, SharedIds};
+use crate::known::KnownArticles;
 use crate::sources::{INDEX, Source, Sources};
 
 /// Sources in progress at once. The pace at one host is the HTTP client's matter.
@@ -25,8 +27,21 @@ const SOURCES_AT_ONCE: usize = 16;
 /// Articles that are written together: few enough to bound memory, enough to spare commits.
 const BATCH: usize = 256;
 
-/// Bytes of articles that are written together, whatever their number.
-const BATCH_BYTES: usize = 1 << 20;
+/// Parts of a batch, in bytes with what they cost in memory: few enough to bound it with 16 sources in progress.
+const BATCH_BYTES: usize = 512 << 10;
+
+/// What one value of a document costs beside its text.
+const VALUE_BYTES: usize = 16;
+
+/// Items of one visit at most; the rest is counted and told.
+const ITEMS_MAX: u64 = 10_000;
+
+/// What the articles of one visit hold at most, in bytes for each byte of its body, and beside that.
+const BYTES_PER_BYTE: usize = 4;
+const BYTES_MAX: usize = 4 << 20;
+
+/// A body up to this size is parsed once and its entries held; a larger one is parsed twice.
+const HELD_BYTES: usize = 512 << 10;
 
 /// A note is made when a visit finds nothing it knew among this many items or more.
 const GAP_ITEMS: u64 = 3;
@@ -61,22 +76,43 @@ fn request(source: &Source) -> Request<'_> {
 }
 
 /// A part of a feed on its way from the parser to the store.
-enum Part {
-    Notes(Vec<String>),
+enum Parsed {
     Batch(Batch),
-    End(Result<(), FeedError>),
+    End(Result<Done, FeedError>),
 }
 
+/// What is known of a feed that was read to its end.
+pub struct Done {
+    pub head: Head,
+    pub notes: Vec<String>,
+    pub remembers: Option<SharedIds>,
+    /// Items beyond the limits of a visit.
+    pub left_out: u64,
+}
+
+/// What making articles of a feed's entries needs, and what it leaves to be told.
+struct Visited<'a> {
+    source: &'a Source,
+    head: &'a Head,
+    now: Timestamp,
+    identities: Identities,
+    /// Ids that an article has already.
+    seen: HashSet<String>,
+    cuts: Cuts,
+}
+
+/// Articles that are stored together, and what was counted on the way to them.
 #[derive(Default)]
-struct Batch {
-    found: u64,
+pub struct Batch {
+    pub found: u64,
     merged: u64,
     rejected: u64,
     rejects: Vec<String>,
     dates: Vec<Timestamp>,
-    writes: Vec<Write>,
-    /// About how many bytes the writes have.
+    pub writes: Vec<Write>,
     bytes: usize,
+    /// Those of `writes`, in order.
+    identities: Vec<Identity>,
 }
 
 /// Parses on a thread of its own, so that a large feed holds up no other source, and stores part by part.
@@ -88,21 +124,30 @@ async fn store(
 ) -> Result<(), Stop> {
     let ctx = visit.ctx();
     let (sender, mut parts) = mpsc::channel(1);
-    let (now, mut adopted) = (ctx.now(), AdoptedArticles::of(source, index));
+    let (now, mut known) = (ctx.now(), KnownArticles::of(index));
+    let remembered = visit.cursor::<SharedIds>().unwrap_or_default();
     let (parsed_source, cutoff) = (source.clone(), visit.cutoff());
     tokio::task::spawn_blocking(move || {
-        let end = parse(&parsed_source, &answer, now, &sender, &cutoff);
+        let hints = Hints { content_type: answer.content_type(), url: answer.url() };
         // Nobody listens any more when the run has ended.
-        let _ = sender.blocking_send(Part::End(end));
+        let take = |batch| {
+            let is_taken = match batch {
+                Some(batch) => sender.blocking_send(Parsed::Batch(batch)).is_ok(),
+                None => !sender.is_closed(),
+            };
+            is_taken && !cutoff.is_over()
+        };
+        let end = parse(&parsed_source, answer.body(), &hints, now, remembered, take);
+        let _ = sender.blocking_send(Parsed::End(end));
     });
     let was_first = visit.is_first();
     let mut dates = Vec::new();
     let before = visit.counts(index);
     let end = loop {
         match parts.recv().await {
-            Some(Part::Notes(notes)) => notes.into_iter().for_each(|note| visit.note(note)),
-            Some(Part::Batch(mut batch)) => {
-                adopted.meet(ctx.documents.as_ref(), &mut batch.writes).await?;
+            Some(Parsed::Batch(mut batch)) => {
+                let documents = ctx.documents.as_ref();
+                known.meet(documents, &mut batch.writes, &batch.identities).await?;
                 visit.found(index, batch.found);
                 visit.merged(index, batch.merged);
                 visit.rejected(index, batch.rejected);
@@ -110,7 +155,7 @@ async fn store(
                 dates.extend(batch.dates);
                 visit.store(index, &batch.writes).await?;
             }
-            Some(Part::End(end)) => break end,
+            Some(Parsed::End(end)) => break end,
             None => {
                 return Err(Error::format("parse the feed: the parser panicked")
                     .hint("this is a bug: please report it with the feed")
@@ -118,7 +163,13 @@ async fn store(
             }
         }
     };
-    end.map_err(|error| unreadable(source, &error))?;
+    let done = end.map_err(|error| unreadable(source, &error))?;
+    done.notes.into_iter().for_each(|note| visit.note(note));
+    visit.found(index, done.left_out);
+    visit.rejected(index, done.left_out);
+    if let Some(remembers) = done.remembers {
+        visit.reach(json!(remembers));
+    }
     visit.learn_habit(dates);
     let counts = visit.counts(index);
     if counts.found == before.found {
@@ -130,12 +181,11 @@ async fn store(
     {
         visit.note("no item was known from the last visit: some in between were probably missed");
     }
-    if counts.rejected * 2 > counts.found {
+    let (rejected, found) = (counts.rejected - done.left_out, counts.found - done.left_out);
+    if rejected * 2 > found {
         let error = Error::format(format!(
-            "read `{}`: {} of {} items are malformed",
-            masked(&source.url),
-            counts.rejected,
-            counts.found
+            "read `{}`: {rejected} of {found} items are malformed",
+            masked(&source.url)
         ))
         .hint("the feed may have changed its shape; the readable items are stored");
         return Err(Stop::new(Outcome::Unreadable, error));
@@ -143,36 +193,77 @@ async fn store(
     Ok(())
 }
 
-/// Reads a feed part by part and hands each on; ends early when nobody takes them any more.
-fn parse(
+/// Reads a feed part by part and hands each on; ends early when `take` wants no more, which is also asked without a part.
+///
+/// Every entry is seen before the first one is handed on: only then is it known whose ids are shared.
+pub fn parse(
     source: &Source,
-    answer: &Answer,
+    body: &[u8],
+    hints: &Hints<'_>,
     now: Timestamp,
-    parts: &mpsc::Sender<Part>,
-    cutoff: &Cutoff,
-) -> Result<(), FeedError> {
-    let mut reader = feed::open(
-        answer.body(),
-        &Hints { content_type: answer.content_type(), url: answer.url() },
-    )?;
-    let mut seen = HashSet::new();
-    let mut batch = Batch::default();
+    remembered: SharedIds,
+    mut take: impl FnMut(Option<Batch>) -> bool,
+) -> Result<Done, FeedError> {
+    let mut identities = Identities::new(remembered);
+    let mut reader = feed::open(body, hints)?;
+    let (mut held, is_held) = (Vec::new(), body.len() <= HELD_BYTES);
+    let (mut found, mut is_wanted) = (0, true);
     while let Some(chunk) = reader.next_chunk()? {
-        batch.add(source, reader.head(), chunk, now, &mut seen);
-        if cutoff.is_over() {
-            return Ok(());
+        let is_taken = found < ITEMS_MAX;
+        found += chunk.items();
+        if is_taken {
+            chunk.entries.iter().for_each(|entry| identities.meet(entry));
+            if is_held {
+                held.push(chunk);
+            }
         }
-        if (batch.writes.len() >= BATCH || batch.bytes >= BATCH_BYTES)
-            && parts.blocking_send(Part::Batch(std::mem::take(&mut batch))).is_err()
-        {
-            return Ok(());
+        is_wanted = take(None);
+        if !is_wanted {
+            break;
         }
     }
-    let notes = repaired(reader.head());
-    let _ = parts
-        .blocking_send(Part::Batch(batch))
-        .and_then(|()| parts.blocking_send(Part::Notes(notes)));
-    Ok(())
+    let head = reader.head().clone();
+    drop(reader);
+    let (mut held, mut again) = (held.into_iter(), None);
+    if !is_held {
+        again = Some(feed::open(body, hints)?);
+    }
+    let mut batch = Batch::default();
+    let (seen, cuts) = (HashSet::new(), Cuts::default());
+    let mut visited = Visited { source, head: &head, now, identities, seen, cuts };
+    let mut bytes_left = BYTES_MAX + body.len().saturating_mul(BYTES_PER_BYTE);
+    let mut read = 0;
+    while is_wanted {
+        let chunk = match &mut again {
+            Some(reader) => reader.next_chunk()?,
+            None => held.next(),
+        };
+        let Some(chunk) = chunk else { break };
+        if read >= ITEMS_MAX || bytes_left == 0 {
+            break;
+        }
+        read += chunk.items();
+        let bytes = batch.bytes;
+        batch.add(chunk, &mut visited);
+        bytes_left = bytes_left.saturating_sub(batch.bytes - bytes);
+        let is_full = batch.writes.len() >= BATCH || batch.bytes >= BATCH_BYTES;
+        is_wanted = match is_full {
+            true => take(Some(std::mem::take(&mut batch))),
+            false => take(None),
+        };
+    }
+    take(Some(batch));
+    let Visited { identities, cuts, .. } = visited;
+    let left_out = if is_wanted { found - read } else { 0 };
+    let mut notes = repaired(&head);
+    notes.extend(identities.note());
+    notes.extend(cuts.note());
+    if left_out > 0 {
+        notes.push(format!(
+            "the feed has more than one visit takes: {read} of {found} items were read, {left_out} left out"
+        ));
+    }
+    Ok(Done { head, notes, remembers: identities.to_remember(), left_out })
 }
 
 /// What had to be repaired, for the report.
@@ -194,36 +285,48 @@ fn unreadable(source: &Source, error: &FeedError) -> Stop {
             "no valid feed is nested this deeply; disable the source if it stays so",
         ),
     };
-    Stop::new(outcome, Error::format(format!("read `{}`: {error}", masked(&source.url))).hint(hint))
+    let error = Error::format(format!("read `{}`: {error}", masked(&source.url))).hint(hint);
+    Stop::new(outcome, error)
 }
 
 impl Batch {
-    fn add(
-        &mut self,
-        source: &Source,
-        head: &Head,
-        chunk: feed::Chunk,
-        now: Timestamp,
-        seen: &mut HashSet<String>,
-    ) {
-        self.found += (chunk.entries.len() + chunk.rejects.len()) as u64;
+    fn add(&mut self, chunk: feed::Chunk, visited: &mut Visited<'_>) {
+        let Visited { source, head, now, identities, seen, cuts } = visited;
+        self.found += chunk.items();
         self.rejected += chunk.rejects.len() as u64;
         for reject in chunk.rejects.into_iter().take(Report::REJECTS_SHOWN) {
             let reason = format!("item {}: {}: `{}`", reject.index + 1, reject.reason, reject.head);
             self.rejects.push(reason);
         }
         for entry in &chunk.entries {
-            let write = article::write(source, head, entry, now);
+            let identity = identities.of(source, entry);
             self.dates.extend(entry.published.or(entry.updated));
             // Feeds put the newest first, so of two items with one id the first is the later one.
-            if seen.insert(write.id.clone()) {
-                self.bytes += write.weight();
+            if seen.insert(identity.id.clone()) {
+                let id = identity.id.clone();
+                let write = article::write_as(id, source, head, entry, *now, cuts);
+                self.bytes += write.parts.iter().map(size_of_part).sum::<usize>();
                 self.writes.push(write);
+                self.identities.push(identity);
             } else {
                 self.merged += 1;
             }
         }
     }
+}
+
+/// What a document takes: its text, and for each value what it costs beside it.
+fn size_of_part(part: &Part) -> usize {
+    fn size(value: &Value) -> usize {
+        VALUE_BYTES
+            + match value {
+                Value::String(text) => text.len(),
+                Value::Array(list) => list.iter().map(size).sum(),
+                Value::Object(fields) => fields.values().map(size).sum(),
+                Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+            }
+    }
+    part.fields.values().map(size).sum()
 }
 
 /// The feeds that a page links to, for whoever gave the page's address.
@@ -238,7 +341,7 @@ fn offer(first: &LinkedFeed, feeds: &[LinkedFeed]) -> String {
 }
 
 /// Fetches a source once, without condition, and shows what would be stored.
-pub(crate) fn preview(home: &Home, definition: serde_json::Value) -> Pending<'_, Preview> {
+pub(crate) fn preview(home: &Home, definition: Value) -> Pending<'_, Preview> {
     Box::pin(async move {
         let source: Source = serde_json::from_value(definition)
             .map_err(|cause| Error::config("read the definition of a source").because(cause))?;
@@ -257,20 +360,27 @@ pub(crate) fn preview(home: &Home, definition: serde_json::Value) -> Pending<'_,
                 _ => stopped,
             }
         };
-        let mut reader = feed::open(&response.body, &hints).map_err(unreadable)?;
-        let (mut seen, mut batch) = (HashSet::new(), Batch::default());
-        while let Some(chunk) = reader.next_chunk().map_err(unreadable)? {
-            batch.add(&source, reader.head(), chunk, now(&home.config), &mut seen);
-        }
-        let head = reader.head();
-        let documents = batch.writes.into_iter().flat_map(|write| write.parts);
+        let mut batches: Vec<Batch> = Vec::new();
+        let take = |batch| {
+            batches.extend(batch);
+            true
+        };
+        let body = &response.body;
+        let done = parse(&source, body, &hints, now(&home.config), SharedIds::default(), take)
+            .map_err(unreadable)?;
+        let head = done.head;
+        let found: u64 = batches.iter().map(|batch| batch.found).sum();
+        let rejects = batches.iter_mut().flat_map(|batch| std::mem::take(&mut batch.rejects));
+        let rejects = rejects.collect();
+        let writes = batches.into_iter().flat_map(|batch| batch.writes);
+        let documents = writes.flat_map(|write| write.parts);
         Ok(Preview {
             title: head.title.clone(),
             form: format!("{:?} {}", head.kind, head.version).trim().to_owned(),
-            found: batch.found,
-            notes: repaired(head),
-            rejects: batch.rejects,
-            documents: documents.map(|part| serde_json::Value::Object(part.fields)).collect(),
+            found: found + done.left_out,
+            notes: done.notes,
+            rejects,
+            documents: documents.map(|part| Value::Object(part.fields)).collect(),
         })
     })
 }

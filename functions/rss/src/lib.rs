@@ -12,6 +12,8 @@ pub mod collect;
 mod collect_all_rss_feeds;
 mod collect_category;
 mod collect_specific_sources;
+pub mod identity;
+mod known;
 pub mod sources;
 
 use sources::NAME;

@@ -20,6 +20,10 @@ const DECLARATION_WITHIN: usize = 4096;
 /// How much of an undeclared document the guess is made from.
 const GUESS_FROM: usize = 256 * 1024;
 
+/// How much a decoder is given after a byte that is wrong, doubled as long as all is well: some look at all that they are given
+/// before they find the first wrong byte, which for a body of wrong bytes alone would be each byte time and again.
+const WINDOW_LEAST: usize = 64;
+
 pub(super) struct Decoded<'a> {
     pub(super) text: Cow<'a, str>,
     pub(super) encoding: &'static str,
@@ -142,14 +146,19 @@ fn repaired<'a>(
     let mut text = String::with_capacity(body.len() + body.len() / 8 + 16);
     let mut rest = body;
     let mut wrong = false;
+    let mut window = WINDOW_LEAST;
     loop {
-        let (result, read) = decoder.decode_to_string_without_replacement(rest, &mut text, true);
+        let part = &rest[..rest.len().min(window)];
+        let is_last = part.len() == rest.len();
+        let (result, read) = decoder.decode_to_string_without_replacement(part, &mut text, is_last);
         rest = &rest[read..];
         match result {
-            encoding_rs::DecoderResult::InputEmpty => break,
+            encoding_rs::DecoderResult::InputEmpty if is_last => break,
+            encoding_rs::DecoderResult::InputEmpty => window = window.saturating_mul(2),
             encoding_rs::DecoderResult::OutputFull => text.reserve(rest.len() + 1024),
             encoding_rs::DecoderResult::Malformed(bad, after) => {
                 wrong = true;
+                window = WINDOW_LEAST;
                 let end = body.len() - rest.len() - usize::from(after);
                 let start = end.saturating_sub(usize::from(bad));
                 if encoding != UTF_16BE && encoding != UTF_16LE {

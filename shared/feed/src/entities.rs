@@ -33,9 +33,10 @@ impl Declared {
             if self.values.len() >= DECLARED_MAX {
                 return;
             }
-            let name_end = rest
-                .find(|c: char| c.is_whitespace() || c == '"' || c == '\'' || c == '>')
-                .unwrap_or(rest.len());
+            let ends = |(_, c): &(usize, char)| c.is_whitespace() || matches!(c, '"' | '\'' | '>');
+            let Some((name_end, _)) = rest.char_indices().take(NAME_MAX + 1).find(ends) else {
+                continue;
+            };
             let (name, after) = rest.split_at(name_end);
             let after = after.trim_start();
             let Some(quote) = after.chars().next().filter(|c| *c == '"' || *c == '\'') else {

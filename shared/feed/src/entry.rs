@@ -134,6 +134,11 @@ impl Chunk {
         self.entries.len() + self.rejects.len()
     }
 
+    /// Items that were read or rejected.
+    pub fn items(&self) -> u64 {
+        self.len() as u64
+    }
+
     pub(crate) fn reject(&mut self, index: usize, reason: &str, raw: &str) {
         self.rejects.push(Reject { index, reason: reason.to_owned(), head: head_of(raw.trim()) });
     }

@@ -9,6 +9,11 @@ use super::decode::without_controls;
 use super::entry::{FeedError, Head};
 use super::value::{Markup, looks_like_html, person, resolved};
 use super::values::{Values, When, from_values};
+use super::walk::MANY_MAX;
+
+/// Authors of the feed that its items get, and bytes of a name: what stands once is in every item then.
+const FEED_AUTHORS_MAX: usize = 16;
+const FEED_AUTHOR_MAX: usize = 256;
 
 /// One item's values, or why there are none and its text.
 pub(super) type Item<'t> = Result<Box<Values<'static>>, (String, &'t str)>;
@@ -44,7 +49,10 @@ pub(super) fn open(text: &str, base: Option<Url>, head: &mut Head) -> Result<Ite
         ..Values::default()
     };
     from_values(values, head);
-    let (authors, language) = (authors(&fields), head.language.clone());
+    let mut authors = authors(&fields);
+    authors.retain(|name| name.len() <= FEED_AUTHOR_MAX);
+    authors.truncate(FEED_AUTHORS_MAX);
+    let language = head.language.clone();
     Ok(Items { at: items, base, authors, language, cut: false, repaired: false })
 }
 
@@ -100,7 +108,8 @@ impl Items {
             .and_then(Value::as_array)
             .into_iter()
             .flatten()
-            .filter_map(Value::as_object);
+            .filter_map(Value::as_object)
+            .take(MANY_MAX);
         Values {
             id: string(fields, "id").map(Cow::Owned),
             title: string(fields, "title").map(guessed),
@@ -226,6 +235,7 @@ fn strings(value: Option<&Value>) -> Vec<Cow<'static, str>> {
     list.filter_map(Value::as_str)
         .map(clean)
         .filter(|text| !text.is_empty())
+        .take(MANY_MAX)
         .map(Cow::Owned)
         .collect()
 }
@@ -238,7 +248,7 @@ fn authors(fields: &Map<String, Value>) -> Vec<Cow<'static, str>> {
         .flatten()
         .chain(fields.get("author"));
     let mut names = Vec::new();
-    for author in listed {
+    for author in listed.take(MANY_MAX) {
         let name = author
             .as_object()
             .and_then(|author| string(author, "name"))

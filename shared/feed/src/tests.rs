@@ -279,6 +279,223 @@ fn what_is_no_feed_says_so() {
     );
 }
 
+#[test]
+fn nested_elements_stay_with_their_own() {
+    let own = "<title>own</title><link>http://e.example/own</link>";
+    let inner = "<image><title>img</title><link>http://e.example/img</link></image>";
+    for item in [
+        format!("{own}<category>c{inner}</category>"),
+        format!("<category>c{inner}</category>{own}"),
+        format!("{own}<category>c<x:any>{inner}</x:any></category>"),
+    ] {
+        let (head, entries, _) =
+            read(format!("<rss><channel><item>{item}</item></channel></rss>").as_bytes()).unwrap();
+        let entry = &entries[0];
+        assert_eq!(entry.title.as_deref(), Some("own"), "{item}");
+        assert_eq!(entry.link.as_deref(), Some("http://e.example/own"), "{item}");
+        assert_eq!(entry.categories, ["c"], "{item}");
+        assert_eq!(head.repairs, [], "{item}");
+    }
+    check(
+        "<rss><channel><item><title>own</title><link>http://e.example/own</link>
+          <x:more><title>other</title><link>http://e.example/other</link></x:more>
+          <description><svg><title>drawn</title></svg><p>text</p></description>
+          <guid><x:a><link>http://e.example/no</link></x:a>7</guid></item>
+          <item><title>two<link>http://e.example/2</link><category>c<image><title>i</title></image></item></channel></rss>",
+        expect![[r#"
+            Rss  None None ["unclosed tags", "stray end tags"]
+              # 0
+              guid 7
+              title own
+              link http://e.example/own
+              summary <svg><title>drawn</title></svg><p>text</p>
+              # 1
+              title two
+              link http://e.example/2
+              categories c
+        "#]],
+    );
+}
+
+#[test]
+fn a_channel_definition_has_a_base() {
+    check(
+        r#"<CHANNEL BASE="http://base.example.org/x/"><TITLE>C</TITLE><ITEM HREF="/item/1"><TITLE>One</TITLE></ITEM>
+          <CHANNEL BASE="y/"><ITEM HREF="2"><TITLE>Two</TITLE></ITEM></CHANNEL><ITEM HREF="3"><TITLE>Three</TITLE></ITEM></CHANNEL>"#,
+        expect![[r#"
+            Cdf  Some("C") None []
+              # 0
+              title One
+              link http://base.example.org/item/1
+              # 1
+              title Two
+              link http://base.example.org/x/y/2
+              # 2
+              title Three
+              link http://base.example.org/x/3
+        "#]],
+    );
+}
+
+#[test]
+fn a_feed_is_one_whatever_its_doctype_says() {
+    for root in ["<rss><channel>", "<rdf:RDF>", "<feed>"] {
+        let entry = if root == "<feed>" { "entry" } else { "item" };
+        let body = format!("<!DOCTYPE html>\n{root}<{entry}><title>x</title></{entry}>");
+        assert_eq!(read(body.as_bytes()).unwrap().1.len(), 1, "{root}");
+    }
+    check(
+        "<!DOCTYPE html><html><body><feed><entry><title>x</title></entry></feed></body></html>",
+        expect!["the body is a web page titled `x`"],
+    );
+}
+
+#[test]
+fn categories_of_media_and_podcasts_are_categories() {
+    check(
+        r#"<rss xmlns:media="http://search.yahoo.com/mrss/" xmlns:itunes="http://www.itunes.com/dtds/podcast-1.0.dtd"><channel><item><title>x</title>
+          <category>own</category><media:group><media:category scheme="s">music/artist</media:category><media:category label="L"/></media:group>
+          <media:keywords>one, two words, own</media:keywords><itunes:category text="Technology"><itunes:category text="Podcasting"/></itunes:category>
+          <itunes:keywords>three</itunes:keywords></item></channel></rss>"#,
+        expect![[r#"
+            Rss  None None []
+              # 0
+              title x
+              categories own, music/artist, L, one, two words, Technology, Podcasting, three
+        "#]],
+    );
+    check(
+        r#"<feed xmlns="http://www.w3.org/2005/Atom"><entry><title>x</title><category label="Only label"/><category term="t" label="T"/></entry></feed>"#,
+        expect![[r#"
+            Atom 1.0 None None []
+              # 0
+              title x
+              categories Only label, t
+        "#]],
+    );
+}
+
+#[test]
+fn a_creator_is_parted_as_an_author_is() {
+    check(
+        "<rss><channel><item><title>x</title><dc:creator>Jane Doe (jane@a.example)</dc:creator>
+          <author>joe@a.example (Joe)</author><dc:creator>Ann &lt;ann@a.example></dc:creator><author>Jane Doe</author></item></channel></rss>",
+        expect![[r#"
+            Rss  None None []
+              # 0
+              title x
+              authors Jane Doe, Joe, Ann
+        "#]],
+    );
+}
+
+#[test]
+fn a_summary_beside_a_description_is_kept() {
+    check(
+        "<rss><channel><item><title>1</title><summary>short</summary><description>a longer text</description></item>
+          <item><title>2</title><description>a longer text</description><summary>short</summary></item>
+          <item><title>3</title><description>same</description><summary>same</summary></item>
+          <item><title>4</title><description>b</description><summary>a</summary><content:encoded>c</content:encoded></item></channel></rss>",
+        expect![[r#"
+            Rss  None None []
+              # 0
+              title 1
+              summary short
+              content a longer text
+              # 1
+              title 2
+              summary short
+              content a longer text
+              # 2
+              title 3
+              summary same
+              # 3
+              title 4
+              summary b<br>a
+              content c
+        "#]],
+    );
+}
+
+#[test]
+fn a_cdata_section_written_as_references_or_within_another_gives_its_text() {
+    for text in [
+        "&lt;![CDATA[the quay is flooded]]&gt;",
+        "<![CDATA[<![CDATA[the quay is flooded]]>]]>",
+        "&lt;![CDATA[&lt;b&gt;the quay&lt;/b&gt; is flooded]]&gt;",
+        "&#60;![CDATA[ the quay is flooded ]]&gt;",
+        "&amp;lt;![CDATA[the quay is flooded]]&amp;gt;",
+    ] {
+        let body = format!(
+            "<rss><channel><item><guid>1</guid><title>{text}</title><description>{text}</description><category>{text}</category></item></channel></rss>"
+        );
+        let (_, entries, _) = read(body.as_bytes()).unwrap();
+        let summary = entries[0].summary_html.as_deref().map(text::html_to_text);
+        assert_eq!(summary.as_deref(), Some("the quay is flooded"), "{text}");
+        assert_eq!(entries[0].title.as_deref(), Some("the quay is flooded"), "{text}");
+        if !text.contains("b&gt;") && !text.starts_with("&amp;") {
+            assert_eq!(entries[0].categories, ["the quay is flooded"], "{text}");
+        }
+    }
+}
+
+#[test]
+fn odd_texts_of_json_cost_no_item() {
+    check(
+        "{\"version\":\"https://jsonfeed.org/version/1.1\",\"title\":\"a \\ud83d b\",\"items\":[
+          {\"id\":\"1\",\"title\":\"half \\ud83d pair\",\"content_text\":\"\\udc00 and \\ud83d\\ude00\"},
+          {\"id\":\"2\",\"title\":\"n\\u0000ul\",\"tags\":[\"t\\u0000ag\",\"\\u0000\"],\"authors\":[{\"name\":\"A\\u0000\"},\"B\\u0007\"]},
+          {\"id\":\"3\",\"title\":\"a line\nbreak\tand \\'quotes\\' \\x41 \\u12\"},
+          {\"id\":\"4\",\"title\":\"\\ud83d\\ud83d\\ude00 \\\\ud83d\"}]}",
+        expect![[r#"
+            Json 1.1 Some("a � b") None ["malformed JSON texts"]
+              # 0
+              guid 1
+              title half � pair
+              content � and 😀
+              # 1
+              guid 2
+              title nul
+              authors A, B
+              categories tag
+              # 2
+              guid 3
+              title a line break and 'quotes' x41 u12
+              # 3
+              guid 4
+              title �😀 \ud83d
+        "#]],
+    );
+}
+
+#[test]
+fn links_do_not_carry_the_secrets_of_the_feeds_address() {
+    let url = "https://user:pass@a.example/feed?key=SECRET&page=1";
+    let body = "<rss><channel><link>?x</link><item><link>/1</link></item><item><link>#two</link></item></channel></rss>";
+    let mut reader = open(body.as_bytes(), &Hints { content_type: None, url }).unwrap();
+    let chunk = reader.next_chunk().unwrap().unwrap();
+    let links: Vec<_> = chunk.entries.iter().filter_map(|entry| entry.link.as_deref()).collect();
+    assert_eq!(links, ["https://a.example/1", "https://a.example/feed?page=1#two"]);
+    assert_eq!(reader.head().link.as_deref(), Some("https://a.example/feed?x"));
+}
+
+#[test]
+fn the_language_of_a_feed_settles_its_dates() {
+    let item = "<item><title>x</title><pubDate>19 listopada 2024</pubDate></item>";
+    for (language, date) in
+        [("pl", Some("2024-11-19T00:00:00Z")), ("hr", Some("2024-10-19T00:00:00Z")), ("de", None)]
+    {
+        let body = format!("<rss><channel><language>{language}</language>{item}</channel></rss>");
+        let (_, entries, _) = read(body.as_bytes()).unwrap();
+        assert_eq!(
+            entries[0].published.map(|date| date.to_string()).as_deref(),
+            date,
+            "{language}"
+        );
+        assert_eq!(entries[0].published_raw.is_none(), date.is_some());
+    }
+}
+
 /// Pieces that feeds are made of, in any order.
 fn pieces() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![

@@ -12,7 +12,7 @@ use super::names;
 use super::scan::attributes;
 use super::text::{folded, html_to_text};
 use super::value::{self, Markup, Untyped};
-use super::walk::{Draft, Raw, Slot, Xml};
+use super::walk::{Draft, MANY_MAX, Raw, Slot, Xml};
 use base::date;
 
 /// A date: understood, or as written.
@@ -219,6 +219,9 @@ pub(super) fn values<'t>(
         let category = if text.is_empty() { label.unwrap_or(text) } else { text };
         let several = if raw.rank == names::KEYWORDS { ',' } else { '\0' };
         for category in category.split(several).map(str::trim) {
+            if values.categories.len() >= MANY_MAX {
+                break;
+            }
             if !category.is_empty() && !values.categories.iter().any(|known| known == category) {
                 values.categories.push(Cow::Owned(category.to_owned()));
             }

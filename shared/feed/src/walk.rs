@@ -21,7 +21,9 @@ pub(super) struct Xml {
 }
 
 /// Links, categories and the like of one entry beyond this are not read.
-const MANY_MAX: usize = 256;
+pub(super) const MANY_MAX: usize = 256;
+/// A longer base is none: what stands once must not be copied into the links of every entry.
+const BASE_LENGTH_MAX: usize = 2048;
 /// Bases kept before those of closed elements are dropped.
 const BASES_MAX: usize = 1024;
 const BINDINGS_MAX: usize = 512;
@@ -486,6 +488,9 @@ impl Walker {
     }
 
     pub(super) fn rebase(&mut self, value: &str) {
+        if value.len() > BASE_LENGTH_MAX {
+            return;
+        }
         let joined = match self.base(self.base) {
             Some(base) => base.join(value.trim()),
             None => Url::parse(value.trim()),
@@ -493,6 +498,7 @@ impl Walker {
         // A base of another kind (`javascript:`, `file:`) would make every link in the feed one of that kind.
         if let Ok(url) = joined
             && matches!(url.scheme(), "http" | "https" | "ftp")
+            && url.as_str().len() <= BASE_LENGTH_MAX
             && self.bases.len() < BASES_MAX
         {
             self.bases.push(url);

@@ -17,7 +17,7 @@ use async_compression::tokio::bufread::{
 use async_compression::zstd::DParameter;
 use futures_util::stream;
 use reqwest::header::CONTENT_ENCODING;
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt, BufReader};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::io::StreamReader;
@@ -41,6 +41,8 @@ pub(super) const SLOW_FOR: Duration = Duration::from_secs(5);
 /// The encodings that are read.
 pub(super) const ACCEPT_ENCODING: &str = "gzip, deflate, br, zstd";
 
+/// Encodings of one body at most, as browsers have it.
+const ENCODINGS_MAX: usize = 5;
 /// More on the wire than after decompression is absurd, but for headers and bodies that do not compress.
 const WIRE_SLACK: u64 = 64 << 10;
 /// Decompressed at a time.
@@ -185,30 +187,30 @@ pub(super) async fn open(
     if response.content_length().is_some_and(|length| length > cap) {
         return Err(Reason::TooLarge { cap });
     }
-    let encoding = encoding(&response);
+    let encodings = encodings(&response);
     let on_wire = Arc::new(AtomicU64::new(0));
     let wire =
         wire(response, limits.idle_timeout, cap.saturating_add(WIRE_SLACK), Arc::clone(&on_wire));
     if is_part {
-        return match encoding.as_str() {
-            "" | "identity" => Ok(OpenBody { decoder: Box::new(wire), is_plain: true, on_wire }),
-            _ => Err(Reason::Malformed("a part of a body that is compressed".into())),
-        };
+        if encodings.is_empty() {
+            return Ok(OpenBody { decoder: Box::new(wire), is_plain: true, on_wire });
+        }
+        return Err(Reason::Malformed("a part of a body that is compressed".into()));
     }
     let (decoder, is_plain) =
-        decoder(wire, &encoding).await.map_err(|error| reason(&error, limits))?;
+        decoder(wire, &encodings, cap).await.map_err(|error| reason(&error, limits))?;
     Ok(OpenBody { decoder, is_plain, on_wire })
 }
 
 /// Reads what a refusal says, up to its caps on size and time; what is missing is nobody's failure.
 pub(super) async fn read_refusal(response: reqwest::Response) -> Body {
     let (cap, timeout) = (REFUSAL_MAX, REFUSAL_TIMEOUT);
-    let encoding = encoding(&response);
+    let encodings = encodings(&response);
     let on_wire = Arc::new(AtomicU64::new(0));
     let wire = wire(response, timeout, cap.saturating_add(WIRE_SLACK), Arc::clone(&on_wire));
     let mut bytes = Vec::new();
     let reading = async {
-        let (decoder, _) = decoder(wire, &encoding).await?;
+        let (decoder, _) = decoder(wire, &encodings, cap).await?;
         decoder.take(cap + 1).read_to_end(&mut bytes).await
     };
     let is_read = tokio::time::timeout(timeout, reading).await.is_ok_and(|read| read.is_ok());
@@ -217,9 +219,12 @@ pub(super) async fn read_refusal(response: reqwest::Response) -> Body {
     Body { bytes, truncated, on_wire: on_wire.load(Ordering::Relaxed), share: None }
 }
 
-fn encoding(response: &reqwest::Response) -> String {
-    let encoding = response.headers().get(CONTENT_ENCODING).and_then(|value| value.to_str().ok());
-    encoding.unwrap_or_default().trim().to_ascii_lowercase()
+/// The encodings of a body in the order in which they were applied, over all headers; RFC 9110 section 8.4 has a list.
+fn encodings(response: &reqwest::Response) -> Vec<String> {
+    let headers = response.headers().get_all(CONTENT_ENCODING).iter();
+    let names = headers.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let names = names.map(|name| name.trim().to_ascii_lowercase());
+    names.filter(|name| !matches!(name.as_str(), "" | "identity")).collect()
 }
 
 /// The body as it arrives, with the limits that hold there.
@@ -247,10 +252,30 @@ fn wire(
     StreamReader::new(Box::pin(chunks))
 }
 
+/// Undoes every encoding, the last one first. What is between two of them has the caps of the wire.
+async fn decoder<'w>(
+    wire: impl AsyncBufRead + Unpin + Send + 'w,
+    encodings: &[String],
+    cap: u64,
+) -> io::Result<(Box<dyn AsyncRead + Unpin + Send + 'w>, bool)> {
+    if encodings.len() > ENCODINGS_MAX {
+        let why = format!("{} encodings in one another", encodings.len());
+        return Err(io::Error::new(ErrorKind::InvalidData, why));
+    }
+    let mut encodings = encodings.iter().rev().map(String::as_str);
+    let (mut outer, mut is_plain) = layer(wire, encodings.next().unwrap_or_default()).await?;
+    for encoding in encodings {
+        let between = BufReader::new(outer.take(cap.saturating_add(WIRE_SLACK)));
+        let (inner, inner_is_plain) = layer(between, encoding).await?;
+        (outer, is_plain) = (inner, is_plain && inner_is_plain);
+    }
+    Ok((outer, is_plain))
+}
+
 /// Chooses by what the body begins with where that is certain, and by its header otherwise.
 ///
 /// Gzip goes by its magic number alone: it comes without being announced, and is announced without being there.
-async fn decoder<'w>(
+async fn layer<'w>(
     mut wire: impl AsyncBufRead + Unpin + Send + 'w,
     encoding: &str,
 ) -> io::Result<(Box<dyn AsyncRead + Unpin + Send + 'w>, bool)> {

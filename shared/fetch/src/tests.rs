@@ -255,8 +255,17 @@ async fn every_encoding_is_read_announced_or_not() {
     let (one, two) = plain.split_at(100);
     let mut members = encoded!(GzipEncoder::new(Vec::new()), one);
     members.extend(encoded!(GzipEncoder::new(Vec::new()), two));
+    let twice = encoded!(GzipEncoder::new(Vec::new()), &gzip);
+    let mixed = encoded!(BrotliEncoder::new(Vec::new()), &gzip);
+    let thrice = encoded!(ZstdEncoder::new(Vec::new()), &mixed);
     let http = loopback();
     for (header, body) in [
+        ("content-encoding: gzip, gzip\r\n", twice.clone()),
+        ("content-encoding: gzip\r\nContent-Encoding: gzip\r\n", twice),
+        ("content-encoding: gzip, gzip\r\n", gzip.clone()),
+        ("content-encoding: gzip, identity,, BR\r\n", mixed.clone()),
+        ("content-encoding: gzip\r\ncontent-encoding: br , zstd\r\n", thrice),
+        ("content-encoding: identity\r\n", plain.clone()),
         ("", plain.clone()),
         ("content-encoding: UTF-8\r\n", plain.clone()),
         ("content-encoding: gzip\r\n", plain.clone()),
@@ -290,6 +299,12 @@ async fn a_bomb_ends_as_too_large_and_a_broken_encoding_as_itself() {
         ("", member.repeat(64), "too_large"),
         ("content-encoding: zstd\r\n", zstd, "too_large"),
         ("content-encoding: br\r\n", b"\x11\x1eaaaa".to_vec(), "undecodable"),
+        ("content-encoding: gzip, gzip, gzip, gzip, gzip, gzip\r\n", member.clone(), "undecodable"),
+        (
+            "content-encoding: gzip, gzip\r\n",
+            encoded!(GzipEncoder::new(Vec::new()), &member.repeat(64)),
+            "too_large",
+        ),
         ("content-encoding: br\r\n", b"<rss>".to_vec(), "undecodable"),
         ("content-encoding: zstd\r\n", b"<rss>".to_vec(), "undecodable"),
         ("", b"\x1f\x8b<rss></rss>".to_vec(), "undecodable"),
