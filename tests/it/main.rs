@@ -20,6 +20,8 @@ mod documents;
 mod door;
 mod example;
 mod faults;
+mod feed_costs;
+mod feed_items;
 mod feeds;
 mod folder;
 mod home;
@@ -60,6 +62,8 @@ const MODULES: &[(&str, &[Case])] = &[
     ("cron", cron::TRIALS),
     ("door", door::TRIALS),
     ("example", example::TRIALS),
+    ("feed_costs", feed_costs::TRIALS),
+    ("feed_items", feed_items::TRIALS),
     ("feeds", feeds::TRIALS),
     ("folder", folder::TRIALS),
     ("hostile", hostile::TRIALS),
