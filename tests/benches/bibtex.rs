@@ -70,7 +70,7 @@ fn round(text: &str) -> f64 {
         written += black_box(&batch.writes).len() as u64;
         true
     };
-    let read = parse(black_box(text), &base, None, &Stored::default(), now, take);
+    let read = parse(black_box(text), &base, None, &Stored::default(), now, || false, take);
     assert!(read.is_whole, "nothing is malformed");
     assert_eq!((found, written + merged), (ENTRIES as u64, ENTRIES as u64));
     ENTRIES as f64 / began.elapsed().as_secs_f64()

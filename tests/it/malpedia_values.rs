@@ -28,6 +28,7 @@ pub(crate) const TRIALS: &[crate::Case] = &[
     ("each_new_reference_is_written_once", each_new_reference_is_written_once),
     ("no_field_is_lost_between_files_and_api", no_field_is_lost_between_files_and_api),
     ("a_malformed_record_costs_itself", a_malformed_record_costs_itself),
+    ("above_a_limit_records_are_counted", above_a_limit_records_are_counted),
     ("names_addresses_and_countries_are_right", names_addresses_and_countries_are_right),
 ];
 
@@ -541,6 +542,19 @@ fn a_malformed_record_costs_itself() {
             "{report:?}"
         );
         assert_eq!(one(&home, "malpedia_families", "family_id", "win.c").await["active"], true);
+    });
+}
+
+fn above_a_limit_records_are_counted() {
+    block_on(async {
+        let (most, more) = (50_000, 10_000);
+        let families = (0..most + more).map(|n| format!(r#""win.f{n}":{{}},"#)).collect::<String>();
+        let upstream = api(&format!(r#"{{{families}"win.last":7}}"#), "{}", 1).await;
+        let home = by_api(home(&[]).await, &upstream).await;
+        let sync = crate::malpedia::task("sync_malpedia_families_to_es");
+        let time = std::time::Duration::from_secs(300);
+        let counts = home.run_within(sync, Value::Null, time).await.counts;
+        assert_eq!((counts.found, counts.new, counts.rejected), (most + more + 1, most, more + 1));
     });
 }
 

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 /// The smaller text; the larger has four times as many bytes.
-const SMALL: usize = 1 << 20;
+const SMALL: usize = 512 << 10;
 const LARGE: usize = 4 * SMALL;
 
 /// Time of the larger over that of the smaller at the most: 4 is linear, 16 quadratic.
@@ -162,12 +162,20 @@ impl Construct {
             Bibliography => {
                 let base = Url::parse("https://malpedia.example").expect("a URL");
                 let stored = Stored::default();
-                parse(text, &base, None, &stored, Timestamp::UNIX_EPOCH, |batch| {
-                    for write in &batch.writes {
-                        count(&write.parts[0].fields);
-                    }
-                    true
-                });
+                parse(
+                    text,
+                    &base,
+                    None,
+                    &stored,
+                    Timestamp::UNIX_EPOCH,
+                    || false,
+                    |batch| {
+                        for write in &batch.writes {
+                            count(&write.parts[0].fields);
+                        }
+                        true
+                    },
+                );
             }
             Families | Actors => {
                 let read = if self.1 == Families { wire::family } else { wire::actor };
@@ -218,18 +226,15 @@ fn memory(name: &str) -> usize {
     kb.unwrap_or_default() << 10
 }
 
-/// In a process of its own: the best time of three, the peak above what the text took.
+/// In a process of its own: the time, the peak above what the text took, and what was made.
 fn measure(construct: &Construct, bytes: usize) {
     let text = construct.text(bytes);
     let before = memory("VmRSS");
-    let (mut best, mut made) = (Duration::MAX, (0, 0));
-    for _ in 0..3 {
-        let began = Instant::now();
-        made = construct.read(&text);
-        best = best.min(began.elapsed());
-    }
+    let began = Instant::now();
+    let (documents, bytes) = construct.read(&text);
+    let took = began.elapsed().as_micros();
     let peak = memory("VmHWM").saturating_sub(before);
-    println!("{} {peak} {} {}", best.as_micros(), made.0, made.1);
+    println!("{took} {peak} {documents} {bytes}");
 }
 
 fn cost_of(construct: &Construct, bytes: usize) -> Cost {
@@ -261,12 +266,12 @@ fn faults(small: &Cost, large: &Cost) -> Vec<String> {
     }
     for (cost, bytes) in [(small, SMALL), (large, LARGE)] {
         if cost.memory > MEMORY_RATIO_MAX * bytes + MEMORY_BASE {
-            faults.push(format!("{} MiB of text take {} MiB", bytes >> 20, cost.memory >> 20));
+            faults.push(format!("{} KiB of text take {} MiB", bytes >> 10, cost.memory >> 20));
         }
         if cost.bytes > DOCUMENTS_RATIO_MAX * bytes + DOCUMENT_BASE * cost.documents {
             faults.push(format!(
-                "{} MiB of text make {} documents of {} MiB",
-                bytes >> 20,
+                "{} KiB of text make {} documents of {} MiB",
+                bytes >> 10,
                 cost.documents,
                 cost.bytes >> 20
             ));
@@ -290,7 +295,15 @@ fn main() -> ExitCode {
         |construct: &&Construct| filter.is_none_or(|filter| construct.0.contains(filter));
     let mut failed = 0;
     for construct in CONSTRUCTS.iter().filter(is_wanted) {
-        let (small, large) = (cost_of(construct, SMALL), cost_of(construct, LARGE));
+        let (mut small, mut large) = (cost_of(construct, SMALL), cost_of(construct, LARGE));
+        // A busy machine may be slow at either: the best of three counts.
+        for _ in 1..3 {
+            if faults(&small, &large).is_empty() {
+                break;
+            }
+            small.time = small.time.min(cost_of(construct, SMALL).time);
+            large.time = large.time.min(cost_of(construct, LARGE).time);
+        }
         let faults = faults(&small, &large);
         println!(
             "{:36} {:6} ms {:7} ms {:5} MiB {:7} documents {:5} MiB  {}",

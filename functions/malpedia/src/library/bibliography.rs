@@ -22,6 +22,9 @@ use crate::sources::Source;
 /// Entries that are taken at most; the library has 17,600. What is above is counted and not stored.
 pub const ENTRIES_MAX: usize = 500_000;
 
+/// Entries that are read before it is asked whether anybody waits.
+const STEP: u64 = 256;
+
 /// Bytes of the text whose entries are written together, where there are fewer than [`BATCH`].
 const BATCH_BYTES: usize = 1 << 20;
 
@@ -64,11 +67,13 @@ pub(super) async fn read(
         // Read on a thread of its own, batch by batch, while the store writes.
         let (sender, mut batches) = mpsc::channel(1);
         let (base, now, links) = (api.base.clone(), visit.ctx().now(), Arc::clone(&links));
-        let head = head_of(&answer);
+        let (head, cutoff) = (head_of(&answer), visit.cutoff());
         let reading = tokio::task::spawn_blocking(move || {
             let text = String::from_utf8_lossy(answer.body());
             let links = links.as_ref().as_ref();
-            parse(&text, &base, links, &stored, now, |batch| sender.blocking_send(batch).is_ok())
+            let is_over = || cutoff.is_over();
+            let take = |batch| sender.blocking_send(batch).is_ok();
+            parse(&text, &base, links, &stored, now, is_over, take)
         });
         let mut cut = 0;
         while let Some(batch) = batches.recv().await {
@@ -121,7 +126,7 @@ pub struct ReadBibliography {
     pub gone: Vec<String>,
 }
 
-/// Reads a bibliography into documents, batch by batch, until `take` says that nobody wants more.
+/// Reads a bibliography into documents, batch by batch, until `take` says that nobody wants more, or `is_over` that nobody waits.
 ///
 /// It is read twice: first for which entries are one reference, then for their documents. So no more of an entry is held than
 /// where its reference begins.
@@ -131,18 +136,24 @@ pub fn parse(
     links: Option<&Links>,
     stored: &Stored,
     now: Timestamp,
+    is_over: impl Fn() -> bool,
     mut take: impl FnMut(Batch) -> bool,
 ) -> ReadBibliography {
+    let cut_off =
+        |malformed: u64| ReadBibliography { is_whole: false, malformed, gone: Vec::new() };
     let mut batch = Batch::default();
     let mut identities = Identities::among(stored);
     let mut references = References::default();
     let mut reader = Reader::new(text);
-    let (mut place, mut malformed, mut is_over) = (0_u32, 0, false);
+    let (mut place, mut malformed, mut has_more) = (0_u32, 0, false);
     for read in reader.by_ref() {
         batch.found += 1;
+        if batch.found.is_multiple_of(STEP) && is_over() {
+            return cut_off(malformed);
+        }
         match read {
             Ok(_) if place as usize == ENTRIES_MAX => {
-                is_over = true;
+                has_more = true;
                 batch.reject(|| format!("more than {ENTRIES_MAX} entries are not taken"));
             }
             Ok(entry) => {
@@ -160,7 +171,7 @@ pub fn parse(
         }
     }
     batch.cut += reader.cut();
-    let is_whole = !is_over && !reader.is_open_at_end();
+    let is_whole = !has_more && !reader.is_open_at_end();
     // Entries of one reference meet in the document of the first; the file is in the order of its keys.
     let mut firsts = references.firsts.iter().peekable();
     let mut reader = Reader::new(text);
@@ -183,7 +194,7 @@ pub fn parse(
         if batch.writes.len() >= BATCH || reader.position() - begin >= BATCH_BYTES {
             begin = reader.position();
             if !take(std::mem::take(&mut batch)) {
-                return ReadBibliography { is_whole: false, malformed, gone: Vec::new() };
+                return cut_off(malformed);
             }
         }
     }
@@ -256,7 +267,7 @@ mod tests {
             true
         };
         let now = Timestamp::UNIX_EPOCH;
-        let read = parse(text, &base, None, &Stored::default(), now, take);
+        let read = parse(text, &base, None, &Stored::default(), now, || false, take);
         (found, written, merged, rejected, reasons, read)
     }
 
@@ -271,14 +282,40 @@ mod tests {
     }
 
     #[test]
+    fn nobody_waits_and_it_stops() {
+        let base = Url::parse("https://malpedia.test/").unwrap();
+        let text = "@a{b}\n".repeat(10_000);
+        let asked = std::cell::Cell::new(0);
+        let is_over = || {
+            asked.set(asked.get() + 1);
+            asked.get() == 3
+        };
+        let read =
+            parse(&text, &base, None, &Stored::default(), Timestamp::UNIX_EPOCH, is_over, |_| {
+                panic!("nobody waits")
+            });
+        assert_eq!((read.is_whole, asked.get()), (false, 3));
+    }
+
+    #[test]
     fn entries_of_one_reference_are_one_document_with_all_keys() {
         let text = "@a{c, url={http://e.org/a/}}@a{b, url={https://e.org/a}}@a{d}@a{a, url={https://e.org/a#x}}@a{c, url={https://e.org/a}}";
         let base = Url::parse("https://malpedia.test/").unwrap();
         let mut keys = Vec::new();
-        parse(text, &base, None, &Stored::default(), Timestamp::UNIX_EPOCH, |batch| {
-            keys.extend(batch.writes.iter().map(|write| write.parts[0].fields["bib_keys"].clone()));
-            true
-        });
+        parse(
+            text,
+            &base,
+            None,
+            &Stored::default(),
+            Timestamp::UNIX_EPOCH,
+            || false,
+            |batch| {
+                keys.extend(
+                    batch.writes.iter().map(|write| write.parts[0].fields["bib_keys"].clone()),
+                );
+                true
+            },
+        );
         assert_eq!(keys, [serde_json::json!(["a", "b", "c"]), serde_json::json!(["d"])]);
     }
 }
