@@ -8,14 +8,16 @@
 //! Equal things get equal values whatever source they came from, so `(kind, value)` identifies an indicator.
 
 mod extract;
+mod files;
 mod kind;
+mod letters;
 mod normal;
 mod refang;
 mod triggers;
 
 use serde::{Deserialize, Serialize};
 
-pub use extract::{Extraction, MAX_CVES, MAX_INDICATORS, cves, extract};
+pub use extract::{Extraction, MAX_CVES, MAX_INDICATORS, extract};
 pub use kind::{IndicatorKind, UnknownKind};
 pub use normal::{MAX_VALUE_BYTES, Rejected, parse};
 pub use refang::refang;

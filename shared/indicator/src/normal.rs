@@ -7,7 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use super::files::{Likeness, likeness};
 use super::kind::IndicatorKind;
+use super::letters::Visible;
 use super::refang::refang;
 use super::{Indicator, OTHER_TOP_LEVELS};
 
@@ -51,8 +53,8 @@ impl std::error::Error for Rejected {}
 ///
 /// A kind that the value refines is refined: `domain` and `hostname` are told apart by the public suffix list, and of
 /// `ipv4`, `ipv6` and `cidr` each is read as what it is (feeds mix them under one word). A wrong kind is a reject.
-/// Without a kind the order is: address, hash, mail address, address with port, range, host, URL, CVE, AS, Bitcoin,
-/// registry path, file name.
+/// Without a kind the order is: address, hash, mail address, address with port, range, host (`setup.zip` is a file), URL,
+/// CVE, AS, Bitcoin, registry path, file name.
 pub fn parse(kind: Option<IndicatorKind>, value: &str) -> Result<Indicator, Rejected> {
     let reject = || Rejected::new(kind, value);
     if value.len() > MAX_VALUE_BYTES {
@@ -68,7 +70,8 @@ pub fn parse(kind: Option<IndicatorKind>, value: &str) -> Result<Indicator, Reje
 }
 
 fn of_kind(kind: IndicatorKind, given: &str) -> Option<(IndicatorKind, String)> {
-    let bare = unwrapped(given);
+    let visible = Visible::of(given);
+    let bare = unwrapped(&visible.text);
     let refanged = refang(bare);
     match kind {
         IndicatorKind::Ipv4 | IndicatorKind::Ipv6 | IndicatorKind::Cidr => {
@@ -109,7 +112,8 @@ fn of_kind(kind: IndicatorKind, given: &str) -> Option<(IndicatorKind, String)> 
 
 /// The kind of a value that came without one.
 fn any(given: &str) -> Option<(IndicatorKind, String)> {
-    let bare = unwrapped(given);
+    let visible = Visible::of(given);
+    let bare = unwrapped(&visible.text);
     if let Some(found) = address(bare).or_else(|| hash(bare)) {
         return Some(found);
     }
@@ -134,8 +138,13 @@ fn any(given: &str) -> Option<(IndicatorKind, String)> {
         Some((name, digits)) if port(digits).is_some() => name,
         _ => text,
     };
-    if let Some(found) = host(without_port) {
-        return Some(found);
+    if let Some((kind, value)) = host(without_port) {
+        let is_file = without_port.len() == text.len() && likeness(&value) == Likeness::MostlyFile;
+        return Some(if is_file {
+            (IndicatorKind::Filename, bare.to_owned())
+        } else {
+            (kind, value)
+        });
     }
     if text.contains('/')
         && let Some(value) = url(text, false)
@@ -285,8 +294,6 @@ pub(super) fn url(text: &str, loose: bool) -> Option<String> {
 }
 
 fn url_once(text: &str, loose: bool) -> Option<String> {
-    const SCHEMES: [&str; 10] =
-        ["http", "https", "ftp", "ftps", "sftp", "ws", "wss", "tcp", "udp", "smb"];
     // Refanging may have brought new ornament to the edge.
     let text = unwrapped(text);
     if text.contains(char::is_whitespace) {
@@ -300,8 +307,7 @@ fn url_once(text: &str, loose: bool) -> Option<String> {
         let (host, path) = bare.split_at(bare.find('/')?);
         return Some(if asked_port { format!("{host}:80{path}") } else { bare.to_owned() });
     };
-    let scheme = scheme.to_ascii_lowercase();
-    if SCHEMES.contains(&scheme.as_str()) {
+    if is_scheme(scheme) {
         return checked(text, loose);
     }
     // A redirect as a scheme-less URL's argument: `evil.com/?u=http://…`.
@@ -311,6 +317,20 @@ fn url_once(text: &str, loose: bool) -> Option<String> {
     }
     let value = checked(&format!("http://{text}"), false)?;
     value.strip_prefix("http://").map(str::to_owned)
+}
+
+/// Whether a URL's scheme names a way to a host (RFC 3986 §3.1); a letter alone is a drive.
+fn is_scheme(scheme: &str) -> bool {
+    const LONGEST: usize = 24;
+    /// What runs or shows something by itself, or names no host.
+    const OTHERS: [&str; 8] =
+        ["javascript", "vbscript", "data", "about", "blob", "mailto", "chrome", "view-source"];
+    (2..=LONGEST).contains(&scheme.len())
+        && scheme.starts_with(|letter: char| letter.is_ascii_alphabetic())
+        && scheme
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+        && !OTHERS.iter().any(|other| scheme.eq_ignore_ascii_case(other))
 }
 
 fn checked(text: &str, loose: bool) -> Option<String> {
@@ -328,12 +348,18 @@ fn checked(text: &str, loose: bool) -> Option<String> {
     if !host_is_fine {
         return None;
     }
-    // Schemes that browsers do not know keep their host's case, and an address stays a name to them.
-    let value: String = parsed.into();
-    if value.bytes().take_while(|byte| *byte != b'/').any(|byte| byte.is_ascii_uppercase()) {
-        return None;
+    if parsed.is_special() {
+        return Some(parsed.into());
     }
-    Some(value)
+    // Schemes that browsers do not know keep their host as it is written.
+    let name = parsed.host_str()?;
+    let plain = match host(name) {
+        Some((_, plain)) => plain,
+        None => name.to_ascii_lowercase(),
+    };
+    let mut lower = parsed.clone();
+    lower.set_host(Some(&plain)).ok()?;
+    Some(lower.into())
 }
 
 /// A mail address in lower case; providers that tell letters' case apart before the `@` are not known to exist.
@@ -360,10 +386,9 @@ fn hash(text: &str) -> Option<(IndicatorKind, String)> {
 
 /// `CVE-YYYY-NNNN` and longer, in upper case.
 fn cve(text: &str) -> Option<String> {
-    let found = super::extract::cves(text);
-    let [only] = found.as_slice() else { return None };
-    let whole = text.chars().count() == only.len();
-    whole.then(|| only.clone())
+    let rest = strip_prefix_ignoring_case(text, "cve")?;
+    let (length, id) = super::extract::cve_after(rest.as_bytes())?;
+    (length == rest.len()).then_some(id)
 }
 
 fn as_number(digits: &str) -> Option<String> {
@@ -452,10 +477,14 @@ const fn is_blank(letter: char) -> bool {
 /// A value without what stands around it; a closing bracket stays if the value opens it: `…/wiki/A_(b)`.
 fn unwrapped(text: &str) -> &str {
     let mut text = text.trim_start_matches(is_wrapping);
+    let count = |bracket: u8| memchr::memchr_iter(bracket, text.as_bytes()).count();
+    let (mut opened, mut closed) = (count(b'('), count(b')'));
     while let Some(last) = text.chars().next_back().filter(|last| is_wrapping(*last)) {
-        let count = |bracket: u8| memchr::memchr_iter(bracket, text.as_bytes()).count();
-        if last == ')' && count(b'(') >= count(b')') {
-            break;
+        match last {
+            ')' if opened >= closed => break,
+            ')' => closed -= 1,
+            '(' => opened -= 1,
+            _ => {}
         }
         text = text.get(..text.len() - last.len_utf8()).unwrap_or_default();
     }

@@ -9,6 +9,8 @@ use std::borrow::Cow;
 
 use memchr::{memchr2, memchr3, memmem};
 
+use super::letters::Visible;
+
 /// Spellings of a scheme that keep a link from being clicked, lower-case, and what they stand for.
 const SCHEMES: [(&[u8], &[u8]); 22] = [
     (b"hxxp", b"http"),
@@ -41,16 +43,37 @@ const LONGEST_SCHEME: usize = 6;
 /// The longest bracketed spelling looked for, without its opening bracket: ` https:// \]`.
 const LONGEST_CORE: usize = 12;
 
+/// The longest pile of brackets around one dot: `[[[.]]]`.
+const LONGEST_PILE: usize = 8;
+
 /// Undoes defanging in a text of any length; borrowed when there is nothing to undo.
 ///
 /// Known spellings: `hxxp`, `hXXps`, `h**p`, `meow`, `fxp` and the like before `://`; `[.]`, `(.)`, `{.}`, `[dot]`,
-/// `(dot)`, `[ dot ]`, ` [dot] `, `[ponto]`, `\.`, `\[.\]`, and `[.` or `.]` between letters; `[:]`, `[::]`, `[://]`,
-/// `[/]`, `[@]`, `(at)`, `[at]`, `h[tt]p`, `[http]://`, `[hxxp://]`; any case, mixed and nested.
+/// `(dot)`, `[ dot ]`, ` [dot] `, ` [.] `, `[ponto]`, `\.`, `\[.\]`, piles of them such as `[[.]]`, and `[.` or `.]`
+/// between letters; `[:]`, `[::]`, `[://]`, `[/]`, `[@]`, `(at)`, `[at]`, `h[tt]p`, `[http]://`, `[hxxp://]`; any case,
+/// mixed and nested. Letters that nobody sees go, and full-width and encoded marks are read as the plain ones.
 pub fn refang(text: &str) -> Cow<'_, str> {
+    // A mark that becomes plain may make another: `&#91;.&#93;` within `%5B`. More than two rounds are nonsense.
+    const ROUNDS: usize = 4;
+    let mut refanged = Cow::Borrowed(text);
+    for _ in 0..ROUNDS {
+        let visible = Visible::of(&refanged).text;
+        let plain = undo(&visible);
+        if *plain == *refanged {
+            break;
+        }
+        refanged = Cow::Owned(plain.into_owned());
+    }
+    refanged
+}
+
+/// Undoes defanging in a text without hidden letters.
+fn undo(text: &str) -> Cow<'_, str> {
     let bytes = text.as_bytes();
     if memchr3(b'[', b'(', b'{', bytes).is_none()
         && memchr2(b'\\', b']', bytes).is_none()
         && memmem::find(bytes, b"://").is_none()
+        && memchr2(b')', b'}', bytes).is_none()
     {
         return Cow::Borrowed(text);
     }
@@ -59,7 +82,7 @@ pub fn refang(text: &str) -> Cow<'_, str> {
     while let Some(&byte) = bytes.get(at) {
         at += 1 + copy.push(byte, 0, false, bytes.get(at + 1..).unwrap_or_default());
         // Where no rule can apply, `push` would append byte after byte.
-        if !matches!(copy.out.last(), Some(b'.' | b']')) {
+        if !matches!(copy.out.last(), Some(b'.' | b']' | b'[' | b')' | b'}' | b'(' | b'{')) {
             let rest = bytes.get(at..).unwrap_or_default();
             let plain = rest
                 .iter()
@@ -130,14 +153,29 @@ pub(super) fn space_is_inside(bytes: &[u8], at: usize) -> bool {
     }
 }
 
-/// Length of a bracketed word (`[dot]`, `(at)`) which stands free, with a space and a letter after it.
+/// Length of a bracketed word (`[dot]`, `(at)`, `[.]`) which stands free, with a space and a name's part after it.
 fn spaced_word(bytes: &[u8]) -> Option<usize> {
     let end =
         bytes.iter().take(LONGEST_CORE).position(|byte| matches!(byte, b']' | b')' | b'}'))?;
-    let word = plain_word(trim(bytes.get(1..end)?))?;
-    let free =
-        bytes.get(end + 1) == Some(&b' ') && bytes.get(end + 2).is_some_and(|byte| is_word(*byte));
-    (free && !word.is_empty()).then_some(end + 1)
+    spaced_mark(trim(bytes.get(1..end)?))?;
+    joins(bytes.get(end + 1..)?).then_some(end + 1)
+}
+
+/// What stands for a dot or `@` also with spaces around its brackets.
+fn spaced_mark(inner: &[u8]) -> Option<&'static [u8]> {
+    plain_word(inner).or((inner == b".").then_some(b".".as_slice()))
+}
+
+/// Whether ` com…` goes on with a name: `use [.] in names` does not, though `in` is a top level.
+fn joins(rest: &[u8]) -> bool {
+    const WORDS: [&[u8]; 22] = [
+        b"am", b"an", b"and", b"as", b"at", b"be", b"by", b"do", b"for", b"in", b"is", b"it",
+        b"me", b"my", b"no", b"of", b"or", b"so", b"the", b"to", b"us", b"with",
+    ];
+    let Some((b' ', next)) = rest.split_first() else { return false };
+    let length = next.iter().take_while(|byte| is_word(**byte)).count();
+    let word = next.get(..length).unwrap_or_default();
+    length > 0 && (matches!(next.get(length), Some(b'[' | b'(' | b'-')) || !WORDS.contains(&word))
 }
 
 /// A copy of a text with the defanging undone, and optionally where each byte came from.
@@ -150,6 +188,8 @@ pub(super) struct Copy {
     pub(super) fanged: Vec<bool>,
     pub(super) any_fanged: bool,
     places: bool,
+    /// Where the last bracketed spelling ended.
+    pile_end: usize,
 }
 
 impl Copy {
@@ -166,6 +206,7 @@ impl Copy {
         self.at.clear();
         self.fanged.clear();
         self.any_fanged = false;
+        self.pile_end = 0;
     }
 
     /// Copies one byte; `rest` is what follows it. Answers how many bytes of `rest` are used up with it.
@@ -174,6 +215,15 @@ impl Copy {
             b']' | b')' | b'}' => {
                 if let Some(element) = self.element() {
                     return self.rewrite(&element, rest);
+                }
+                // `[.]]`: the rest of a pile, if the name goes on behind it.
+                if self.pile_end == self.out.len() && self.out.last() == Some(&b'.') {
+                    let closers =
+                        rest.iter().take(LONGEST_PILE).take_while(|byte| is_closer(**byte));
+                    let count = closers.count();
+                    if rest.get(count).is_some_and(|byte| is_word(*byte)) {
+                        return count;
+                    }
                 }
             }
             b'/' | b'\\' => {
@@ -202,10 +252,7 @@ impl Copy {
                 }
             }
             _ if is_word(byte) => {
-                if let [.., before, b'[', b'.'] | [.., before, b'.', b']'] = *self.out
-                    && is_word(before)
-                {
-                    let start = self.out.len() - 2;
+                if let Some(start) = self.pile(byte) {
                     let first = self.place(start);
                     self.truncate(start);
                     self.append(b'.', first, true);
@@ -215,6 +262,37 @@ impl Copy {
         }
         self.append(byte, at, fanged);
         0
+    }
+
+    /// Where brackets begin that belong to a dot without making a pair with it: `a[.com`, `1.]]]2`, `a[.[.com`.
+    ///
+    /// Round and curly ones, which prose has too, only between digits.
+    fn pile(&self, next: u8) -> Option<usize> {
+        let is_part = |byte: u8| byte == b'.' || is_opener(byte) || is_closer(byte);
+        let length =
+            self.out.iter().rev().take(LONGEST_PILE + 1).take_while(|byte| is_part(**byte)).count();
+        if !(2..=LONGEST_PILE).contains(&length) {
+            return None;
+        }
+        let start = self.out.len() - length;
+        let (before, pile) = self.out.split_at_checked(start)?;
+        let last = *before.last().filter(|byte| is_word(**byte))?;
+        let of_digits = last.is_ascii_digit() && next.is_ascii_digit();
+        let fits = pile.iter().all(|byte| matches!(byte, b'.' | b'[' | b']')) || of_digits;
+        let pairs = || pile.windows(2);
+        let has_dot = pairs().any(|pair| match *pair {
+            [b'.', other] => is_closer(other),
+            [other, b'.'] => is_opener(other),
+            _ => false,
+        });
+        let is_two = pairs().any(|pair| is_closer(pair[0]) && is_opener(pair[1]))
+            || pile.ends_with(b"].")
+            || pile.ends_with(b").")
+            || pile.ends_with(b"}.");
+        // `[as noted.]In short`
+        let is_sentence =
+            pile.contains(&b']') && last.is_ascii_lowercase() && next.is_ascii_uppercase();
+        (fits && has_dot && !is_two && !is_sentence).then_some(start)
     }
 
     /// The bracketed spelling that a closing bracket would complete now.
@@ -227,10 +305,9 @@ impl Copy {
         let inner = self.out.get(open + 1..)?;
         let inner = trim(inner.strip_suffix(b"\\").unwrap_or(inner));
         let before = self.out.get(..open)?;
-        let word = plain_word(inner);
+        let word = spaced_mark(inner);
         let plain: &'static [u8] = match inner {
             _ if word.is_some() => word?,
-            b"." => b".",
             b":" => b":",
             // `[::]` on its own is an address in brackets.
             b"::" if before.last().is_some_and(u8::is_ascii_hexdigit) => b"::",
@@ -257,7 +334,16 @@ impl Copy {
                 }
             }
         };
-        let start = if before.last() == Some(&b'\\') { open - 1 } else { open };
+        let mut start = if before.last() == Some(&b'\\') { open - 1 } else { open };
+        if plain == b"." {
+            // `a((.)com`
+            let more =
+                before.iter().rev().take(LONGEST_PILE).take_while(|byte| is_opener(**byte)).count();
+            let name_before = start.checked_sub(more + 1).and_then(|at| self.out.get(at));
+            if start == open && name_before.is_some_and(|byte| is_word(*byte)) {
+                start -= more;
+            }
+        }
         Some(Element { start, plain, word: word.is_some() })
     }
 
@@ -267,7 +353,7 @@ impl Copy {
         // `name [dot] com`: both spaces go, or neither.
         if element.word
             && matches!(self.out.get(..start), Some([.., letter, b' ']) if is_word(*letter))
-            && matches!(rest, [b' ', letter, ..] if is_word(*letter))
+            && joins(rest)
         {
             start -= 1;
             used = 1;
@@ -277,6 +363,7 @@ impl Copy {
         for byte in element.plain {
             self.push(*byte, first, true, &[]);
         }
+        self.pile_end = self.out.len();
         used
     }
 
@@ -354,6 +441,14 @@ fn ends(bytes: &[u8], word: &[u8]) -> bool {
         .is_some_and(|tail| tail.eq_ignore_ascii_case(word))
 }
 
+const fn is_opener(byte: u8) -> bool {
+    matches!(byte, b'[' | b'(' | b'{')
+}
+
+const fn is_closer(byte: u8) -> bool {
+    matches!(byte, b']' | b')' | b'}')
+}
+
 /// A letter or digit; bytes beyond ASCII count as letters.
 const fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte >= 0x80
@@ -401,6 +496,41 @@ mod tests {
             "eve@evil.com eve@evil.com eve@evil.com",
         );
         check("2001[:]db8[::]1", "2001:db8::1");
+        check(
+            "ev\u{200b}il[\u{3002}]com evil&#91;.&#93;com evil%5B.%5Dcom",
+            "evil.com evil.com evil.com",
+        );
+    }
+
+    #[test]
+    fn undoes_piles_of_brackets() {
+        for text in [
+            "1[.]2",
+            "1[[.]]2",
+            "1(.)2",
+            "1((.))2",
+            "1{[.]}2",
+            "1[(.)]2",
+            "1.]]]2",
+            "1[[[.2",
+            "1[.[.]2",
+            "1[.[.2",
+            "1.))2",
+            "1((.2",
+            "1[.)2",
+            "1{.]2",
+            "1[[dot]]2",
+            "1[[.]2",
+            "1[.]]]2",
+            "1((.)2",
+            "1\\[.\\]2",
+            "1[ . ]2",
+            "1 [.] 2",
+            "1 [ . ] 2",
+        ] {
+            check(text, "1.2");
+        }
+        check("a[[.]]com b.]]com c[.[.com d((.))com e[.]]com", "a.com b.com c.com d.com e.com");
     }
 
     #[test]
@@ -414,6 +544,7 @@ mod tests {
             "C:\\Windows\\System32",
             "(at the time) a dot com",
             "listen [::]:80",
+            "see f(x).[1] or a[0].b; (as noted.)Then [as noted.]Then text.[12] x.(type) word(.com",
         ] {
             check(text, text);
             assert!(matches!(refang(text), Cow::Borrowed(_)));

@@ -34,14 +34,16 @@ impl<'t> Search<'t> {
         if !self.stands_free(start, end) {
             return;
         }
-        if let Some(by_smallness) = self.version(ip, start, end) {
+        let (kind, to) = if self.is_device(start) { (None, end) } else { self.with_suffix(end) };
+        // `7.0.3.1/2` names two versions.
+        let has_tail = kind == Some(IndicatorKind::IpPort) || to >= end + "/24".len();
+        if let Some(by_smallness) = self.version(ip, start, end, has_tail) {
             self.last_version = Some((end, by_smallness));
             return;
         }
         if !is_public_v4(ip) {
             return;
         }
-        let (kind, to) = self.with_suffix(end);
         self.address_end = to;
         self.add_address(kind, start, to, IpAddr::V4(ip));
     }
@@ -52,16 +54,28 @@ impl<'t> Search<'t> {
         let after_is_free = match after {
             b'_' => false,
             b'.' => !is_word(self.byte(end + 1)),
-            b'-' => !self.byte(end + 1).is_ascii_alphabetic(),
+            // A range continues an address; `1.2.3.4-1.el7` is a package.
+            b'-' => {
+                let digits = digits(self.after(end + 1));
+                let next = self.byte(end + 1 + digits);
+                let is_quad = next == b'.' && !self.byte(end + 2 + digits).is_ascii_alphabetic();
+                !self.byte(end + 1).is_ascii_alphabetic()
+                    && (digits == 0
+                        || (digits <= 3
+                            && (is_quad || !(is_word(next) || matches!(next, b'-' | b'_')))))
+            }
+            b'+' | b'~' => !is_word(self.byte(end + 1)),
             b'[' | b'(' | b'{' | b'\\' => !may_open(self.bytes, end),
             _ => !after.is_ascii_alphanumeric(),
         };
         let before = self.before(start);
         let before_is_free = match before {
-            [.., b'_' | b'\\' | b'.'] => false,
+            [.., b'_' | b'\\' | b'.' | b'+'] => false,
+            // What is left of `1.2[.]3.4.5.6`.
+            [.., b'.', b']' | b')' | b'}'] => false,
             // A range continues an address; `tool-1.2.3.4` is a version.
             [.., byte, b'-'] => !byte.is_ascii_alphanumeric() || self.address_end == start - 1,
-            [.., byte, b'/'] => *byte == b'/' || !self.is_in_path(start),
+            [.., byte, b'/'] => *byte == b'/' || !self.is_in_path(start) || self.is_device(start),
             [.., byte] => !byte.is_ascii_alphanumeric(),
             [] => true,
         };
@@ -78,97 +92,6 @@ impl<'t> Search<'t> {
             .rposition(u8::is_ascii_whitespace)
             .map_or(near, |space| near.get(space + 1..).unwrap_or_default());
         word.iter().any(u8::is_ascii_alphabetic)
-    }
-
-    /// Whether a dotted quad is a version number (some), and whether only a random address's improbability says so.
-    pub(super) fn version(&self, ip: Ipv4Addr, start: usize, end: usize) -> Option<bool> {
-        const ALWAYS: [&str; 22] = [
-            "v", "ver", "version", "versions", "versão", "versao", "versões", "versión",
-            "firmware", "build", "builds", "release", "releases", "revision", "update", "updated",
-            "upgrade", "patch", "hotfix", "sdk", "api", "driver",
-        ];
-        const IF_SMALL: [&str; 12] = [
-            "before", "through", "until", "below", "prior", "than", "since", "section", "chapter",
-            "table", "oid", "step",
-        ];
-        const LATER: [&str; 11] = [
-            "and earlier",
-            "or earlier",
-            "and later",
-            "or later",
-            "and below",
-            "and prior",
-            "or prior",
-            "and older",
-            "or newer",
-            "and newer",
-            "or higher",
-        ];
-        const ADDRESS: [&str; 16] = [
-            "ip",
-            "ips",
-            "ipv4",
-            "address",
-            "addresses",
-            "server",
-            "servers",
-            "host",
-            "hosts",
-            "dns",
-            "c2",
-            "c&c",
-            "c2s",
-            "resolver",
-            "gateway",
-            "endereço",
-        ];
-        // A random address has four parts below 32 once in four thousand times.
-        let small = ip.octets().iter().all(|octet| *octet <= 31);
-        // A list of versions: `7.0.1.2, 7.0.1.3 and 7.1.0.1`.
-        if let Some((last, by_smallness)) = self.last_version
-            && (small || !by_smallness)
-            && start.checked_sub(last).is_some_and(|gap| gap <= 10)
-        {
-            let mut joints = self.slice(last, start).split([' ', ',', '-', '/', '\u{2013}']);
-            if joints.all(|joint| {
-                matches!(joint, "" | "and" | "or" | "to" | "through" | "until" | "e" | "y" | "ou")
-            }) {
-                return Some(by_smallness);
-            }
-        }
-        let after = self.after(end).strip_prefix(b" ").unwrap_or_default();
-        if LATER.iter().any(|word| {
-            after.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word.as_bytes()))
-        }) {
-            return Some(false);
-        }
-        let word = self.word_before(start)?;
-        let lower = word.to_lowercase();
-        let lower = lower.trim_matches(['.', ':', '(', ')', '<', '>', '=', '"', '\'']);
-        if ALWAYS.contains(&lower) {
-            return Some(false);
-        }
-        // `package:2.19.1.0`, `tool=2.19.1.0`, `Chrome 11.0.0.5`
-        let joined = matches!(self.byte(start - 1), b':' | b'=');
-        let named = word.starts_with(char::is_uppercase) && !word.ends_with(':');
-        let is_version =
-            small && !ADDRESS.contains(&lower) && (joined || named || IF_SMALL.contains(&lower));
-        is_version.then_some(true)
-    }
-
-    /// The word before `start` in the same line, with the marks that adjoin it.
-    pub(super) fn word_before(&self, start: usize) -> Option<&'t str> {
-        const LONGEST: usize = 24;
-        let before = self.before(start);
-        let near = before.get(before.len().saturating_sub(LONGEST)..)?;
-        let end = near.iter().rposition(|byte| !matches!(byte, b' ' | b'\t' | b'(' | b'"'))? + 1;
-        let begin =
-            near.get(..end)?.iter().rposition(u8::is_ascii_whitespace).map_or(0, |space| space + 1);
-        let offset = before.len() - near.len();
-        if begin == end {
-            return None;
-        }
-        self.text.get(offset + begin..offset + end)
     }
 
     /// Kind and end of an address with what may follow it: a port or a prefix length.

@@ -4,10 +4,10 @@ use super::{MAX_CVES, Search, digits};
 use crate::IndicatorKind;
 
 impl Search<'_> {
-    /// `at` is the `E` of a possible `CVE-`.
+    /// `at` is the `V` of a possible `CVE-`.
     pub(super) fn cve(&mut self, at: usize) {
-        let Some(start) = at.checked_sub(2) else { return };
-        if !self.bytes.get(start..=at).is_some_and(|word| word.eq_ignore_ascii_case(b"cve")) {
+        let Some(start) = at.checked_sub(1) else { return };
+        if !self.bytes.get(start..=at + 1).is_some_and(|word| word.eq_ignore_ascii_case(b"cve")) {
             return;
         }
         // Markup that was taken away leaves words glued together: `flawCVE-2024-1234`.
@@ -17,34 +17,16 @@ impl Search<'_> {
         if glued && !glued_by_markup {
             return;
         }
-        let Some(year_at) = self.dash(at + 1) else { return };
-        let Some(number_at) = self.dash(year_at + 4) else { return };
-        let (year, number) = (self.slice(year_at, year_at + 4), digits(self.after(number_at)));
-        let in_time =
-            year.bytes().all(|byte| byte.is_ascii_digit()) && ("1999"..="2099").contains(&year);
-        // The scheme of CVE records allows 19 digits; 9 is more than was ever given out and keeps out glued dates.
-        if !in_time || !(4..=9).contains(&number) {
-            return;
-        }
-        let id = format!("CVE-{year}-{}", self.slice(number_at, number_at + number));
+        let Some((_, id)) = cve_after(self.after(at + 2)) else { return };
         if self.seen_cves.contains(&id) {
             return;
         }
         if self.cves.len() == MAX_CVES {
-            self.cut = true;
+            self.left_out += 1;
             return;
         }
         self.seen_cves.insert(id.clone());
         self.cves.push(id);
-    }
-
-    /// The place after the dash at `at`; U+2010 to U+2015 and U+2212 are dashes too.
-    pub(super) fn dash(&self, at: usize) -> Option<usize> {
-        match self.after(at) {
-            [b'-', ..] => Some(at + 1),
-            [0xe2, 0x80, 0x90..=0x95, ..] | [0xe2, 0x88, 0x92, ..] => Some(at + 3),
-            _ => None,
-        }
     }
 
     pub(super) fn hash(&mut self, at: usize) {
@@ -110,6 +92,63 @@ impl Search<'_> {
                 .and_then(|from| before.get(from..))
                 .is_some_and(|tail| tail.eq_ignore_ascii_case(mark))
         })
+    }
+}
+
+/// The number behind the letters `CVE`, and how many bytes it takes: `-2024-1234`, `_2024_1234`, ` 2024-1234`, `2024-1234`.
+///
+/// Two spaces make none: `CVE 2024 1234` may count something.
+pub(crate) fn cve_after(text: &[u8]) -> Option<(usize, String)> {
+    let (first, before_year) = separator(text);
+    let year = text.get(first..first + 4)?;
+    let (second, before_number) = separator(text.get(first + 4..)?);
+    let number_at = first + 4 + second;
+    let length = digits(text.get(number_at..)?);
+    let is_doubtful = matches!(
+        (before_year, before_number),
+        (_, Separator::None)
+            | (Separator::None | Separator::Space, Separator::Space | Separator::SpacedDash)
+    );
+    let year = std::str::from_utf8(year).ok()?;
+    let in_time =
+        year.bytes().all(|byte| byte.is_ascii_digit()) && ("1999"..="2099").contains(&year);
+    // The scheme of CVE records allows 19 digits; 9 is more than was ever given out and keeps out glued dates.
+    if is_doubtful || !in_time || !(4..=9).contains(&length) {
+        return None;
+    }
+    let number = std::str::from_utf8(text.get(number_at..number_at + length)?).ok()?;
+    Some((number_at + length, format!("CVE-{year}-{number}")))
+}
+
+/// What stands between the parts of a CVE number.
+#[derive(Clone, Copy)]
+enum Separator {
+    None,
+    Space,
+    Dash,
+    SpacedDash,
+}
+
+/// Length and kind of what separates; U+2010 to U+2015 and U+2212 are dashes too, and so are `_` and `:`.
+fn separator(text: &[u8]) -> (usize, Separator) {
+    let space = |text: &[u8]| match text {
+        [b' ', ..] => 1,
+        [0xc2, 0xa0, ..] => 2,
+        _ => 0,
+    };
+    let before = space(text);
+    let rest = text.get(before..).unwrap_or_default();
+    let dash = match rest {
+        [b'-' | b'_' | b':', ..] => 1,
+        [0xe2, 0x80, 0x90..=0x95, ..] | [0xe2, 0x88, 0x92, ..] => 3,
+        _ => 0,
+    };
+    let after = space(rest.get(dash..).unwrap_or_default());
+    match (before, dash, after) {
+        (0, 0, _) => (0, Separator::None),
+        (_, 0, _) => (before, Separator::Space),
+        (0, _, 0) => (dash, Separator::Dash),
+        _ => (before + dash + after, Separator::SpacedDash),
     }
 }
 

@@ -2,19 +2,22 @@
 //!
 //! News pages link dozens of harmless sites; authors defang what they mean as an indicator. So:
 //!
+//! The text is read as its reader sees it ([`crate::letters`]): `evil.exam<zero width space>ple.com` is one name. What is
+//! in doubt is left out, as an innocent parent, a version or a file's name is worse than an indicator missed.
+//!
 //! - **Hashes**: always, when a run of hex digits is exactly 32, 40, 64 or 128 long and no letter or digit adjoins it
 //!   (`0x…` is an Ethereum address). Not: decimal digits only, letters only, fewer than six different digits, a part of
 //!   a UUID or trace id (another hex group follows or precedes after `-`), a Git commit (`commit `, `/commit/`, `/blob/`,
 //!   `/tree/` or `@` in front of 40 digits).
-//! - **CVE numbers**: always, any case, any dash; kept apart from the other indicators, in upper case.
-//! - **URLs, names, mail addresses**: only where the scheme or the host is defanged (for mail addresses: the `@` or the
-//!   host). The name must end in a public suffix or in a top level used by malware. A URL stands for its host too. A
-//!   name with a path but no scheme is a URL without scheme. A port after a name is dropped. A comma ends a URL, as
-//!   tables put one between cells.
+//! - **CVE numbers**: always, any case, any dash, also with `_`, `:` or a space before the year; kept apart from the other
+//!   indicators, in upper case.
+//! - **URLs, names, mail addresses**: only where the scheme or the host is defanged (for mail addresses: any part). The
+//!   name must end in a public suffix or in a top level used by malware. A URL stands for its host too, and keeps its
+//!   scheme, whatever that is. A name with a path but no scheme is a URL without scheme. A port after a name is dropped.
+//!   A comma ends a URL, as tables put one between cells. Not: what remains of a masked, cut or broken name
+//!   (`goo**e[.]com`, `...evil[.]com`), of a URL or mail address that is none; file names (`run[.]sh`, [`crate::files`]).
 //! - **IPv4**: defanged always; plain only if it could be reached over the Internet (ranges for documentation count,
-//!   they are how examples are written) and is no version number. It is taken for one after words such as "version",
-//!   "firmware", `v`; before "and earlier"; within `name-1.2.3.4.tar`; in the path of a URL; after a name like "Chrome"
-//!   when no part is above 31; and when it continues a list that began so.
+//!   they are how examples are written) and is no version number ([`versions`]).
 //! - **IPv6**: defanged always; plain only global unicast (`2000::/3`).
 //! - An address with a port is `ip:port`, with a prefix length `cidr`; neither is repeated as an address.
 //!
@@ -25,13 +28,18 @@ mod addresses;
 mod ids;
 #[cfg(test)]
 mod tests;
+mod versions;
 mod words;
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 
 use super::kind::IndicatorKind;
+use super::letters::{self, Visible};
 use super::refang::{Copy, ends_in_defanged_scheme, may_open};
 use super::{Indicator, triggers};
+
+pub(super) use ids::cve_after;
 
 /// The most indicators taken from one text; the appendix of a long report lists some hundreds.
 pub const MAX_INDICATORS: usize = 1_000;
@@ -51,6 +59,8 @@ pub struct Extraction {
     pub cves: Vec<String>,
     /// Whether a limit left something out: [`MAX_INDICATORS`], [`MAX_CVES`], or that of a word's length.
     pub cut: bool,
+    /// How often [`MAX_INDICATORS`] or [`MAX_CVES`] left something out; what stands twice beyond them counts twice.
+    pub left_out: usize,
 }
 
 /// Finds indicators and CVE numbers by the policy of this module.
@@ -61,29 +71,36 @@ pub fn extract(text: &str) -> Extraction {
         return Extraction { cut: true, ..Extraction::default() };
     };
     let mut search = Search::new(text);
-    triggers::each(bytes, |at| search.look_at(at));
-    search.finish()
+    if triggers::each(bytes, |at| search.look_at(at)).is_continue() {
+        return search.finish(None);
+    }
+    let visible = Visible::of(text);
+    let mut search = Search { is_visible: true, ..Search::new(&visible.text) };
+    let read = triggers::each(visible.text.as_bytes(), |at| search.look_at(at));
+    debug_assert!(read.is_continue(), "nothing is hidden in what is visible");
+    search.finish(Some((&visible, text)))
 }
 
-/// Finds CVE numbers only.
-pub fn cves(text: &str) -> Vec<String> {
-    let bytes = text.as_bytes();
-    let mut search = Search::new(text);
-    for at in memchr::memchr2_iter(b'v', b'V', bytes) {
-        search.cve(at + 1);
-    }
-    search.cves
+/// What stands from one offset to another.
+struct Found {
+    from: usize,
+    to: usize,
+    kind: IndicatorKind,
+    value: String,
 }
 
 struct Search<'t> {
     text: &'t str,
     bytes: &'t [u8],
-    /// With where each begins: a plain address may be seen before the word around it.
-    found: Vec<(usize, Indicator)>,
+    /// Whether hidden letters are taken out already.
+    is_visible: bool,
+    /// A plain address may be seen before the word around it.
+    found: Vec<Found>,
     seen: HashSet<(IndicatorKind, String)>,
     cves: Vec<String>,
     seen_cves: HashSet<String>,
     cut: bool,
+    left_out: usize,
     word: Copy,
     /// Ends of what was looked at, by what it was looked at for.
     words_done: usize,
@@ -103,11 +120,13 @@ impl<'t> Search<'t> {
         Self {
             text,
             bytes: text.as_bytes(),
+            is_visible: false,
             found: Vec::new(),
             seen: HashSet::new(),
             cves: Vec::new(),
             seen_cves: HashSet::new(),
             cut: false,
+            left_out: 0,
             word: Copy::with_places(),
             words_done: 0,
             dots_done: 0,
@@ -120,27 +139,35 @@ impl<'t> Search<'t> {
         }
     }
 
-    fn finish(mut self) -> Extraction {
-        if !self.found.is_sorted_by_key(|(at, _)| *at) {
-            self.found.sort_by_key(|(at, _)| *at);
+    /// The indicators with what the original has in their place.
+    fn finish(mut self, read: Option<(&Visible<'_>, &str)>) -> Extraction {
+        if !self.found.is_sorted_by_key(|found| found.from) {
+            self.found.sort_by_key(|found| found.from);
         }
-        let indicators = self.found.into_iter().map(|(_, indicator)| indicator).collect();
-        Extraction { indicators, cves: self.cves, cut: self.cut }
+        let text = self.text;
+        let indicators = self.found.into_iter().map(|Found { from, to, kind, value }| {
+            let (original, (from, to)) = match read {
+                Some((visible, original)) => (original, visible.original(from, to)),
+                None => (text, (from, to)),
+            };
+            Indicator { kind, value, raw: original.get(from..to).unwrap_or_default().to_owned() }
+        });
+        Extraction {
+            indicators: indicators.collect(),
+            cves: self.cves,
+            cut: self.cut || self.left_out > 0,
+            left_out: self.left_out,
+        }
     }
 
-    fn look_at(&mut self, at: usize) {
+    /// Looks at a place of [`triggers`]; breaks where the text must be read without hidden letters.
+    fn look_at(&mut self, at: usize) -> ControlFlow<()> {
         match self.byte(at) {
             b'[' | b'(' | b'{' | b'\\' if at >= self.words_done && may_open(self.bytes, at) => {
                 self.word(at);
             }
-            b'.' if self.byte(at + 1) == b']' => {
-                let between_letters =
-                    at > 0 && is_word(self.byte(at - 1)) && is_word(self.byte(at + 2));
-                if at >= self.words_done && between_letters {
-                    self.word(at);
-                }
-            }
-            b'.' => self.ipv4(at),
+            b'.' if at >= self.words_done && self.closes_a_pile(at) => self.word(at),
+            b'.' if self.byte(at + 1).is_ascii_digit() => self.ipv4(at),
             b':' => {
                 if matches!(self.bytes.get(at + 1..at + 3), Some(b"//" | b"\\\\")) {
                     if at >= self.words_done && ends_in_defanged_scheme(self.before(at)) {
@@ -150,15 +177,30 @@ impl<'t> Search<'t> {
                     self.ipv6(at);
                 }
             }
-            b'e' | b'E' if at > 0 && self.byte(at - 1) | 0x20 == b'v' => {
-                self.cve(at);
-                if self.byte(at).is_ascii_hexdigit() {
-                    self.hash(at);
-                }
+            b'v' | b'V' => self.cve(at),
+            b'&' | b'%' if !self.is_visible && letters::hides_something(self.text, at) => {
+                return ControlFlow::Break(());
+            }
+            0x80.. if !self.is_visible && letters::hides_something(self.text, at - 1) => {
+                return ControlFlow::Break(());
             }
             byte if byte.is_ascii_hexdigit() => self.hash(at),
             _ => {}
         }
+        ControlFlow::Continue(())
+    }
+
+    /// Whether `.]` or `.]]` at `at` stands between letters, `.)` between digits.
+    fn closes_a_pile(&self, at: usize) -> bool {
+        const LONGEST: usize = 8;
+        let pile = self.after(at + 1).iter().take(LONGEST);
+        let length = pile.take_while(|byte| matches!(byte, b']' | b')' | b'}')).count();
+        if length == 0 {
+            return false;
+        }
+        let (before, after) = (self.before(at).last(), self.byte(at + 1 + length));
+        before.is_some_and(|byte| is_word(*byte) || matches!(byte, b'[' | b'(' | b'{' | b'.'))
+            && is_word(after)
     }
 
     /// The byte at `at`; a space beyond the end.
@@ -184,18 +226,18 @@ impl<'t> Search<'t> {
             return;
         }
         if self.found.len() == MAX_INDICATORS {
-            self.cut = true;
+            self.left_out += 1;
             return;
         }
         self.seen.insert((kind, value.clone()));
-        self.found.push((from, Indicator { kind, value, raw: self.slice(from, to).to_owned() }));
+        self.found.push(Found { from, to, kind, value });
     }
 
     /// A label of a host is no hash, be it found already or not yet.
     fn claim_host(&mut self, from: usize, to: usize) {
         self.host_claimed = self.host_claimed.max(to);
-        while let Some((_, label)) = self.found.pop_if(|(at, last)| {
-            (from..to).contains(at)
+        while let Some(label) = self.found.pop_if(|last| {
+            (from..to).contains(&last.from)
                 && IndicatorKind::of_hash_length(last.value.len()) == Some(last.kind)
         }) {
             self.seen.remove(&(label.kind, label.value));
@@ -214,6 +256,13 @@ const fn is_separator(byte: u8) -> bool {
 
 const fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte >= 0x80
+}
+
+/// A mark on a letter, or a letter of a script whose signs Rust's `is_alphanumeric` leaves out in part.
+const fn is_mark(letter: char) -> bool {
+    matches!(letter, '\u{300}'..='\u{36f}' | '\u{483}'..='\u{487}' | '\u{591}'..='\u{5bd}' | '\u{64b}'..='\u{65f}'
+        | '\u{900}'..='\u{963}' | '\u{966}'..='\u{109f}' | '\u{1780}'..='\u{17d3}' | '\u{1ab0}'..='\u{1aff}'
+        | '\u{1dc0}'..='\u{1dff}' | '\u{20d0}'..='\u{20ff}' | '\u{3099}' | '\u{309a}' | '\u{fe20}'..='\u{fe2f}')
 }
 
 const fn is_host_byte(byte: u8) -> bool {

@@ -23,6 +23,17 @@ fn check(text: &str, expected: &[&str]) {
     assert_eq!(shown(text), expected, "in `{text}`");
 }
 
+/// All texts of which something else is found.
+#[track_caller]
+fn check_each<'t>(texts: impl IntoIterator<Item = &'t str>, expected: &[&str]) {
+    let wrong: Vec<_> = texts
+        .into_iter()
+        .map(|text| (text, shown(text)))
+        .filter(|(_, found)| found != expected)
+        .collect();
+    assert_eq!(wrong, [], "instead of {expected:?}");
+}
+
 #[test]
 fn finds_defanged_names_and_urls_in_prose() {
     check(
@@ -70,16 +81,257 @@ fn ends_a_url_where_its_sentence_goes_on() {
 }
 
 #[test]
-fn leaves_plain_names_and_lookalikes_alone() {
-    for text in [
-        "See https://example.com/a?b=c, example.com, eve@example.com or http://docs.rs/x.",
-        "secur32[.]dll, payload[.]exe, a[.]b[.]c, [.]com, x[.] y, [.], hxxp, hxxp://, hxxp://localhost/",
-        "array[0].name(at) f(.x) s[i].y [1]. see [dot] files; std::vec::Vec a::b dead::beef",
-        "regex [.]+ (.)* \\.rs C:\\.ssh\\config",
-        "12:30:45 00:1a:2b:3c:4d:5e 12:34:56:78:9a:bc:de:f0 fe80::1 ::1 fd00::1",
+fn hidden_letters_split_no_name() {
+    for hidden in [
+        "\u{200b}", "\u{200c}", "\u{200d}", "\u{2060}", "\u{feff}", "\u{ad}", "\u{200e}",
+        "\u{202c}", "\u{2066}", "\u{34f}", "&#8203;", "&shy;",
     ] {
-        check(text, &[]);
+        for text in [
+            format!("Drop zone: evil{hidden}[.]{hidden}example[.]com was seen"),
+            format!("Drop zone: evil.exam{hidden}ple[.]com was seen"),
+            format!("(evil.example{hidden}[.]com{hidden})"),
+            format!("{hidden}evil[{hidden}.{hidden}]example{hidden}.com"),
+        ] {
+            check(&text, &["hostname evil.example.com"]);
+        }
+        check(
+            &format!("hxxp://ev{hidden}il.com/a{hidden}b 45.9{hidden}.148.3"),
+            &["url http://evil.com/ab", "ipv4 45.9.148.3"],
+        );
+        check(
+            &format!("CVE-2024{hidden}-1234 d41d8cd98f00b204{hidden}e9800998ecf8427e"),
+            &["md5 d41d8cd98f00b204e9800998ecf8427e", "CVE-2024-1234"],
+        );
     }
+    let text = "x\u{200b} evil\u{200b}[.]\u{200b}example[.]com\u{200b} y";
+    assert_eq!(extract(text).indicators[0].raw, "evil\u{200b}[.]\u{200b}example[.]com");
+}
+
+#[test]
+fn marks_of_other_scripts_and_encodings_are_dots() {
+    check_each(
+        [
+            "evil[\u{ff0e}]com",
+            "evil[\u{3002}]com",
+            "evil\u{ff3b}.\u{ff3d}com",
+            "evil\u{3010}.\u{3011}com",
+            "evil\u{ff08}dot\u{ff09}com",
+            "evil%5B.%5Dcom",
+            "evil%5b%2e%5dcom",
+            "evil&#91;.&#93;com",
+            "evil[&#46;]com",
+            "evil&#x5b;&#x2E;&#x5d;com",
+            "evil [.] com",
+            "evil [ . ] com",
+            "\u{ff45}vil[.]\u{ff43}om",
+            "evil{.}com",
+            "evil\\.com",
+            "evil[DOT]com",
+            "evil(dot)com",
+            "evil [dot] com",
+            "evil[ dot ]com",
+            "\"evil[.]com\"",
+            "**evil[.]com**",
+            "evil[.]com\u{2026}",
+            "\u{2022}evil[.]com",
+            "C2\u{2014}evil[.]com",
+            "text\\nevil[.]com\\n",
+            "q=%22evil[.]com%22",
+            "https://search.example.com/?q=evil%5B.%5Dcom",
+            "evil[.]com.",
+            "evil[.]com[.]",
+        ],
+        &["domain evil.com"],
+    );
+    check_each(
+        [
+            "hxxp://evil\u{3002}com/a",
+            "hxxp\u{ff1a}\u{ff0f}\u{ff0f}evil[.]com/a",
+            "hxxp%3A%2F%2Fevil.com%2Fa",
+            "u=hxxp%3a%2f%2fevil%5B.%5Dcom%2fa&b",
+            "hxxp&#58;//evil.com/a",
+            "hxxp[:]//evil.com/a",
+            "hxxp[:][/][/]evil.com/a",
+            "[hxxp]://evil.com/a",
+            "[evil](hxxp://evil[.]com/a)",
+            "HXXP://EVIL[.]COM/a",
+            "see hxxp://evil.com/a.",
+        ],
+        &["url http://evil.com/a"],
+    );
+    check(
+        "198\u{3002}51\u{3002}100\u{3002}7 198[\u{ff0e}]51.100.8",
+        &["ipv4 198.51.100.7", "ipv4 198.51.100.8"],
+    );
+}
+
+#[test]
+fn piles_of_brackets_are_dots() {
+    check(
+        "to 198.51.100.]]]65 and 198.51.100[.[.]66, 198[[.]]51(.)100{.}67 198.51.100.))68 198.51((.))100.69 198[.]51[[.]100.]70",
+        &[
+            "ipv4 198.51.100.65",
+            "ipv4 198.51.100.66",
+            "ipv4 198.51.100.67",
+            "ipv4 198.51.100.68",
+            "ipv4 198.51.100.69",
+            "ipv4 198.51.100.70",
+        ],
+    );
+    check(
+        "a[[.]]com b.]]com c[.[.com (see d[[.]]com)",
+        &["domain a.com", "domain b.com", "domain c.com", "domain d.com"],
+    );
+}
+
+#[test]
+fn urls_keep_any_scheme() {
+    check(
+        "ldap://q1[.]quay[.]example[.]com:1389/a and rmi://q2[.]example[.]com:1099/b.",
+        &["url ldap://q1.quay.example.com:1389/a", "url rmi://q2.example.com:1099/b"],
+    );
+    for scheme in [
+        "ldap",
+        "ldaps",
+        "ftp",
+        "sftp",
+        "tcp",
+        "udp",
+        "ws",
+        "wss",
+        "rmi",
+        "smb",
+        "dns",
+        "iiop",
+        "socks5",
+        "ssh",
+        "stratum+tcp",
+        "mysql",
+        "gopher",
+        "xyz",
+    ] {
+        for (opening, host) in [
+            ("://", "Evil[.]com"),
+            ("[:]//", "evil.com"),
+            ("[://]", "evil[.]Com"),
+            (":[//]", "evil.com"),
+        ] {
+            check(
+                &format!("at {scheme}{opening}{host}:8081/a."),
+                &[&format!("url {scheme}://evil.com:8081/a")],
+            );
+        }
+        check(
+            &format!("{}://1.2.3[.]4:8081/a", scheme.to_uppercase()),
+            &[&format!("url {scheme}://1.2.3.4:8081/a")],
+        );
+    }
+    check("jndi:ldap://evil[.]com/a}", &["url ldap://evil.com/a"]);
+    check("ldap://good.com/a rmi://good.com javascript://evil[.]com/x", &[]);
+}
+
+#[test]
+fn mail_addresses_are_whole() {
+    for text in [
+        "first[.]last@mail[.]example[.]com",
+        "first[.]last[@]mail.example.com",
+        "first.last@mail[.]example.com",
+        "first(dot)last(at)mail(dot)example(dot)com",
+        "first[.]last [at] mail[.]example[.]com",
+        "mailto:first[.]last@mail.example[.]com",
+        "first.last&#64;mail[.]example.com",
+        "first[.]last(@)mail.example.com",
+    ] {
+        check(&format!("Contact {text} for the key."), &["email first.last@mail.example.com"]);
+    }
+    check("a[.]com+b@evil[.]com", &["email a.com+b@evil.com"]);
+    check("jo**n@gmail[.]com jos\u{e9}@gmail[.]com ...n@gmail[.]com a<at>gmail[.]com", &[]);
+    check("all @evil[.]com accounts", &["domain evil.com"]);
+}
+
+#[test]
+fn parts_of_names_are_no_names() {
+    check_each(
+        [
+            "goo**e[.]com",
+            "mic*****ft[.]com",
+            "...ogle[.]com",
+            "\u{2026}ogle[.]com",
+            "exam\u{b7}ple[.]com",
+            "exam\u{2013}ple[.]com",
+            "exam\u{fffd}ple[.]com",
+            "sub%2Eevil[.]com",
+            "evil[.]com%2Ebr",
+            "evil[.]com[.]{br,mx}",
+            "exam~ple[.]com",
+            "cdn [.]example[.]com",
+            "hxxps://github[.]com:port/evil",
+            "hxxps://github[.]com:99999/evil/x",
+            "hxxp://secur32[.]dll/x",
+            "use [.] in names, or [ . ] is it",
+        ],
+        &[],
+    );
+    check(
+        "bu\u{308}cher[.]de \u{92a}\u{930}\u{940}\u{915}\u{94d}\u{937}\u{93e}[.]\u{92d}\u{93e}\u{930}\u{924}",
+        &["domain xn--bcher-kva.de", "domain xn--11b5bs3a9aj6g.xn--h2brj9c"],
+    );
+    check("evil\u{2011}site[.]com", &["domain evil-site.com"]);
+    check("1[.]2[.]3[.]4[.]5 1.2[.]3.4.5.6 1.2.3.4[.]5", &[]);
+}
+
+#[test]
+fn names_of_files_are_no_hosts() {
+    check_each(
+        [
+            "readme[.]md",
+            "It drops run[.]sh and setup[.]zip.",
+            "main[.]rs, a[.]py, app[.]pl and script[.]ps",
+            "the archive invoice[.]mov",
+            "/tmp/x[.]sh",
+            "./evil[.]pl",
+            "python evil[.]py",
+            "evil[.]pl script",
+            "the file evil[.]cc",
+            "saved as stage2[.]pl",
+            "report[.]pdf[.]zip",
+            "executes evil[.]sh",
+            "libfoo[.]so",
+            "payload[.]cab",
+        ],
+        &[],
+    );
+    let hosts = [
+        ("the domain evil[.]zip", "domain evil.zip"),
+        ("hosted at evil[.]sh", "domain evil.sh"),
+        ("bad[.]com, evil[.]sh", "domain evil.sh"),
+        ("evil[.]sh domain", "domain evil.sh"),
+        ("connects to evil[.]md", "domain evil.md"),
+        ("downloads from evil[.]sh", "domain evil.sh"),
+        ("zly[.]pl", "domain zly.pl"),
+        ("cdn.evil[.]sh", "hostname cdn.evil.sh"),
+        ("hxxp://evil[.]zip/x", "url http://evil.zip/x"),
+        ("evil[.]zip/x", "url evil.zip/x"),
+        ("eve@evil[.]zip", "email eve@evil.zip"),
+    ];
+    let missed: Vec<_> =
+        hosts.iter().filter(|(text, host)| !shown(text).contains(&(*host).to_owned())).collect();
+    assert!(missed.is_empty(), "{missed:?}");
+    check("github[.]com/evil[.]sh", &["url github.com/evil.sh"]);
+}
+
+#[test]
+fn leaves_plain_names_and_lookalikes_alone() {
+    check_each(
+        [
+            "See https://example.com/a?b=c, example.com, eve@example.com or http://docs.rs/x.",
+            "secur32[.]dll, payload[.]exe, a[.]b[.]c, [.]com, x[.] y, [.], hxxp, hxxp://, hxxp://localhost/",
+            "array[0].name(at) f(.x) s[i].y [1]. see [dot] files; std::vec::Vec a::b dead::beef",
+            "regex [.]+ (.)* \\.rs C:\\.ssh\\config",
+            "12:30:45 00:1a:2b:3c:4d:5e 12:34:56:78:9a:bc:de:f0 fe80::1 ::1 fd00::1",
+        ],
+        &[],
+    );
 }
 
 #[test]
@@ -124,16 +376,17 @@ fn finds_plain_addresses_that_are_public_and_no_versions() {
     check("[::]:9000 0.0.0.0:80", &[]);
     check("OpenSSL 1.1.1.1, 1.1.1.2 and 45.9.148.3", &["ipv4 45.9.148.3"]);
     check("从8.8.8.8下载", &["ipv4 8.8.8.8"]);
-    for text in [
-        "10.0.0.1 127.0.0.1 192.168.1.1 172.16.9.9 169.254.1.1 0.0.0.0 255.255.255.0 224.0.0.1 100.64.0.1",
-        "version 45.9.148.3, v45.9.148.3 firmware 45.9.148.3 (build 45.9.148.3) 45.9.148.3 and earlier",
-        "versions 45.9.148.3, 45.9.148.4 and 45.9.148.5",
-        "org.runner:2.19.1.0 tool==2.19.1.0 Chrome 11.0.0.5 is out; before 12.2.1.4; Chrome 120.0.6099.109",
-        "1.3.6.1.4.1.311 1.2.3 tool-45.9.148.3.tar.gz 45.9.148.3.exe 45.9.148.3-beta 45.9.148.3_x",
-        "https://example.com/tool/45.9.148.3/x 045.9.148.3 45.9.148.300",
-    ] {
-        check(text, &[]);
-    }
+    check_each(
+        [
+            "10.0.0.1 127.0.0.1 192.168.1.1 172.16.9.9 169.254.1.1 0.0.0.0 255.255.255.0 224.0.0.1 100.64.0.1",
+            "version 45.9.148.3, v45.9.148.3 firmware 45.9.148.3 (build 45.9.148.3) 45.9.148.3 and earlier",
+            "versions 45.9.148.3, 45.9.148.4 and 45.9.148.5",
+            "org.runner:2.19.1.0 tool==2.19.1.0 Chrome 11.0.0.5 is out; before 12.2.1.4; Chrome 120.0.6099.109",
+            "1.3.6.1.4.1.311 1.2.3 tool-45.9.148.3.tar.gz 45.9.148.3.exe 45.9.148.3-beta 45.9.148.3_x",
+            "https://example.com/tool/45.9.148.3/x 045.9.148.3 45.9.148.300",
+        ],
+        &[],
+    );
 }
 
 #[test]
@@ -176,6 +429,33 @@ fn finds_cve_numbers_in_any_dress() {
         &[],
     );
     check("https://nvd.nist.gov/vuln/detail/CVE-2024-1234", &["CVE-2024-1234"]);
+    check(
+        "cve-2014-1000, cve 2014-1001, CVE 2021-44228, CVE_2019_0708 and CVE\u{2013}2020\u{2013}1472",
+        &["CVE-2014-1000", "CVE-2014-1001", "CVE-2021-44228", "CVE-2019-0708", "CVE-2020-1472"],
+    );
+    check_each(
+        [
+            "CVE:2024-1234",
+            "CVE2024-1234",
+            "CVE - 2024 - 1234",
+            "CVE: 2024-1234",
+            "CVE\u{a0}2024-1234",
+            "CVE\u{2212}2024\u{2212}1234",
+            "CVE\u{2010}2024\u{2011}1234",
+            "CVE-2024_1234",
+            "CVE-2024 1234",
+            "CVE\u{ff0d}2024\u{ff0d}1234",
+            "CVE \u{2013} 2024\u{2013}1234",
+            "(cve_2024-1234)",
+            "CVE_2024_1234.",
+            "CVE&#45;2024&#45;1234",
+        ],
+        &["CVE-2024-1234"],
+    );
+    check(
+        "CVE 2024 1234 CVE 2024 - 1234 CVEs 2024-1234 CVE20241234 CVE-24-1234 ACVE_2024_1234",
+        &[],
+    );
 }
 
 #[test]
@@ -192,8 +472,8 @@ fn stops_at_the_limit_and_says_so() {
         .collect();
     let found = extract(&text);
     assert_eq!(
-        (found.indicators.len(), found.cves.len(), found.cut),
-        (MAX_INDICATORS, MAX_CVES, true)
+        (found.indicators.len(), found.cves.len(), found.cut, found.left_out),
+        (MAX_INDICATORS, MAX_CVES, true, 2)
     );
     assert!(!extract("a[.]com").cut);
 }
