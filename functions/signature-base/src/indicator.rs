@@ -1,6 +1,7 @@
 //! From lines with one value to the document that `signature_base_iocs` holds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use indicator::{Indicator, IndicatorKind};
 use jiff::Timestamp;
@@ -48,6 +49,15 @@ pub const OWNER: Owner = Owner {
     ..Owner::named("signature-base")
 };
 
+/// Indicators of a visit; today there are 8,537.
+pub const INDICATORS_MAX: usize = 50_000;
+/// Bytes of the texts of a visit, each comment counted for each line that it describes; today there are 1.2 MB.
+pub const TEXT_BYTES_MAX: usize = 16 << 20;
+/// Lines that a document names.
+pub const SOURCES_MAX: usize = 64;
+/// Addresses from comments that a document names.
+pub const REFERENCES_MAX: usize = 64;
+
 const NAME: &str = "Neo23x0/signature-base";
 const FILES_URL: &str = "https://github.com/Neo23x0/signature-base/blob/master/";
 
@@ -56,7 +66,7 @@ const FILES_URL: &str = "https://github.com/Neo23x0/signature-base/blob/master/"
 pub struct Gathered {
     indicator: Indicator,
     layout: Layout,
-    places: Vec<(String, Line)>,
+    places: Vec<(Arc<str>, Line)>,
 }
 
 /// The indicators of all files, each with every line that names it, in the order of their first lines.
@@ -66,23 +76,40 @@ pub struct Indicators {
     places: HashMap<(IndicatorKind, String), usize>,
     /// Lines that met in another's document.
     pub merged: u64,
+    /// Lines beyond [`INDICATORS_MAX`] or [`TEXT_BYTES_MAX`].
+    pub left_out: u64,
+    /// Lines of those that met which their document does not name, for [`SOURCES_MAX`].
+    pub unnamed: u64,
+    text_bytes: usize,
 }
 
 impl Indicators {
     /// Adds a line of `file`.
-    pub fn add(&mut self, file: &str, layout: Layout, line: Line) {
+    pub fn add(&mut self, file: &Arc<str>, layout: Layout, line: Line) {
         let key = (line.indicator.kind, line.indicator.value.clone());
-        if let Some(known) = self.places.get(&key).and_then(|place| self.all.get_mut(*place)) {
+        let is_full = self.all.len() == INDICATORS_MAX;
+        let known = self.places.get(&key).and_then(|place| self.all.get_mut(*place));
+        if let Some(known) = &known
+            && known.places.len() >= SOURCES_MAX
+        {
             self.merged += 1;
-            known.places.push((file.to_owned(), line));
+            self.unnamed += 1;
+            return;
+        }
+        let bytes = line.text_bytes();
+        if self.text_bytes + bytes > TEXT_BYTES_MAX || (known.is_none() && is_full) {
+            self.left_out += 1;
+            return;
+        }
+        self.text_bytes += bytes;
+        if let Some(known) = known {
+            self.merged += 1;
+            known.places.push((Arc::clone(file), line));
             return;
         }
         self.places.insert(key, self.all.len());
-        self.all.push(Gathered {
-            indicator: line.indicator.clone(),
-            layout,
-            places: vec![(file.to_owned(), line)],
-        });
+        let indicator = line.indicator.clone();
+        self.all.push(Gathered { indicator, layout, places: vec![(Arc::clone(file), line)] });
     }
 
     /// How many there are.
@@ -95,14 +122,17 @@ impl Indicators {
         self.all.is_empty()
     }
 
-    /// The document of each.
+    /// The document of each, with about how many bytes its texts have.
     pub fn writes(
         &self,
         version: Option<&str>,
         default_score: u32,
         now: Timestamp,
-    ) -> impl Iterator<Item = Write> {
-        self.all.iter().map(move |gathered| write(gathered, version, default_score, now))
+    ) -> impl Iterator<Item = (usize, Write)> {
+        self.all.iter().map(move |gathered| {
+            let bytes = gathered.places.iter().map(|(_, line)| line.text_bytes()).sum();
+            (bytes, write(gathered, version, default_score, now))
+        })
     }
 }
 
@@ -116,12 +146,13 @@ fn write(gathered: &Gathered, version: Option<&str>, default_score: u32, now: Ti
     let comments = distinct(places.iter().filter_map(|(_, line)| line.comment.as_deref()));
     let false_positives =
         distinct(places.iter().filter_map(|(_, line)| line.false_positive.as_deref()));
-    let references: Vec<String> = distinct(comments.iter().flat_map(|comment| urls(comment)));
+    let mut references: Vec<String> = distinct(comments.iter().flat_map(|comment| urls(comment)));
+    references.truncate(REFERENCES_MAX);
     let own_score = places.iter().filter_map(|(_, line)| line.score).max();
     let score = own_score.unwrap_or(default_score);
-    let file = places.first().map_or("", |(file, _)| file.as_str());
+    let file = places.first().map_or("", |(file, _)| file);
     let sources = places.iter().map(|(file, line)| {
-        json!({ "file": file, "comment": line.comment, "score": line.score, "false_positive": line.false_positive })
+        json!({ "file": file.as_ref(), "comment": line.comment.as_deref(), "score": line.score, "false_positive": line.false_positive })
     });
     let description = comments.join("\n");
     let is_hash = *layout == Layout::Hash;
@@ -227,13 +258,8 @@ fn confidence(score: u32) -> &'static str {
 }
 
 fn distinct<'t>(texts: impl Iterator<Item = &'t str>) -> Vec<String> {
-    let mut list: Vec<String> = Vec::new();
-    for text in texts {
-        if list.iter().all(|known| known != text) {
-            list.push(text.to_owned());
-        }
-    }
-    list
+    let mut seen = HashSet::new();
+    texts.filter(|text| seen.insert(*text)).map(ToOwned::to_owned).collect()
 }
 
 /// The addresses in a comment, mostly at its end.

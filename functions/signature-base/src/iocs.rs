@@ -3,10 +3,28 @@
 //! Three layouts, by the word in the file's name: `c2` (`value[;score]`), `hash` (`hash[;score];comment`) and `filename`
 //! (`pattern[;score[;false positives]]`). What stands in a file is never changed but for space at its ends.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use indicator::{self, Indicator, IndicatorKind};
 
 /// Bytes of a line; the longest today has 1,100.
 pub const LINE_BYTES_MAX: usize = 16 << 10;
+/// Lines of a file that hold a value; today's longest has 3,828.
+pub const LINES_MAX: usize = 50_000;
+/// Bytes of a comment, a line's own or the one above it; the longest today has 304.
+pub const COMMENT_BYTES_MAX: usize = 4 << 10;
+/// Malformed lines that are repeated; the rest is counted.
+pub const REJECTS_MAX: usize = 100;
+/// How many bytes of documents a byte of the file may become, but for what each document says in any case. A comment
+/// stands once and describes many lines, so it is left away first.
+pub const TEXT_PER_BYTE: usize = 4;
+/// The same for a file of any length: those of today need up to 1.5 MB.
+pub const TEXT_BYTES_MIN: usize = 2_000_000;
+/// How often a document repeats a comment.
+const COMMENT_COPIES: usize = 4;
+/// How often a document repeats its value.
+const VALUE_COPIES: usize = 2;
 /// How much of a line a reject repeats.
 const SHOWN_CHARS: usize = 80;
 
@@ -51,9 +69,20 @@ pub struct Line {
     /// Its score, if it has one, 0 to 100.
     pub score: Option<u32>,
     /// Its own comment, or the comment above it.
-    pub comment: Option<String>,
+    pub comment: Option<Arc<str>>,
     /// What a match must not match as well.
     pub false_positive: Option<String>,
+}
+
+impl Line {
+    /// How much text it brings, its comment included.
+    pub fn text_bytes(&self) -> usize {
+        let of = |text: Option<&str>| text.map_or(0, str::len);
+        self.indicator.value.len()
+            + self.indicator.raw.len()
+            + of(self.comment.as_deref())
+            + of(self.false_positive.as_deref())
+    }
 }
 
 /// A file as it was read.
@@ -61,8 +90,14 @@ pub struct Line {
 pub struct Parsed {
     /// Its lines, in order.
     pub lines: Vec<Line>,
-    /// Malformed lines, with their numbers.
+    /// Malformed lines, with their numbers; the first [`REJECTS_MAX`].
     pub rejects: Vec<String>,
+    /// How many malformed lines there are.
+    pub rejected: u64,
+    /// Lines beyond [`LINES_MAX`] or the limit of the documents' bytes.
+    pub left_out: u64,
+    /// Lines that a comment describes which is cut, or left away for the limit of the documents' bytes.
+    pub comments_cut: u64,
 }
 
 /// Reads a file. Any bytes are survived.
@@ -70,10 +105,13 @@ pub fn parse(layout: Layout, body: &[u8]) -> Parsed {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let mut parsed = Parsed::default();
     let mut above = Above::default();
+    let mut room =
+        Room { bytes: (body.len() * TEXT_PER_BYTE).max(TEXT_BYTES_MIN), unread: body.len() };
     for (place, bytes) in body.split(|byte| *byte == b'\n').enumerate() {
+        room.unread = room.unread.saturating_sub(bytes.len() + 1);
         // A byte that is no text is read as Latin-1, in which it is some letter.
-        let text = std::str::from_utf8(bytes)
-            .map_or_else(|_| bytes.iter().copied().map(char::from).collect(), ToOwned::to_owned);
+        let text: Cow<'_, str> = std::str::from_utf8(bytes)
+            .map_or_else(|_| bytes.iter().copied().map(char::from).collect(), Cow::Borrowed);
         let text = text.trim_end_matches(['\r', ' ', '\t']);
         if let Some(comment) = text.trim_start().strip_prefix('#') {
             above.comment(layout, comment);
@@ -83,28 +121,92 @@ pub fn parse(layout: Layout, body: &[u8]) -> Parsed {
             above.blank();
             continue;
         }
-        let line = if text.len() > LINE_BYTES_MAX {
-            None
-        } else {
-            line(layout, text, above.description())
-        };
-        match line {
-            Some(line) => parsed.lines.push(line),
-            None => {
+        above.close();
+        if parsed.lines.len() == LINES_MAX {
+            parsed.left_out += 1;
+            continue;
+        }
+        let read = if text.len() > LINE_BYTES_MAX { None } else { line(layout, text) };
+        let Some(Read { indicator, score, own, false_positive }) = read else {
+            parsed.rejected += 1;
+            if parsed.rejects.len() < REJECTS_MAX {
                 let head: String = text.chars().take(SHOWN_CHARS).collect();
                 parsed.rejects.push(format!("line {}: `{head}`", place + 1));
             }
+            continue;
+        };
+        let false_positive_bytes = VALUE_COPIES * false_positive.map_or(0, json_bytes);
+        let bytes = VALUE_COPIES * json_bytes(&indicator.value) + json_bytes(&indicator.raw);
+        if !room.takes(bytes + false_positive_bytes) {
+            parsed.left_out += 1;
+            continue;
         }
+        let (comment, is_cut) = match own {
+            Some(own) => {
+                let head = head(own, COMMENT_BYTES_MAX);
+                (Some(Arc::from(head)), head.len() < own.len())
+            }
+            None => (above.description(), above.is_cut),
+        };
+        let comment = comment.filter(|comment: &Arc<str>| room.takes_comment(comment));
+        let is_left_away = comment.is_none() && (own.is_some() || above.describes());
+        parsed.comments_cut += u64::from(is_left_away || (is_cut && comment.is_some()));
+        let false_positive = false_positive.map(ToOwned::to_owned);
+        parsed.lines.push(Line { indicator, score, comment, false_positive });
     }
     parsed
+}
+
+/// How many bytes documents may still hold.
+struct Room {
+    bytes: usize,
+    /// Bytes of the file that are not read yet.
+    unread: usize,
+}
+
+impl Room {
+    fn takes(&mut self, bytes: usize) -> bool {
+        let left = self.bytes.checked_sub(bytes);
+        self.bytes = left.unwrap_or(self.bytes);
+        left.is_some()
+    }
+
+    /// The values of the lines to come go before comments.
+    fn takes_comment(&mut self, comment: &str) -> bool {
+        let bytes = COMMENT_COPIES * json_bytes(comment);
+        bytes + (VALUE_COPIES + 1) * self.unread <= self.bytes && self.takes(bytes)
+    }
+}
+
+/// How long a text is as JSON.
+fn json_bytes(text: &str) -> usize {
+    text.bytes()
+        .map(|byte| match byte {
+            b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
+            ..b' ' => 6,
+            _ => 1,
+        })
+        .sum()
+}
+
+/// As much of a text as `bytes` hold.
+fn head(text: &str, bytes: usize) -> &str {
+    let mut end = bytes.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
 }
 
 /// The comment lines above a value, which describe all that follow until the next ones.
 #[derive(Default)]
 struct Above {
-    lines: Vec<String>,
+    text: String,
+    /// The text once more, for the lines it describes.
+    shared: Option<Arc<str>>,
     is_closed: bool,
     is_header: bool,
+    is_cut: bool,
 }
 
 impl Above {
@@ -115,48 +217,75 @@ impl Above {
         if text.is_empty() || is_rule || is_switched_off(layout, text) {
             return;
         }
-        if std::mem::take(&mut self.is_closed) {
-            self.lines.clear();
-            self.is_header = false;
+        if self.is_closed {
+            *self = Self::default();
         }
         // What a file says of its own layout describes no value.
         self.is_header |= text.starts_with("FORMAT -") || text.starts_with("LOKI ");
-        self.lines.push(text.to_owned());
+        let room = COMMENT_BYTES_MAX.saturating_sub(self.text.len() + 1);
+        let fitting = head(text, room);
+        self.is_cut |= fitting.len() < text.len();
+        if !self.text.is_empty() && !fitting.is_empty() {
+            self.text.push('\n');
+        }
+        self.text.push_str(fitting);
     }
 
     fn blank(&mut self) {
-        if !self.lines.is_empty() {
-            self.is_closed = true;
-        }
+        self.is_closed |= !self.text.is_empty();
     }
 
-    fn description(&mut self) -> Option<String> {
+    fn close(&mut self) {
         self.is_closed = true;
-        (!self.is_header && !self.lines.is_empty()).then(|| self.lines.join("\n"))
+    }
+
+    /// Whether there is a description, be it kept or not.
+    fn describes(&self) -> bool {
+        !self.is_header && !self.text.is_empty()
+    }
+
+    fn description(&mut self) -> Option<Arc<str>> {
+        if !self.describes() {
+            return None;
+        }
+        Some(Arc::clone(self.shared.get_or_insert_with(|| Arc::from(self.text.as_str()))))
     }
 }
 
 /// Whether a comment is a value that was commented out.
 fn is_switched_off(layout: Layout, text: &str) -> bool {
+    if text.len() > LINE_BYTES_MAX {
+        return false;
+    }
     match layout {
-        Layout::C2 => !text.contains(char::is_whitespace) && line(layout, text, None).is_some(),
-        Layout::Hash => line(layout, text, None).is_some(),
+        Layout::C2 => !text.contains(char::is_whitespace) && line(layout, text).is_some(),
+        Layout::Hash => line(layout, text).is_some(),
         Layout::Filename => score_at(text).is_some(),
     }
 }
 
-fn line(layout: Layout, text: &str, above: Option<String>) -> Option<Line> {
+/// What a line says by itself.
+struct Read<'l> {
+    indicator: Indicator,
+    score: Option<u32>,
+    own: Option<&'l str>,
+    false_positive: Option<&'l str>,
+}
+
+fn line(layout: Layout, text: &str) -> Option<Read<'_>> {
     match layout {
         Layout::C2 => {
             let (value, score) = match text.split_once(';') {
                 Some((value, rest)) => (value, Some(score(rest)?)),
                 None => (text, None),
             };
-            let indicator =
-                indicator::parse(None, value).ok().filter(|found| is_server(found.kind));
+            let is_server = |found: &Indicator| is_server(found.kind);
+            // What stands here is a server, though its name may be one of a file elsewhere: `evil.zip`.
+            let as_host = || indicator::parse(Some(IndicatorKind::Domain), value).ok();
+            let indicator = indicator::parse(None, value).ok().filter(is_server).or_else(as_host);
             // Names that are none in the world's DNS, such as those with a wrong ending, are still what was given.
             let indicator = indicator.or_else(|| as_given(value))?;
-            Some(Line { indicator, score, comment: above, false_positive: None })
+            Some(Read { indicator, score, own: None, false_positive: None })
         }
         Layout::Hash => {
             let (value, rest) = text.split_once(';').unwrap_or((text, ""));
@@ -167,9 +296,8 @@ fn line(layout: Layout, text: &str, above: Option<String>) -> Option<Line> {
                 Some(score) => (Some(score), others),
                 None => (None, rest),
             };
-            let comment = Some(comment.trim()).filter(|text| !text.is_empty());
-            let comment = comment.map(ToOwned::to_owned).or(above);
-            Some(Line { indicator, score, comment, false_positive: None })
+            let own = Some(comment.trim()).filter(|text| !text.is_empty());
+            Some(Read { indicator, score, own, false_positive: None })
         }
         Layout::Filename => {
             let (pattern, score, false_positive) = match score_at(text) {
@@ -177,8 +305,7 @@ fn line(layout: Layout, text: &str, above: Option<String>) -> Option<Line> {
                 Some((at, score, rest)) => (text.get(..at)?, Some(score), rest),
             };
             let indicator = indicator::parse(Some(IndicatorKind::FilenameRegex), pattern).ok()?;
-            let false_positive = false_positive.map(ToOwned::to_owned);
-            Some(Line { indicator, score, comment: above, false_positive })
+            Some(Read { indicator, score, own: None, false_positive })
         }
     }
 }
@@ -286,6 +413,49 @@ mod tests {
             (Some("Case"), IndicatorKind::FilenameRegex)
         );
         assert_eq!((two.indicator.value.as_str(), two.score), ("(?i)plain", None));
+    }
+
+    #[test]
+    fn a_name_that_is_also_a_file_is_a_server_here() {
+        check(
+            Layout::C2,
+            "setup.zip\nevil.com\n",
+            &[("setup.zip", None, None), ("evil.com", None, None)],
+        );
+        let kinds =
+            parse(Layout::C2, b"setup.zip").lines.into_iter().map(|line| line.indicator.kind);
+        assert_eq!(kinds.collect::<Vec<_>>(), [IndicatorKind::Domain]);
+    }
+
+    #[test]
+    fn a_long_comment_is_cut_and_told() {
+        let comment = format!("# {}\n", "word ".repeat(2_000));
+        let parsed = parse(
+            Layout::C2,
+            format!("{comment}a.com\n\n{comment}b.com\n# short\nc.com").as_bytes(),
+        );
+        let lengths: Vec<_> =
+            parsed.lines.iter().map(|line| line.comment.as_deref().map_or(0, str::len)).collect();
+        assert!(
+            lengths[0] <= COMMENT_BYTES_MAX && lengths[0] > COMMENT_BYTES_MAX - 8,
+            "{lengths:?}"
+        );
+        assert_eq!((lengths[2], parsed.comments_cut, parsed.left_out), (5, 2, 0));
+        let md5 = "d41d8cd98f00b204e9800998ecf8427e";
+        let parsed = parse(Layout::Hash, format!("{md5};{}", "\u{e9}".repeat(3_000)).as_bytes());
+        assert_eq!(
+            (parsed.lines[0].comment.as_deref().map(str::len), parsed.comments_cut),
+            (Some(COMMENT_BYTES_MAX), 1)
+        );
+    }
+
+    #[test]
+    fn lines_and_rejects_beyond_the_limits_are_counted() {
+        let body: String = (0..LINES_MAX + 3).map(|number| format!("a{number}.com\n")).collect();
+        let parsed = parse(Layout::C2, body.as_bytes());
+        assert_eq!((parsed.lines.len(), parsed.left_out, parsed.rejected), (LINES_MAX, 3, 0));
+        let parsed = parse(Layout::C2, "?\n".repeat(REJECTS_MAX + 3).as_bytes());
+        assert_eq!((parsed.rejects.len(), parsed.rejected), (REJECTS_MAX, REJECTS_MAX as u64 + 3));
     }
 
     proptest! {

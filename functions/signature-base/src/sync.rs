@@ -1,6 +1,7 @@
 //! The engine of the three syncs: one tarball, fetched once, for rules and indicators, which are a source each.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use base::report::{Outcome, Report};
 use base::{Error, Result};
@@ -21,6 +22,8 @@ use crate::tarball;
 
 /// Indicators that are written together.
 const BATCH: usize = 512;
+/// Bytes of their texts, after which a batch is written: with all copies some 4 MB.
+const BATCH_BYTES: usize = 1 << 20;
 
 const ACCEPT: &str = "application/gzip, application/x-gzip, application/x-tar, */*;q=0.5";
 
@@ -193,14 +196,28 @@ async fn rules(visit: &mut Visit<'_>, answer: Answer) -> Result<PartDetail, Stop
 struct Files {
     indicators: Indicators,
     rejects: Vec<String>,
+    rejected: u64,
+    left_out: u64,
+    comments_cut: u64,
 }
 
 impl Files {
     fn add(&mut self, name: &str, bytes: &[u8]) {
         let Some(layout) = Layout::of(name) else { return };
         let parsed = iocs::parse(layout, bytes);
-        self.rejects.extend(parsed.rejects.iter().map(|reason| format!("{name}: {reason}")));
-        parsed.lines.into_iter().for_each(|line| self.indicators.add(name, layout, line));
+        self.rejected += parsed.rejected;
+        self.left_out += parsed.left_out;
+        self.comments_cut += parsed.comments_cut;
+        let room = iocs::REJECTS_MAX.saturating_sub(self.rejects.len());
+        let shown = parsed.rejects.iter().take(room);
+        self.rejects.extend(shown.map(|reason| format!("{name}: {reason}")));
+        let file: Arc<str> = Arc::from(name);
+        parsed.lines.into_iter().for_each(|line| self.indicators.add(&file, layout, line));
+    }
+
+    /// Lines that no document was made of for a limit.
+    fn left_out(&self) -> u64 {
+        self.left_out + self.indicators.left_out
     }
 }
 
@@ -209,29 +226,51 @@ async fn indicators(visit: &mut Visit<'_>, answer: Answer, score: u32) -> Result
     let is_wanted = |name: &str| Layout::of(name).is_some();
     let take = |files: &mut Files, name: &str, bytes: Vec<u8>| files.add(name, &bytes);
     let contents: Contents<Files> = unpack(answer, is_wanted, take).await?;
-    let Files { indicators, rejects } = &contents.part;
+    let files = &contents.part;
+    let indicators = &files.indicators;
     if indicators.is_empty() {
         return Err(contents.unread().unwrap_or_else(|| contents.without("indicator")));
     }
     visit.found(index, indicators.len() as u64 + indicators.merged);
     visit.merged(index, indicators.merged);
-    for reason in rejects.iter().chain(&contents.rejects) {
-        visit.found(index, 1);
-        visit.reject(index, reason.as_str());
+    let refused = files.rejected + files.left_out() + contents.rejects.len() as u64;
+    visit.found(index, refused);
+    visit.rejected(index, refused);
+    if files.left_out() > 0 {
+        visit.show_reject(format!(
+            "{} lines beyond the limits of a file or visit",
+            files.left_out()
+        ));
+    }
+    files
+        .rejects
+        .iter()
+        .chain(&contents.rejects)
+        .for_each(|reason| visit.show_reject(reason.as_str()));
+    if files.comments_cut + indicators.unnamed > 0 {
+        visit.note(format!(
+            "{} indicators without their whole comment, {} repeated lines not named, for the limits",
+            files.comments_cut, indicators.unnamed
+        ));
     }
     let mut present = Present::default();
     let mut writes = Vec::with_capacity(BATCH);
-    for write in indicators.writes(contents.version.as_deref(), score, visit.ctx().now()) {
+    let mut bytes = 0;
+    for (of_texts, write) in
+        indicators.writes(contents.version.as_deref(), score, visit.ctx().now())
+    {
         present.add(&write.id)?;
         writes.push(write);
-        if writes.len() == BATCH {
+        bytes += of_texts;
+        if writes.len() == BATCH || bytes >= BATCH_BYTES {
             visit.store(index, &writes).await?;
             writes.clear();
+            bytes = 0;
         }
     }
     visit.store(index, &writes).await?;
     let mut left = 0;
-    if contents.is_complete() {
+    if contents.is_complete() && files.left_out() == 0 {
         left = visit.retire(index, &OWNER, None, Vec::new(), present).await?.count;
     }
     if let Some(stop) = contents.unread() {
