@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::clock::is_believed;
 use base::report::{Report, Status};
 use base::{Class, Result};
 use jiff::{SignedDuration, Timestamp};
@@ -44,7 +45,16 @@ impl Scheduler {
     /// `Store`, when the queue cannot be written.
     pub(crate) async fn tick(&self, now: Timestamp) -> Result<()> {
         for row in self.timetable.rows().iter().filter(|row| row.built) {
-            let mark = self.state.mark(&row.name).await?;
+            let mark = match self.state.mark(&row.name).await? {
+                // No mark is ahead of the clock that set it: that clock was wrong, or this one is.
+                Some(mark) if !is_believed(mark, now, MISFIRE) => {
+                    if self.state.distrust(&row.name, mark, now).await? {
+                        tracing::warn!(task = row.name, %mark, "the clock was set back: the timetable goes on from now");
+                    }
+                    continue;
+                }
+                mark => mark,
+            };
             let due = match mark {
                 // A row that was never seen starts now: nothing before its first sight was missed.
                 None => Vec::new(),
@@ -122,7 +132,95 @@ fn after_failure(class: Class, attempts: u32, now: Timestamp) -> (QueueState, Op
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+    use stores::state::{Claim, Identity, Queue as _, Sqlite};
+
     use super::*;
+    use crate::lambda;
+
+    /// A timetable of one row at work on a new state, without a function.
+    async fn at_work(folder: &std::path::Path, when: &str) -> (lambda::Lambda, Scheduler) {
+        let text = format!(
+            "[defaults]\nmemory_mb = 256\ntimeout_s = 60\nzone = \"UTC\"\n\n[{TASK}]\ndoes = \"x\"\n{when}\n"
+        );
+        let lambda = lambda::Lambda::start(lambda::Config::new([])).await.unwrap();
+        let scheduler = Scheduler {
+            timetable: Arc::new(Timetable::parse(&text).unwrap()),
+            state: Arc::new(Sqlite::open(folder).await.unwrap()),
+            invoker: lambda.invoker(),
+        };
+        (lambda, scheduler)
+    }
+
+    const TASK: &str = "collect_all_rss_feeds";
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    /// The slot of the one invocation that is to be run, which is run as one that did it.
+    async fn run_next(scheduler: &Scheduler, now: Timestamp) -> Option<Timestamp> {
+        let state = &scheduler.state;
+        let taken = state.take(now).await.unwrap()?;
+        let slot = taken.entry.due;
+        let identity = Identity::Slot(slot);
+        let claim = state.begin(TASK, &identity, &Value::Null, &taken.entry.request_id, now).await;
+        let Claim::Run(hold) = claim.unwrap() else { panic!("slot {slot} was run before") };
+        let report = Report::of_sources(Vec::new(), Vec::new()).unwrap();
+        state.finish(*hold, &report, now).await.unwrap();
+        state.settle(taken, QueueState::Done, None, None).await.unwrap();
+        Some(slot)
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_jumps_both_ways_costs_no_firing() {
+        for ahead in ["2026-03-01T14:05:00Z", "2026-03-02T12:05:00Z", "2100-01-01T00:00:01Z"] {
+            let folder = tempfile::tempdir().unwrap();
+            let (_lambda, scheduler) =
+                at_work(folder.path(), "when = \"cron(0 0/2 * * ? *)\"").await;
+            let tick = async |now: &str| {
+                scheduler.tick(at(now)).await.unwrap();
+                run_next(&scheduler, at(now)).await
+            };
+            assert_eq!(tick("2026-03-01T11:59:00Z").await, None);
+            assert_eq!(tick("2026-03-01T12:00:01Z").await, Some(at("2026-03-01T12:00:00Z")));
+            // The clock is wrong for a while, and what it makes due is run.
+            let early = tick(ahead).await;
+            assert!(early.is_some_and(|slot| slot > at("2026-03-01T12:00:00Z")), "{early:?}");
+            // It is right again: every slot fires when it is due, also the one that was run before its time.
+            assert_eq!(tick("2026-03-01T12:06:00Z").await, None);
+            for slot in ["14:00:00", "16:00:00", "18:00:00"] {
+                let slot = at(&format!("2026-03-01T{slot}Z"));
+                let now = slot + SignedDuration::from_secs(1);
+                assert_eq!(tick(&now.to_string()).await, Some(slot), "after {ahead}");
+            }
+            // It is late for a while, and right again: what was run then is not run twice in the meantime.
+            assert_eq!(tick("2026-03-01T15:00:00Z").await, None);
+            assert_eq!(tick("2026-03-01T15:30:00Z").await, None);
+            let now = "2026-03-01T18:10:00Z";
+            assert!(tick(now).await.is_none_or(|slot| slot <= at(now)), "once, of what was missed");
+            assert_eq!(tick("2026-03-01T20:00:00Z").await, Some(at("2026-03-01T20:00:00Z")));
+            // A step of a few seconds is no jump: nothing fires twice.
+            assert_eq!(tick("2026-03-01T19:59:55Z").await, None);
+            assert_eq!(tick("2026-03-01T20:00:00Z").await, None);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_invocation_that_was_queued_under_another_clock_is_due_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = Sqlite::open(folder.path()).await.unwrap();
+        let now = at("2026-03-01T12:00:00Z");
+        for (request_id, due) in
+            [("soon", "2026-03-01T12:02:00Z"), ("late", "2100-01-01T00:00:00Z")]
+        {
+            let (request_id, task) = (request_id.to_owned(), TASK.to_owned());
+            let due = Due { request_id, task, event: Value::Null, due: at(due) };
+            state.enqueue(&due).await.unwrap();
+        }
+        assert_eq!(state.take(now).await.unwrap().unwrap().entry.request_id, "late");
+        assert!(state.take(now).await.unwrap().is_none());
+    }
 
     #[test]
     fn a_failure_is_tried_twice_more_unless_a_person_must_mend_it() {

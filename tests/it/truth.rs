@@ -48,6 +48,7 @@ trials! {
     a_password_in_an_address_is_never_shown
     the_data_is_its_owners_alone
     a_file_of_a_newer_version_or_a_damaged_one_is_told_by_name
+    a_wait_that_was_set_under_a_wrong_clock_does_not_hold
 }
 
 /// Every command with arguments that get it to its work; those of `--help` that are not here are run without any.
@@ -885,4 +886,27 @@ fn a_file_of_a_newer_version_or_a_damaged_one_is_told_by_name() {
         std::fs::write(&path, stored).unwrap();
         home.run(&["run", ALL]).ends_with(0);
     }
+}
+
+fn a_wait_that_was_set_under_a_wrong_clock_does_not_hold() {
+    let upstream = Upstream::start(1);
+    let url = upstream.status("a", "429 Too Many Requests", "retry-after: 3600\r\n");
+    let home = Home::of(&[("a", url)]);
+    let at = |clock: &str| home.run(&["run", ALL, "--json", "--clock", clock]);
+    let outcome = |ran: &Ran| ran.json()["sources"][0]["outcome"].clone();
+    assert_eq!(outcome(&at("2099-12-31T23:00:00Z")), "rate_limited");
+    assert_eq!(outcome(&at("2099-12-31T23:30:00Z")), "waiting");
+    // Under the right clock it is asked again, and its wait is heeded then.
+    let ran = at(CLOCK);
+    assert_eq!(outcome(&ran), "rate_limited", "{ran:?}");
+    assert!(ran.out.contains("another clock"), "{ran:?}");
+    assert_eq!(outcome(&at(CLOCK)), "waiting");
+    assert_eq!(upstream.asked("a"), 2);
+    // News of the future do not hide that there are none.
+    upstream.tagged("a", "1", numbered(0, 3));
+    at("2099-12-31T23:00:00Z").ends_with(0);
+    at(CLOCK);
+    let list = home.run(&["sources", "list", "--json"]).json();
+    let row = list.as_array().unwrap().iter().find(|row| row["source"]["id"] == "a").unwrap();
+    assert!(row["state"]["last_new"].as_str().unwrap() <= CLOCK, "{row}");
 }

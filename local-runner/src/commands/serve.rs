@@ -167,7 +167,8 @@ async fn look(
     recovered: &mut Timestamp,
 ) -> Result<()> {
     scheduler.tick(now()).await?;
-    if until(*recovered + LOOK_AGAIN).is_zero() {
+    // A clock that was set back must not put this off either.
+    if until(*recovered + LOOK_AGAIN).is_zero() || *recovered > now() {
         *recovered = now();
         let put_back = scheduler.state.recover(now()).await?;
         if put_back > 0 {

@@ -45,6 +45,16 @@ impl Clock {
 /// How far a server's clock may be from ours.
 pub const SKEW_MAX: SignedDuration = SignedDuration::from_secs(5);
 
+/// The longest that a source or a key may be left alone: a day, as servers are heeded that long, and the hour by which a day
+/// can be longer. A wait that ends later was set under another clock.
+pub const WAIT_MAX: SignedDuration = SignedDuration::from_hours(25);
+
+/// Whether an instant that was stored may be in the future by so much; else the clock was wrong that set it, or is wrong now,
+/// and the instant does not hold.
+pub fn is_believed(stored: Timestamp, now: Timestamp, ahead: SignedDuration) -> bool {
+    stored.duration_since(now) <= ahead
+}
+
 /// The moment at which the platform ends a run, on a clock that is never set back.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {

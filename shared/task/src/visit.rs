@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base::clock::{SKEW_MAX, WAIT_MAX, is_believed};
 use base::report::{Counts, Outcome, Problem, Reject, Report, SourceReport};
 use base::secrets::hidden;
 use base::validators::Validators;
@@ -130,10 +131,20 @@ impl<'a> Visit<'a> {
             let why = "it said that it is gone for good; enable it again if it is back";
             return left_alone(Outcome::Gone, why.to_owned());
         }
-        let waits = state.next_allowed.filter(|allowed| ctx.now() < *allowed);
+        let now = ctx.now();
+        let waits = state.next_allowed.filter(|allowed| now < *allowed);
         if let (None, Some(allowed)) = (&replay, waits) {
-            let why = format!("it asked not to be asked before {allowed}");
-            return left_alone(Outcome::Waiting, why);
+            if is_believed(allowed, now, WAIT_MAX) {
+                let why = format!("it asked not to be asked before {allowed}");
+                return left_alone(Outcome::Waiting, why);
+            }
+            let why = format!("its wait until {allowed} was set under another clock, and ends now");
+            report.notes.push(why);
+            state.next_allowed = None;
+        }
+        // News of the future would hide for long that there are none.
+        if state.last_new.is_some_and(|news| !is_believed(news, now, SKEW_MAX)) {
+            state.last_new = Some(now);
         }
         let (mut lost, mut identities) = (Vec::new(), BTreeMap::new());
         for index in &indices {

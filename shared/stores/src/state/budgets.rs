@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use base::Result;
+use base::clock::WAIT_MAX;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use sqlx::AssertSqlSafe;
@@ -105,7 +106,10 @@ impl<D: Driver> Budgets for Sql<D> {
             rows.iter().map(|row| Ok((row.text("id")?, row.count("spent")?))).collect();
         let spent = spent.map_err(&failed)?;
         let blocked = transaction
-            .fetch("SELECT id FROM blocks WHERE pool = $1 AND until_ms > $2", args![pool, now])
+            .fetch(
+                "SELECT id FROM blocks WHERE pool = $1 AND until_ms > $2 AND until_ms <= $3",
+                args![pool, now, now.checked_add(WAIT_MAX).unwrap_or(Timestamp::MAX)],
+            )
             .await
             .map_err(&failed)?;
         let blocked: sqlx::Result<Vec<String>> = blocked.iter().map(|row| row.text("id")).collect();

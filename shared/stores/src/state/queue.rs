@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use base::Result;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
@@ -59,6 +59,15 @@ pub struct Due {
     pub due: Timestamp,
 }
 
+/// The furthest that an invocation may be due ahead: no retry waits for so long. One that is due later was queued under another
+/// clock, and is due at once.
+pub(super) const DUE_AHEAD_MAX: SignedDuration = SignedDuration::from_hours(3);
+
+/// The instant behind which nothing that is due is believed.
+pub(super) fn horizon(now: Timestamp) -> Timestamp {
+    now.checked_add(DUE_AHEAD_MAX).unwrap_or(Timestamp::MAX)
+}
+
 /// An invocation in the queue.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct QueueEntry {
@@ -111,6 +120,10 @@ pub trait Queue: Send + Sync {
 
     /// How far a row's firings have been queued; `None` for a row that was never seen.
     async fn mark(&self, row: &str) -> Result<Option<Timestamp>>;
+
+    /// Takes back a mark that is ahead of `now`, where it still is `mark`, and what was fired for slots that are still to come:
+    /// the clock was wrong. Those slots fire when they are due; the runs that there were of them stay, under another identity.
+    async fn distrust(&self, row: &str, mark: Timestamp, now: Timestamp) -> Result<bool>;
 
     /// Queues one invocation; a request id that is known already is left as it is.
     async fn enqueue(&self, due: &Due) -> Result<()>;
@@ -178,6 +191,30 @@ impl<D: Driver> Queue for Sql<D> {
             .fetch("read the timetable's mark", sql, args![row], |row| row.instant("until_ms"))
             .await?;
         Ok(found.into_iter().next().flatten())
+    }
+
+    async fn distrust(&self, row: &str, mark: Timestamp, now: Timestamp) -> Result<bool> {
+        let failed = D::failed("set the timetable's mark back");
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        let moved = transaction
+            .execute(
+                "UPDATE marks SET until_ms = $3 WHERE row_name = $1 AND until_ms = $2",
+                args![row, mark, now],
+            )
+            .await
+            .map_err(&failed)?;
+        if moved == 0 {
+            return Ok(false);
+        }
+        for statement in [
+            "UPDATE runs SET identity = identity || ', before its time, ' || run_id
+             WHERE task = $1 AND slot_ms > $2 AND status IN ('complete', 'partial', 'failed')",
+            "DELETE FROM invocations WHERE task = $1 AND due_ms > $2 AND state <> 'running' AND substr(request_id, 1, length($1) + 1) = $1 || '-'",
+        ] {
+            transaction.execute(statement, args![row, now]).await.map_err(&failed)?;
+        }
+        transaction.commit().await.map_err(&failed)?;
+        Ok(true)
     }
 
     async fn enqueue(&self, due: &Due) -> Result<()> {

@@ -11,6 +11,7 @@ use sqlx::sqlite::SqliteSynchronous;
 
 use super::db::{Pool, args};
 use super::file_lock::{self, FileLock};
+use super::queue::horizon;
 use super::sql::{Driver, Sql, run_name};
 use super::{Held, Lease, Looked, QueueEntry, Taken};
 use crate::sqlite;
@@ -123,9 +124,9 @@ impl Driver for Files {
         let rows = transaction
             .fetch(
                 "UPDATE invocations SET state = 'running', attempts = attempts + 1 WHERE request_id =
-                     (SELECT request_id FROM invocations WHERE state = 'queued' AND due_ms <= $1 ORDER BY due_ms, rowid LIMIT 1)
+                     (SELECT request_id FROM invocations WHERE state = 'queued' AND (due_ms <= $1 OR due_ms > $2) ORDER BY due_ms, rowid LIMIT 1)
                  RETURNING request_id, task, event, due_ms, attempts, state, error",
-                args![now],
+                args![now, horizon(now)],
             )
             .await
             .map_err(&failed)?;

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use self::holds::Holds;
 use super::db::{Pool, args, keepable, to_json};
+use super::queue::horizon;
 use super::sql::{Driver, Sql};
 use super::{Held, Lease, Looked, QueueEntry, Taken};
 
@@ -399,7 +400,7 @@ impl Driver for Server {
         // One statement: nobody sees the row as running and not held. A hold of an earlier attempt ends here.
         let rows = pool
             .fetch(
-                "WITH next AS (SELECT request_id FROM invocations WHERE state = 'queued' AND due_ms <= $1
+                "WITH next AS (SELECT request_id FROM invocations WHERE state = 'queued' AND (due_ms <= $1 OR due_ms > $4)
                      ORDER BY due_ms, number LIMIT 1 FOR UPDATE SKIP LOCKED),
                  taken AS (UPDATE invocations SET state = 'running', attempts = attempts + 1 FROM next
                      WHERE invocations.request_id = next.request_id RETURNING invocations.*),
@@ -408,7 +409,7 @@ impl Driver for Server {
                      ON CONFLICT (name) DO UPDATE SET fence = excluded.fence, holder = excluded.holder, expires = excluded.expires
                      RETURNING fence)
                  SELECT taken.*, held.fence FROM taken, held",
-                args![now, &self.holds.holder, self.timing.expiry_ms()],
+                args![now, &self.holds.holder, self.timing.expiry_ms(), horizon(now)],
             )
             .await
             .map_err(&failed)?;
