@@ -27,6 +27,10 @@ use crate::{Ctx, Family, Registered, Run};
 /// Continuations a run may have; more than any normal run needs, few enough to end a runaway within hours.
 pub const CONTINUATIONS_MAX: u32 = 24;
 
+/// The longest input that a run may be asked for with, in bytes of its JSON: it is kept with the run. EventBridge
+/// Scheduler's own limit.
+const INPUT_MAX: usize = 256 * 1024;
+
 /// What a process opens once and all its runs use.
 pub struct Home {
     /// The settings.
@@ -211,6 +215,11 @@ async fn claim_and_run(
             (claim, Some(slot))
         }
         Invocation::OnDemand(input) => {
+            let bytes = input.to_string().len();
+            if bytes > INPUT_MAX {
+                return Err(Error::config(format!("take an input of {bytes} bytes"))
+                    .hint(format!("an input has at most {INPUT_MAX}: ask for less at once")));
+            }
             task.check_input(&input)?;
             let (identity, now) = (Identity::Request(request_id.to_owned()), clock.now(None));
             (home.state.begin(task.name, &identity, &input, request_id, now).await?, None)
