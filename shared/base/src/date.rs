@@ -488,7 +488,15 @@ impl Found {
         };
         let mut best = (0, 0);
         let mut found: Vec<Date> = Vec::new();
-        for at in names.languages() {
+        // Those that know one of the words; without words it is no matter which.
+        let mut languages: Vec<usize> =
+            self.words.iter().flat_map(|word| word.iter().map(|(of, _)| *of)).collect();
+        languages.sort_unstable();
+        languages.dedup();
+        if self.words.is_empty() {
+            languages.push(usize::MAX);
+        }
+        for at in languages {
             let read = self.words.iter().filter(|word| word.iter().any(|(of, _)| *of == at));
             let place = (read.count(), rank(at));
             for month in self.months_in(at) {

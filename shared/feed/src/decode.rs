@@ -24,6 +24,9 @@ const GUESS_FROM: usize = 256 * 1024;
 /// before they find the first wrong byte, which for a body of wrong bytes alone would be each byte time and again.
 const WINDOW_LEAST: usize = 64;
 
+/// What is decoded at a time.
+const DECODED_BYTES: usize = 8 << 10;
+
 pub(super) struct Decoded<'a> {
     pub(super) text: Cow<'a, str>,
     pub(super) encoding: &'static str,
@@ -147,15 +150,19 @@ fn repaired<'a>(
     let mut rest = body;
     let mut wrong = false;
     let mut window = WINDOW_LEAST;
+    // Decoding into the text itself would fill all its room with zeros at each call.
+    let mut decoded = [0; DECODED_BYTES];
     loop {
         let part = &rest[..rest.len().min(window)];
         let is_last = part.len() == rest.len();
-        let (result, read) = decoder.decode_to_string_without_replacement(part, &mut text, is_last);
+        let (result, read, written) =
+            decoder.decode_to_utf8_without_replacement(part, &mut decoded, is_last);
         rest = &rest[read..];
+        text.push_str(&String::from_utf8_lossy(&decoded[..written]));
         match result {
             encoding_rs::DecoderResult::InputEmpty if is_last => break,
             encoding_rs::DecoderResult::InputEmpty => window = window.saturating_mul(2),
-            encoding_rs::DecoderResult::OutputFull => text.reserve(rest.len() + 1024),
+            encoding_rs::DecoderResult::OutputFull => {}
             encoding_rs::DecoderResult::Malformed(bad, after) => {
                 wrong = true;
                 window = WINDOW_LEAST;

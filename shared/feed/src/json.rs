@@ -1,7 +1,9 @@
 //! JSON Feed: finds the items without reading the whole document as one value, so that a cut or broken one costs only itself.
 
 use std::borrow::Cow;
+use std::fmt;
 
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use url::Url;
 
@@ -134,12 +136,111 @@ impl Items {
 
 /// An object and whether its texts had to be repaired for it to be read.
 fn object(text: &str) -> Result<(Map<String, Value>, bool), serde_json::Error> {
-    match serde_json::from_str(text) {
+    let read = |text: &str| match serde_json::from_str(text)? {
+        Bounded(Value::Object(fields)) => Ok(fields),
+        _ => Err(serde::de::Error::custom("not an object")),
+    };
+    match read(text) {
         Ok(fields) => Ok((fields, false)),
-        Err(error) => match serde_json::from_str(&with_whole_texts(text)) {
+        Err(error) => match read(&with_whole_texts(text)) {
             Ok(fields) => Ok((fields, true)),
             Err(_) => Err(error),
         },
+    }
+}
+
+/// The fields that are read, of feed, item, author and attachment.
+const FIELDS: [&str; 19] = [
+    "attachments",
+    "author",
+    "authors",
+    "content_html",
+    "content_text",
+    "date_modified",
+    "date_published",
+    "description",
+    "external_url",
+    "home_page_url",
+    "id",
+    "language",
+    "mime_type",
+    "name",
+    "summary",
+    "tags",
+    "title",
+    "url",
+    "version",
+];
+
+/// A value without the fields that nobody reads and with [`MANY_MAX`] entries of a list: a tree of all of them takes fifty
+/// times the room of its text.
+struct Bounded(Value);
+
+impl<'de> Deserialize<'de> for Bounded {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(BoundedVisitor).map(Self)
+    }
+}
+
+struct BoundedVisitor;
+
+impl<'de> Visitor<'de> for BoundedVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while list.len() < MANY_MAX {
+            match entries.next_element::<Bounded>()? {
+                Some(Bounded(value)) => list.push(value),
+                None => return Ok(Value::Array(list)),
+            }
+        }
+        while entries.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut fields = Map::new();
+        while let Some(name) = entries.next_key::<Cow<'_, str>>()? {
+            if FIELDS.contains(&&*name) {
+                fields.insert(name.into_owned(), entries.next_value::<Bounded>()?.0);
+            } else {
+                entries.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Value::Object(fields))
     }
 }
 
