@@ -486,6 +486,9 @@ pub(crate) struct ExportArgs {
     /// Only rules whose licence holds this text
     #[arg(long, value_name = "TEXT")]
     pub(crate) license: Option<String>,
+    /// Where `yarac`, `yr` or a Python with `yara-python` and `yara-x` are, which prove the export [default: PATH]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) compilers: Option<PathBuf>,
     /// Only this verdict; may be repeated
     #[arg(long = "verdict", value_name = "VERDICT", value_parser = Verdict::NAMES)]
     pub(crate) verdicts: Vec<String>,

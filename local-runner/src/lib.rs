@@ -21,6 +21,9 @@ mod when;
 
 /// The whole program, with this process's arguments.
 pub fn main() -> ExitCode {
+    if let Some(code) = yara::apart::serve() {
+        return code;
+    }
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let cli = match cli::Cli::read(&arguments) {
         Ok(cli) => cli,

@@ -48,6 +48,7 @@ mod tidy;
 mod truth;
 mod upgrade;
 mod yara;
+mod yara_costs;
 
 /// A test: its name and what it does; a panic is its failure.
 type Case = (&'static str, fn());
@@ -84,10 +85,15 @@ const MODULES: &[(&str, &[Case])] = &[
     ("truth", truth::TRIALS),
     ("upgrade", upgrade::TRIALS),
     ("yara", yara::TRIALS),
+    ("yara_costs", yara_costs::TRIALS),
 ];
 
 fn main() -> ExitCode {
-    if let Some(code) = faults::writer().or_else(state::claimer) {
+    if let Some(code) = ::yara::apart::serve()
+        .or_else(yara_costs::reader)
+        .or_else(faults::writer)
+        .or_else(state::claimer)
+    {
         return code;
     }
     let arguments = Arguments::from_args();

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use base::config;
 use base::report::{Report, Status};
@@ -26,6 +26,11 @@ pub(crate) const TRIALS: &[crate::Case] = &[
     ("one_request_serves_rules_and_indicators", one_request_serves_rules_and_indicators),
     ("a_tarball_that_is_cut_off_marks_nothing", a_tarball_that_is_cut_off_marks_nothing),
     ("yara_and_yara_x_take_what_is_exported", yara_and_yara_x_take_what_is_exported),
+    ("yara_and_yara_x_need_not_be_asked_of_known_ways", yara_and_yara_x_need_not_be_asked),
+    ("what_the_known_ways_leave_out_the_compilers_find", the_compilers_find_the_rest),
+    ("a_rule_that_only_yara_reads_is_kept", a_rule_that_only_yara_reads_is_kept),
+    ("poisoned_rules_cost_themselves_beside_5000_good_ones", poisoned_rules_cost_themselves),
+    ("rules_in_a_long_chain_are_compiled_once_each", rules_in_a_long_chain_are_compiled_once),
 ];
 
 /// What a file holds, by the oracle.
@@ -212,6 +217,29 @@ impl Home {
         let documents = self.home.documents(index).await.expect("the store can be read");
         let name = |body: &Body| body["name"].as_str().unwrap_or_default().to_owned();
         documents.into_iter().map(|one| (name(&one.body), one.body)).collect()
+    }
+}
+
+impl Home {
+    /// Exports with the compilers in `folder`.
+    fn export(&self, to: &Path, folder: &Path, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
+        command.args(["yara", "export", "--json", "--to"]).arg(to).args(arguments);
+        command.arg("--compilers").arg(folder);
+        command.arg("--data-dir").arg(self.home.path().join("data")).output().expect("it starts")
+    }
+
+    /// Exports all; gives the exit code, the manifest and the reasons of what was withheld, by name.
+    fn exported(&self, to: &Path, folder: &Path) -> (Option<i32>, Value, BTreeMap<String, String>) {
+        let output = self.export(to, folder, &[]);
+        let manifest: Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
+        let read = |name: &str| std::fs::read(to.join(name)).expect("it is written");
+        let written: Value = serde_json::from_slice(&read("rules-manifest.json")).expect("JSON");
+        assert_eq!(written, manifest);
+        let withheld: Vec<BTreeMap<String, String>> =
+            serde_json::from_slice(&read("rules-withheld.json")).expect("JSON");
+        let withheld = withheld.into_iter().map(|one| (one["name"].clone(), one["reason"].clone()));
+        (output.status.code(), manifest, withheld.collect())
     }
 }
 
@@ -405,16 +433,8 @@ fn yara_and_yara_x_take_what_is_exported() {
         assert_eq!((report.status, report.counts.new), (Status::Complete, 4), "{report:?}");
         assert_eq!(first["source"], "signature_base");
         let to = home.home.path().join("out");
-        let export = |arguments: &[&str]| {
-            Command::new(env!("CARGO_BIN_EXE_runner"))
-                .args(["yara", "export", "--json", "--to"])
-                .arg(&to)
-                .args(arguments)
-                .arg("--data-dir")
-                .arg(home.home.path().join("data"))
-                .output()
-                .expect("it starts")
-        };
+        let folder = python.parent().expect("a folder of programs");
+        let export = |arguments: &[&str]| home.export(&to, folder, arguments);
         let run = |arguments: &[&str]| -> Value {
             let output = export(arguments);
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -448,7 +468,21 @@ fn yara_and_yara_x_take_what_is_exported() {
         assert_eq!(number(&all, "withheld"), 0, "every rule of both sources goes out: {all}");
         assert_eq!(number(&all, "active"), stored.len() as u64 + 3);
         let new_name = format!("{equal}_signature_base_2");
-        assert_eq!(all["renamed"], json!([["signature_base", equal, new_name]]), "{all}");
+        let renamed = all["renamed"].as_array().expect("a list");
+        assert!(renamed.contains(&json!(["signature_base", equal, new_name])), "{all}");
+        // The others are copies for the rules that need variables, and these name them so.
+        let text = std::fs::read_to_string(to.join("rules-with-variables.yar")).expect("a file");
+        let is_copied =
+            |name: &Value| text.contains(&format!("rule {}", name.as_str().expect("a name")));
+        assert_eq!(
+            renamed.iter().filter(|one| is_copied(&one[2])).count(),
+            renamed.len() - 1,
+            "{all}"
+        );
+        assert_eq!(
+            (&all["proved_by"], &all["unproved"]),
+            (&json!(["YARA 4.5.4", "YARA-X 1.23.0"]), &Value::Null)
+        );
         let of_family = run(&["--family", "win.x"]);
         assert_eq!(number(&of_family, "exported"), 3, "{of_family}");
 
@@ -462,5 +496,268 @@ fn yara_and_yara_x_take_what_is_exported() {
         assert!(said.contains("`win.y`") && !said.contains("`win.x`"), "{said}");
         assert_eq!(told(&["--verdict", "compile"]).0, Some(2));
         assert_eq!(told(&["--score", "101"]).0, Some(2));
+    });
+}
+
+/// Rules of the list of ways in which a compiler refuses a rule that ours takes.
+fn ways() -> Vec<String> {
+    let list = include_str!("../fixtures/yara/one_compiler_refuses.txt");
+    let lengths = [129, 8_191];
+    let long = |line: &str| {
+        lengths.iter().fold(line.to_owned(), |line, length| {
+            line.replace(&format!("{{{length}}}"), &"x".repeat(*length))
+        })
+    };
+    list.lines().filter(|line| !line.starts_with('#')).map(long).collect()
+}
+
+fn yara_and_yara_x_need_not_be_asked() {
+    let python = compilers().expect("it is skipped where there is none");
+    within(async || {
+        let home = Home::new().await;
+        let imports = "import \"pe\"\nimport \"elf\"\nimport \"math\"\nimport \"macho\"\n";
+        let ways = ways();
+        assert!(ways.len() >= 50, "{}", ways.len());
+        let good = "rule Good { strings: $a = \"good one\" condition: $a }";
+        let text = format!("{imports}{good}\n{}", ways.join("\n"));
+        home.rules(&[("yara/ways.yar", &text)]).await;
+        // Whether one of the two refuses a rule is theirs to say; macho is in no YARA as it is installed.
+        let refused = |rule: &String| {
+            let place = home.home.path().join("one.yar");
+            std::fs::write(&place, format!("{imports}{rule}").replace("import \"macho\"\n", ""))
+                .expect("it is written");
+            let mut command = Command::new(&python);
+            !command
+                .args(["-c", COMPILE])
+                .arg(&place)
+                .arg("-")
+                .output()
+                .expect("it starts")
+                .status
+                .success()
+        };
+        assert_eq!(
+            ways.iter().filter(|rule| !refused(rule)).collect::<Vec<_>>(),
+            Vec::<&String>::new()
+        );
+        let to = home.home.path().join("out");
+        let nothing = tempfile::tempdir().expect("a folder");
+        for (folder, is_proven) in
+            [(nothing.path(), false), (python.parent().expect("a folder"), true)]
+        {
+            let (code, manifest, withheld) = home.exported(&to, folder);
+            assert_eq!(
+                (code, &manifest["exported"]),
+                (Some(0), &json!(1)),
+                "{manifest} {withheld:?}"
+            );
+            assert_eq!(manifest["withheld"], json!(home.stored().await.len() - 1));
+            assert!(withheld.values().all(|reason| !reason.is_empty()));
+            let proved = if is_proven { json!(["YARA 4.5.4", "YARA-X 1.23.0"]) } else { json!([]) };
+            assert_eq!(
+                (&manifest["proved_by"], manifest["unproved"].is_null()),
+                (&proved, is_proven)
+            );
+        }
+    });
+}
+
+/// Puts a program into a folder that stands for a compiler: `answer` is what the shell does with the rules in `$rules`.
+fn compiler(folder: &Path, name: &str, version: &str, answer: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    let text = format!(
+        "#!/bin/sh\nfor one; do case $one in --version) echo {version}; exit;; */.rules-*) rules=$one;; esac; done\n{answer}\n"
+    );
+    let path = folder.join(name);
+    std::fs::write(&path, text).expect("it is written");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("its mode is set");
+}
+
+fn the_compilers_find_the_rest() {
+    within(async || {
+        let home = Home::new().await;
+        let rules: String = (0..300)
+            .map(|at| format!("rule R{at} {{ condition: true }}\n"))
+            .chain(["rule User { condition: R77 }\n".to_owned()])
+            .collect();
+        home.rules(&[("yara/many.yar", &rules)]).await;
+        let (to, folder) = (home.home.path().join("out"), tempfile::tempdir().expect("a folder"));
+        let folder = folder.path();
+        // One says no, the other dies of a rule.
+        let no = "if grep -q 'rule R77 ' $rules; then echo \"error: rule R77 in $rules(3): no\" >&2; exit 1; fi";
+        compiler(folder, "yarac", "4.9.9", no);
+        compiler(
+            folder,
+            "yr",
+            "yara-x-cli 1.99.0",
+            "if grep -q 'rule R200 ' $rules; then kill -SEGV $$; fi",
+        );
+        let (code, manifest, withheld) = home.exported(&to, folder);
+        assert_eq!((code, &manifest["exported"]), (Some(0), &json!(298)), "{manifest}");
+        assert_eq!(manifest["proved_by"], json!(["YARA 4.9.9", "YARA-X 1.99.0"]));
+        assert_eq!(withheld["R77"], "YARA 4.9.9 refuses it: error: rule R77 in line (3): no");
+        assert!(withheld["User"].starts_with("it needs `R77`: YARA 4.9.9"), "{withheld:?}");
+        assert!(
+            withheld["R200"].starts_with("YARA-X 1.99.0 refuses it: it ends it: signal: 11"),
+            "{withheld:?}"
+        );
+        let left: Vec<_> = std::fs::read_dir(&to).expect("a folder").flatten().collect();
+        assert_eq!(left.len(), 3, "what the compilers read is gone: {left:?}");
+
+        // What is refused only as a whole is not proven, and the exit code says so.
+        compiler(folder, "yarac", "4.9.9", "test $(grep -c '^rule ' $rules) -lt 200");
+        let (code, manifest, _) = home.exported(&to, folder);
+        assert_eq!((code, &manifest["proved_by"]), (Some(1), &json!([])), "{manifest}");
+        assert!(manifest["unproved"].as_str().is_some_and(|why| why.contains("all together")));
+
+        // One compiler alone proves for itself.
+        std::fs::remove_file(folder.join("yarac")).expect("it is there");
+        let (code, manifest, _) = home.exported(&to, folder);
+        assert_eq!((code, &manifest["proved_by"]), (Some(0), &json!(["YARA-X 1.99.0"])));
+        assert!(
+            manifest["unproved"].as_str().is_some_and(|why| why.starts_with("YARA was not found"))
+        );
+    });
+}
+
+fn a_rule_that_only_yara_reads_is_kept() {
+    within(async || {
+        let home = Home::new().await;
+        let alphabet = r#"rule BC_B64 { strings: $a = "quay one" base64 $b = "quay two" base64wide $c = "quay three" base64("\x09!#$%&()*+,-.:;<=>?@[]^_{|}~abcdefghijklmnopqrstuvwxyzABCDEFGHIJ") condition: any of them }
+rule BC_After_B64 { condition: true }"#;
+        let sets = "rule BC_Part_A { condition: true }\nrule BC_Part_B { condition: true }\n\
+            rule BC_Set_Any { condition: any of (BC_Part_*) }\n\
+            rule BC_Set_Two { condition: 2 of (BC_Part_A, BC_Part_B) }\nrule BC_Set_After { condition: true }";
+        let with = "rule with { condition: true }\nrule Tagged : with b { meta: with = \"it\" author = \"A\" condition: with }";
+        let report = home
+            .rules(&[
+                ("yara/alphabet.yar", alphabet),
+                ("yara/sets.yar", sets),
+                ("yara/with.yar", with),
+            ])
+            .await;
+        assert_eq!(
+            (report.status, report.counts.new, report.counts.rejected),
+            (Status::Complete, 9, 0),
+            "{report:?}"
+        );
+        let stored = home.stored().await;
+        let only = ["BC_B64", "BC_Set_Any", "Tagged", "with"];
+        for (name, rule) in &stored {
+            let verdict = rule["verdict"].as_str().unwrap_or_default();
+            assert!(verdict.starts_with("compiles"), "{name}: {rule:?}");
+            let said = rule["verdict_error"].as_str().unwrap_or_default();
+            assert_eq!(
+                said.starts_with("YARA-X "),
+                only.contains(&name.as_str()),
+                "{name}: {said}"
+            );
+        }
+        assert_eq!(stored["BC_Set_Any"]["depends_on"], json!(["BC_Part_*"]));
+        assert_eq!(stored["BC_Set_Two"]["depends_on"], json!(["BC_Part_A", "BC_Part_B"]));
+        assert_eq!(stored["BC_B64"]["strings_count"], 3);
+        assert_eq!(
+            (&stored["Tagged"]["tags"], &stored["Tagged"]["author"]),
+            (&json!(["with", "b"]), &json!("A"))
+        );
+        assert_eq!(stored["Tagged"]["depends_on"], json!(["with"]));
+    });
+}
+
+/// Conditions that are as deep as they are long.
+fn poison() -> Vec<String> {
+    let signs = [
+        "1+", "1-", "1*", "1%", "1\\\\", "1|", "1<<", "1==", "#a+#a-", "not ", "-", "~",
+        "defined ", "(", "1+(", "a[1].",
+    ];
+    let loops = ["for any i in (0..1) : (", "for any of them : (", "with a = 1 : ("];
+    let conditions =
+        signs.iter().chain(&loops).map(|piece| piece.repeat(62_800 / piece.len()) + "1");
+    let groups =
+        ["(", "(a|", "(a)+"].map(|piece| format!("\"a\" matches /{}/", piece.repeat(15_000)));
+    conditions.chain(groups).collect()
+}
+
+fn poisoned_rules_cost_themselves() {
+    within(async || {
+        let home = Home::new().await;
+        let poison = poison();
+        let mut files: Vec<(String, String)> = (0..50)
+            .map(|file| {
+                let rule = |at| {
+                    format!(
+                        "rule Good_{file}_{at} {{ strings: $a = \"good {at}\" condition: $a }}\n"
+                    )
+                };
+                (format!("yara/f{file}.yar"), (0..100).map(rule).collect())
+            })
+            .collect();
+        for (at, condition) in poison.iter().enumerate() {
+            let rule =
+                format!("rule Poison_{at} {{ strings: $a = \"abcd\" condition: {condition} }}\n");
+            files[at].1.insert_str(0, &rule);
+        }
+        // No tree is high, but the compiler makes 260 MB of it.
+        let strings: String =
+            (0..1_000).map(|at| format!("$s{at} = /(abc{at}|[a-z]{{1,100}}){{1,50}}x/ ")).collect();
+        let heavy = format!("rule Poison_heavy {{ strings: {strings} condition: any of them }}\n");
+        files[49].1.insert_str(0, &heavy);
+        let files: Vec<(&str, &str)> =
+            files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        let mut before = 0;
+        for more in ["", "rule Good_more { condition: true }"] {
+            let files: Vec<_> = files.iter().copied().chain([("yara/more.yar", more)]).collect();
+            let report = home.rules(&files).await;
+            assert_eq!(report.status, Status::Complete, "{report:?}");
+            let stored = home.stored().await;
+            let good = stored.iter().filter(|(name, _)| name.starts_with("Good_"));
+            let good = good.filter(|(_, rule)| rule["verdict"] == "compiles").count();
+            assert_eq!(good, 5_000 + usize::from(!more.is_empty()));
+            // Each of the others is a reject, or is stored and compiles or does not.
+            let kept = stored.len() - good;
+            assert_eq!(report.counts.rejected as usize + kept, poison.len() + 1, "{report:?}");
+            let error = stored["Poison_heavy"]["verdict_error"].as_str().unwrap_or_default();
+            assert!(error.starts_with("it ends the compiler: signal"), "{error}");
+            let named = format!("yara/f49.yar: line 1: `Poison_heavy`: {error}");
+            assert_eq!(report.sources[0].notes.contains(&named), more.is_empty(), "{report:?}");
+            assert!(report.rejects[0].reason.contains("yara/f0.yar: line 1"), "{report:?}");
+            // What was compiled once is not compiled again, however it ended.
+            let new = stored.len() - before;
+            assert_eq!((report.counts.new, report.counts.changed), (new as u64, 0), "{report:?}");
+            before = stored.len();
+        }
+    });
+}
+
+fn rules_in_a_long_chain_are_compiled_once() {
+    within(async || {
+        let mut took = Vec::new();
+        for count in [1_000, 4_000] {
+            let home = Home::new().await;
+            // Each stands on the one before it, and on the three before that.
+            let rule = |at: usize| match at {
+                0 => "rule R0 { condition: true }\n".to_owned(),
+                at => {
+                    let needed: Vec<String> =
+                        (at.saturating_sub(4)..at).map(|at| format!("R{at}")).collect();
+                    format!("rule R{at} {{ condition: {} }}\n", needed.join(" and "))
+                }
+            };
+            // The last ones first, so that each is needed before it is read.
+            let text: String = (0..count).rev().map(rule).collect();
+            let started = std::time::Instant::now();
+            let report = home.rules(&[("yara/chain.yar", &text)]).await;
+            took.push(started.elapsed());
+            let expected = json!({"compiled": count, "left": 0, "broken": 0});
+            assert_eq!(report.detail["rules"], expected, "{report:?}");
+            let stored = home.stored().await;
+            assert_eq!(stored["R0"]["verdict"], "compiles");
+            assert!(
+                stored
+                    .iter()
+                    .all(|(name, rule)| name == "R0" || rule["verdict"] == "compiles_with_rules")
+            );
+        }
+        assert!(took[1] < took[0] * 8, "{took:?}");
     });
 }

@@ -57,5 +57,5 @@ pub const FAMILY: Family = Family {
 
 /// The `main` of each of the family's binaries.
 pub fn main_of(task: &str) -> ExitCode {
-    task::function::main_of(&FAMILY, task)
+    yara::apart::serve().unwrap_or_else(|| task::function::main_of(&FAMILY, task))
 }

@@ -123,9 +123,14 @@ async fn unpack<T: Default + Send + 'static>(
     wanted: fn(&str) -> bool,
     take: fn(&mut T, &str, Vec<u8>),
 ) -> Result<Contents<T>> {
+    // Gone when nobody waits for it any more: what is left is passed over then.
+    let waits = Arc::new(());
+    let asked = Arc::downgrade(&waits);
     let reading = tokio::task::spawn_blocking(move || {
         let mut part = T::default();
-        let read = tarball::read(answer.body(), wanted, |name, bytes| take(&mut part, name, bytes));
+        let is_wanted = |name: &str| asked.strong_count() > 0 && wanted(name);
+        let read =
+            tarball::read(answer.body(), is_wanted, |name, bytes| take(&mut part, name, bytes));
         let cut = answer.is_truncated().then(|| "the connection ended early".to_owned());
         let empty = (read.entries == 0).then(|| "it is empty".to_owned());
         Contents {
@@ -136,7 +141,9 @@ async fn unpack<T: Default + Send + 'static>(
             broken: cut.or(read.broken).or(empty),
         }
     });
-    reading.await.map_err(|cause| {
+    let read = reading.await;
+    drop(waits);
+    read.map_err(|cause| {
         Error::format("read the tarball: the parser panicked")
             .because(cause)
             .hint("this is a bug: please report it with the tarball's commit")

@@ -1,6 +1,6 @@
 //! What a rule's meta means: a multimap that each author fills in their own way, read into the fields that analysts ask by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::LazyLock;
 
 use jiff::civil::Date;
@@ -8,7 +8,13 @@ use jiff::civil::Date;
 use super::{Meta, Rule, date};
 
 /// Hashes that one document holds; a published rule has 31.
-const HASHES_MAX: usize = 1000;
+pub const HASHES_MAX: usize = 1000;
+/// Authors, references, families, actors and techniques that one document holds, of each kind.
+pub const LISTED_MAX: usize = 200;
+/// Bytes of a value that is a name, a date, a version; what is longer is cut.
+pub const NAME_BYTES_MAX: usize = 1_024;
+/// Bytes of a description, a reference, a licence, and of the authors as they are written.
+pub const TEXT_BYTES_MAX: usize = 16 << 10;
 
 /// Under which names authors write what, as seen in published rules; the order of names decides.
 static KEYS: LazyLock<BTreeMap<String, Vec<String>>> = LazyLock::new(|| {
@@ -63,19 +69,17 @@ impl About {
     /// Reads a rule's meta and tags.
     pub fn of(rule: &Rule) -> Self {
         let first = |meaning: &str| text_under(rule, keys(meaning));
-        let every = |meaning: &str| -> Vec<String> {
-            let (names, mut list) = (keys(meaning), Vec::new());
-            for text in rule.texts(move |key| is_one_of(key, names)) {
-                push_new(&mut list, text);
-            }
-            list
+        let every = |meaning: &str, bytes: usize| -> Vec<String> {
+            let (names, mut list) = (keys(meaning), Listed::of(LISTED_MAX, bytes));
+            rule.texts(move |key| is_one_of(key, names)).for_each(|text| list.push(text));
+            list.all
         };
-        let descriptions = every("description");
-        let authors_raw = every("author");
+        let descriptions = every("description", TEXT_BYTES_MAX);
+        let authors_raw = every("author", TEXT_BYTES_MAX);
         let date_raw = first("date");
         let family_id = first("family_id").or_else(|| family_page(&first("family_page")?));
-        let mut families = every("families");
-        family_id.iter().for_each(|family| push_new(&mut families, family));
+        let mut families = every("families", NAME_BYTES_MAX);
+        families.extend(family_id.clone().filter(|family| !families.contains(family)));
         Self {
             description: joined(&descriptions, "\n"),
             authors: authors(&authors_raw),
@@ -87,11 +91,11 @@ impl About {
             score: first("score")
                 .and_then(|score| score.parse().ok())
                 .filter(|score| (0..=100).contains(score)),
-            license: joined(&every("license"), ", "),
+            license: joined(&every("license", TEXT_BYTES_MAX), ", "),
             hashes: hashes(rule),
             family_id,
             families,
-            actors: every("actors"),
+            actors: every("actors", NAME_BYTES_MAX),
             techniques: techniques(rule),
             tlp: first("tlp").as_deref().and_then(tlp),
             version: first("version"),
@@ -110,7 +114,7 @@ fn text_under(rule: &Rule, names: &[String]) -> Option<String> {
         let mut values = rule.meta.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
         values.find_map(|(_, value)| match value {
             Meta::Text(text) if text.trim().is_empty() => None,
-            Meta::Text(text) => Some(text.trim().to_owned()),
+            Meta::Text(text) => Some(cut(text.trim(), NAME_BYTES_MAX).to_owned()),
             Meta::Integer(number) => Some(number.to_string()),
             Meta::Float(number) => Some(number.to_string()),
             Meta::Bool(_) => None,
@@ -118,41 +122,70 @@ fn text_under(rule: &Rule, names: &[String]) -> Option<String> {
     })
 }
 
-fn push_new(list: &mut Vec<String>, text: &str) {
-    let text = text.trim();
-    if !text.is_empty() && list.iter().all(|known| known != text) {
-        list.push(text.to_owned());
+/// No more than `bytes` of a text, and whole letters.
+fn cut(text: &str, bytes: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
+}
+
+/// Values in order, each once, up to a limit.
+struct Listed {
+    all: Vec<String>,
+    seen: HashSet<String>,
+    most: usize,
+    bytes: usize,
+}
+
+impl Listed {
+    fn of(most: usize, bytes: usize) -> Self {
+        Self { all: Vec::new(), seen: HashSet::new(), most, bytes }
+    }
+
+    fn push(&mut self, text: &str) {
+        let text = cut(text.trim(), self.bytes);
+        if self.all.len() < self.most && !text.is_empty() && self.seen.insert(text.to_owned()) {
+            self.all.push(text.to_owned());
+        }
     }
 }
 
+/// All of them up to [`TEXT_BYTES_MAX`].
 fn joined(list: &[String], between: &str) -> Option<String> {
-    (!list.is_empty()).then(|| list.join(between))
+    let mut all = String::new();
+    for text in list {
+        if !all.is_empty() {
+            all.push_str(between);
+        }
+        all.push_str(text);
+        if all.len() > TEXT_BYTES_MAX {
+            break;
+        }
+    }
+    all.truncate(all.floor_char_boundary(TEXT_BYTES_MAX));
+    (!all.is_empty()).then_some(all)
 }
 
 /// `Florian Roth (Nextron Systems), Jane Doe & John Doe`: cut outside brackets only.
 fn authors(raw: &[String]) -> Vec<String> {
     const BETWEEN: [&str; 6] = [", ", " / ", " & ", " and ", ";", " | "];
-    let mut list = Vec::new();
+    let mut list = Listed::of(LISTED_MAX, NAME_BYTES_MAX);
     for text in raw {
-        let mut rest = text.as_str();
-        let mut from = 0;
-        while let Some((at, cut)) = BETWEEN
-            .iter()
-            .filter_map(|cut| Some((from + rest.get(from..)?.find(cut)?, cut.len())))
-            .min()
-        {
-            let head = rest.get(..at).unwrap_or_default();
-            if head.matches('(').count() > head.matches(')').count() {
-                from = at + cut;
-                continue;
+        let (mut start, mut brackets) = (0, 0_i32);
+        let mut skip = 0;
+        for (at, letter) in text.char_indices().filter(|(_, letter)| letter.is_ascii()) {
+            brackets += i32::from(letter == '(') - i32::from(letter == ')');
+            let rest = text.get(at..).unwrap_or_default();
+            let between = BETWEEN.iter().find(|cut| at >= skip && rest.starts_with(**cut));
+            if let Some(cut) = between {
+                skip = at + cut.len();
+                if brackets <= 0 {
+                    list.push(text.get(start..at).unwrap_or_default());
+                    (start, brackets) = (skip, 0);
+                }
             }
-            push_new(&mut list, head);
-            rest = rest.get(at + cut..).unwrap_or_default();
-            from = 0;
         }
-        push_new(&mut list, rest);
+        list.push(text.get(start..).unwrap_or_default());
     }
-    list
+    list.all
 }
 
 fn references(rule: &Rule) -> Vec<String> {
@@ -161,11 +194,9 @@ fn references(rule: &Rule) -> Vec<String> {
         let stem = key.trim_end_matches(|letter: char| letter.is_ascii_digit() || letter == '_');
         is_one_of(stem, &STARTS) || is_one_of(stem, &["references"])
     };
-    let mut list = Vec::new();
-    for text in rule.texts(is_reference) {
-        push_new(&mut list, text);
-    }
-    list
+    let mut list = Listed::of(LISTED_MAX, TEXT_BYTES_MAX);
+    rule.texts(is_reference).for_each(|text| list.push(text));
+    list.all
 }
 
 /// Every hash under any name, but those that stand in prose or in addresses.
@@ -174,20 +205,16 @@ fn hashes(rule: &Rule) -> Vec<String> {
         let key = key.to_ascii_lowercase();
         !["desc", "ref", "url", "link", "report"].iter().any(|start| key.starts_with(start))
     };
-    let mut list = Vec::new();
+    let mut list = Listed::of(HASHES_MAX, NAME_BYTES_MAX);
     for text in rule.texts(may_hold).filter(|text| !text.contains("://")) {
         let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-');
         let is_hash = |word: &&str| {
             matches!(word.len(), 32 | 40 | 64 | 96 | 128)
                 && word.bytes().all(|byte| byte.is_ascii_hexdigit())
         };
-        for word in words.filter(is_hash) {
-            if list.len() < HASHES_MAX {
-                push_new(&mut list, &word.to_ascii_lowercase());
-            }
-        }
+        words.filter(is_hash).for_each(|word| list.push(&word.to_ascii_lowercase()));
     }
-    list
+    list.all
 }
 
 /// `T1059` and `T1059.001`, from the tags and from what meta says of ATT&CK.
@@ -196,15 +223,13 @@ fn techniques(rule: &Rule) -> Vec<String> {
         let key = key.to_ascii_lowercase();
         ["mitre", "att&ck", "attack", "technique"].iter().any(|word| key.contains(word))
     };
-    let mut list = Vec::new();
+    let mut list = Listed::of(LISTED_MAX, NAME_BYTES_MAX);
     let tags = rule.tags.iter().map(String::as_str);
     for text in tags.chain(rule.texts(speaks_of_it)) {
         let words = text.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '.'));
-        for word in words.filter(|word| is_technique(word)) {
-            push_new(&mut list, word);
-        }
+        words.filter(|word| is_technique(word)).for_each(|word| list.push(word));
     }
-    list
+    list.all
 }
 
 fn is_technique(word: &str) -> bool {

@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 
+use serde::{Deserialize, Serialize};
 use yara_x_parser::ast::Expr;
 use yara_x_parser::ast::dfs::{DFSContext, DFSEvent, DFSIter};
 
 /// What a name is used as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Meaning {
     /// It has fields or functions.
     Module,
@@ -16,6 +17,8 @@ pub enum Meaning {
     Integer,
     /// It is true or false: a rule, or a variable.
     Bool,
+    /// All rules before it in its file whose names begin with it.
+    Rules,
 }
 
 /// A name that a condition takes from elsewhere.

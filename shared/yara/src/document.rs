@@ -5,7 +5,7 @@ use stores::documents::{self, Body, Owner, Write};
 
 use super::known::Needs;
 use super::store::SourceClaims;
-use super::verdict::{self, Verdict};
+use super::verdict;
 use super::{About, Meta, Rule, about};
 use jiff::Timestamp;
 
@@ -124,13 +124,13 @@ pub fn write(
     context: RuleContext<'_>,
     rule: &Rule,
     needs: &Needs,
-    verdict: (&Verdict, String),
+    verdict: (&'static str, Option<String>, String),
     now: Timestamp,
 ) -> Write {
     let about = About::of(rule);
     let claimed = &context.claims.families;
     let mut families = about.families;
-    for family in claimed {
+    for family in claimed.iter().take(about::LISTED_MAX) {
         if !families.contains(family) {
             families.push(family.clone());
         }
@@ -140,7 +140,7 @@ pub fn write(
     let license_from = license.as_ref().map(|_| if own_license { "rule" } else { "repository" });
     let meta: Vec<Value> = rule.meta.iter().map(|(key, value)| json!([key, meta(value)])).collect();
     let variables: Vec<&str> = needs.variables.iter().map(|(name, _)| name.as_str()).collect();
-    let (verdict, key) = verdict;
+    let (verdict, verdict_error, key) = verdict;
 
     let mut fields = Body::new();
     let mut set = |name: &str, value: Value| {
@@ -163,7 +163,8 @@ pub fn write(
     set("rule_hash", json!(rule.hash));
     set("imports", list(context.imports));
     set("modules", list(&needs.modules));
-    set("depends_on", list(&needs.rules));
+    let sets = needs.sets.iter().map(|set| format!("{set}*"));
+    set("depends_on", list(&needs.rules.iter().cloned().chain(sets).collect::<Vec<_>>()));
     set("external_variables", list(&variables));
     set("strings_count", json!(rule.strings));
     set("category", json!((origin.category)(context.file)));
@@ -188,8 +189,8 @@ pub fn write(
     // What is published for all is for all, unless the rule or its source says otherwise.
     set("tlp", json!(about::strictest([about.tlp, context.claims.tlp]).unwrap_or("clear")));
     set("version", json!(about.version));
-    set("verdict", json!(verdict.name()));
-    set("verdict_error", json!(verdict.error()));
+    set("verdict", json!(verdict));
+    set("verdict_error", json!(verdict_error));
     set("verdict_by", json!(verdict::COMPILER));
     set("verdict_key", json!(key));
     set("active", json!(true));

@@ -5,6 +5,7 @@
 //! stands by itself: what its rules need of the others is in it once more, private and under a name of its own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -49,15 +50,12 @@ pub const NOT_ASKED_FOR: &str = "not asked for";
 /// What goes out.
 #[derive(Clone, Debug, Default)]
 pub struct Export {
-    /// Rules that compile as they are.
-    pub plain: String,
-    /// Rules that compile once `variables` are defined.
-    pub with_variables: String,
-    /// The variables, each with a value of the right kind.
-    pub variables: BTreeMap<String, Value>,
+    /// The rules.
+    pub texts: Texts,
     /// Rules in either text, copies not counted.
     pub exported: usize,
-    /// Rules under another name than their own: source, own name, new name.
+    /// Rules under another name than their own, and copies of rules, which have names of their own: source, own name, new
+    /// name.
     pub renamed: Vec<(String, String, String)>,
     /// The others.
     pub withheld: Vec<Withheld>,
@@ -86,59 +84,154 @@ impl Stored {
 
     fn variables(&self) -> impl Iterator<Item = (&str, Meaning)> {
         let outside = self.rule.names.iter().filter(|name| {
-            name.meaning != Meaning::Module && !self.depends_on.contains(&name.name)
+            !matches!(name.meaning, Meaning::Module | Meaning::Rules)
+                && !self.depends_on.contains(&name.name)
         });
         outside.map(|name| (name.name.as_str(), name.meaning))
     }
 }
 
-/// Decides what goes out of active documents, and how.
+/// Decides what goes out of active documents, and how; nothing but what is known of the compilers is asked.
 pub fn export(documents: &[Body], filter: &ExportFilter) -> Export {
-    let mut export = Export::default();
-    let mut rules = Vec::with_capacity(documents.len());
-    for body in documents {
-        match read(body, filter) {
-            Ok(stored) => rules.push(stored),
-            Err(withheld) => export.withheld.push(withheld),
+    Selection::of(documents, filter).export()
+}
+
+/// What a compiler says of texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It takes them.
+    Taken,
+    /// It refuses them, for this reason.
+    Refused(String),
+    /// It could not be asked, or did not answer.
+    Unknown(String),
+}
+
+/// The texts of an export, or of a part of it that stands by itself.
+#[derive(Clone, Debug, Default)]
+pub struct Texts {
+    /// Rules that compile as they are.
+    pub plain: String,
+    /// Rules that compile once `variables` are defined.
+    pub with_variables: String,
+    /// The variables, each with a value of the right kind.
+    pub variables: BTreeMap<String, Value>,
+}
+
+/// Rules on their way out.
+pub struct Selection {
+    rules: Vec<Stored>,
+    variables: BTreeMap<String, Value>,
+    renamed: Vec<(String, String, String)>,
+    unread: Vec<Withheld>,
+}
+
+impl Selection {
+    /// Reads active documents.
+    pub fn of(documents: &[Body], filter: &ExportFilter) -> Self {
+        let (mut rules, mut unread) = (Vec::with_capacity(documents.len()), Vec::new());
+        for body in documents {
+            match read(body, filter) {
+                Ok(stored) => rules.push(stored),
+                Err(withheld) => unread.push(withheld),
+            }
         }
-    }
-    rules.sort_by(|one: &Stored, other| {
-        (&one.source, &one.file, &one.rule.name).cmp(&(
-            &other.source,
-            &other.file,
-            &other.rule.name,
-        ))
-    });
-    let modules: BTreeSet<String> = rules.iter().flat_map(Stored::modules).collect();
-    agree_on_variables(&mut rules, &modules, &mut export.variables);
-    let outside = export.variables.keys().chain(&modules).cloned().collect();
-    name_apart(&mut rules, &outside, &mut export.renamed);
-    let mut plan = Plan::of(&rules);
-    let wanted: Vec<usize> = (0..rules.len()).filter(|at| rules[*at].is_wanted).collect();
-    let mut order = Vec::new();
-    for at in wanted {
-        if plan.can(at, &mut Vec::new()).is_ok() {
-            plan.put(at, &mut order);
-        }
-    }
-    for (at, stored) in rules.iter().enumerate() {
-        if plan.is_put[at] {
-            continue;
-        }
-        let reason = plan.can(at, &mut Vec::new()).err();
-        export.withheld.push(Withheld {
-            name: stored.rule.name.clone(),
-            source: stored.source.clone(),
-            reason: reason.unwrap_or_else(|| NOT_ASKED_FOR.to_owned()),
+        rules.sort_by(|one: &Stored, other| {
+            (&one.source, &one.file, &one.rule.name).cmp(&(
+                &other.source,
+                &other.file,
+                &other.rule.name,
+            ))
         });
+        let modules: BTreeSet<String> = rules.iter().flat_map(Stored::modules).collect();
+        let mut variables = BTreeMap::new();
+        agree_on_variables(&mut rules, &modules, &mut variables);
+        let outside = variables.keys().chain(&modules).cloned().collect();
+        let mut renamed = Vec::new();
+        name_apart(&mut rules, &outside, &mut renamed);
+        Self { rules, variables, renamed, unread }
     }
-    export.exported = order.len();
-    let needs_variables: Vec<bool> = (0..rules.len()).map(|at| plan.has_variables(at)).collect();
-    write(&rules, &plan, &order, &needs_variables, &mut export);
-    let used: BTreeSet<&str> =
-        order.iter().flat_map(|at| rules[*at].variables().map(|(name, _)| name)).collect();
-    export.variables.retain(|name, _| used.contains(name.as_str()));
-    export
+
+    /// Withholds each rule that a compiler refuses, whatever the reason: `ask` gives texts to the compilers.
+    ///
+    /// A refused text is halved until the rules in it are found that are refused by themselves, with what they need.
+    /// # Errors
+    /// Why nothing is proven: no answer, or the whole is refused although each part of it is taken.
+    pub fn prove(&mut self, mut ask: impl FnMut(&Texts) -> Answer) -> Result<(), String> {
+        let whole = self.order();
+        if whole.is_empty() {
+            return Ok(());
+        }
+        let mut open = vec![whole];
+        let mut is_whole = true;
+        while let Some(part) = open.pop() {
+            // What needs a rule that was found meanwhile goes with it.
+            let plan = Plan::of(&self.rules);
+            let part: Vec<usize> =
+                part.into_iter().filter(|at| plan.reasons[*at].is_none()).collect();
+            if part.is_empty() {
+                continue;
+            }
+            match ask(&self.write(&part, &mut Vec::new())) {
+                Answer::Taken if is_whole => return Ok(()),
+                Answer::Taken => {}
+                Answer::Unknown(why) => return Err(why),
+                Answer::Refused(reason) => match part.as_slice() {
+                    [one] => self.rules[*one].barred = Some(reason),
+                    _ => {
+                        let (first, last) = part.split_at(part.len() / 2);
+                        open.extend([last.to_vec(), first.to_vec()]);
+                    }
+                },
+            }
+            is_whole = false;
+        }
+        let whole = self.order();
+        match ask(&self.write(&whole, &mut Vec::new())) {
+            Answer::Taken => Ok(()),
+            Answer::Refused(reason) => {
+                Err(format!("each rule is taken by itself, but all together are refused: {reason}"))
+            }
+            Answer::Unknown(why) => Err(why),
+        }
+    }
+
+    /// The rules that were asked for and what they need, each behind that.
+    fn order(&self) -> Vec<usize> {
+        let wanted = (0..self.rules.len()).filter(|at| self.rules[*at].is_wanted);
+        Plan::of(&self.rules).order(wanted)
+    }
+
+    /// The texts of these rules and of all that they need.
+    fn write(&self, wanted: &[usize], renamed: &mut Vec<(String, String, String)>) -> Texts {
+        let plan = Plan::of(&self.rules);
+        let order = plan.order(wanted.iter().copied());
+        let mut texts = write(&self.rules, &plan, &order, &self.variables, renamed);
+        let used: BTreeSet<&str> =
+            order.iter().flat_map(|at| self.rules[*at].variables().map(|(name, _)| name)).collect();
+        let variables = self.variables.iter().filter(|(name, _)| used.contains(name.as_str()));
+        texts.variables = variables.map(|(name, value)| (name.clone(), value.clone())).collect();
+        texts
+    }
+
+    /// What goes out, and what does not.
+    pub fn export(&self) -> Export {
+        let (plan, order) = (Plan::of(&self.rules), self.order());
+        let is_put: BTreeSet<usize> = order.iter().copied().collect();
+        let mut withheld = self.unread.clone();
+        for (at, stored) in self.rules.iter().enumerate().filter(|(at, _)| !is_put.contains(at)) {
+            withheld.push(Withheld {
+                name: stored.rule.name.clone(),
+                source: stored.source.clone(),
+                reason: plan.reasons[at].clone().unwrap_or_else(|| NOT_ASKED_FOR.to_owned()),
+            });
+        }
+        let out: BTreeSet<&str> = order.iter().map(|at| self.rules[*at].name.as_str()).collect();
+        let mut renamed = self.renamed.clone();
+        renamed.retain(|(_, _, name)| out.contains(name.as_str()));
+        let texts = self.write(&order, &mut renamed);
+        Export { texts, exported: order.len(), renamed, withheld }
+    }
 }
 
 /// The fields of a stored rule that an export reads.
@@ -182,7 +275,7 @@ fn read(body: &Body, filter: &ExportFilter) -> Result<Stored, Withheld> {
         Some(format!("it does not compile: {}", text("verdict_error")))
     } else if let Some(rare) = modules.find(|module| !MODULES.contains(&module.as_str())) {
         Some(format!("it needs the module `{rare}`, which not every YARA is built with"))
-    } else if let Some(reason) = portable::refusal(&rule.text) {
+    } else if let Some(reason) = portable::refusal(&rule) {
         Some(reason)
     } else if rule.is("global") {
         Some("it is global: it would decide over all rules beside it".to_owned())
@@ -244,7 +337,7 @@ fn agree_on_variables(
                 name,
                 match known {
                     Meaning::Integer => json!(0),
-                    Meaning::Bool => json!(false),
+                    Meaning::Bool | Meaning::Rules => json!(false),
                     Meaning::Text | Meaning::Module => json!(""),
                 },
             );
@@ -285,131 +378,142 @@ fn free_name(wanted: &str, taken: &mut BTreeSet<String>) -> String {
     name
 }
 
-/// Which rule needs which.
-struct Plan<'r> {
-    rules: &'r [Stored],
-    needs: Vec<Vec<Result<usize, String>>>,
-    is_put: Vec<bool>,
-}
-
-impl<'r> Plan<'r> {
-    fn of(rules: &'r [Stored]) -> Self {
-        let mut places: HashMap<(&str, &str), usize> = HashMap::new();
-        for (at, stored) in rules.iter().enumerate() {
-            places.insert((&stored.source, &stored.rule.name), at);
-        }
-        let needs = rules.iter().map(|stored| {
-            let one = |name: &String| {
-                places.get(&(stored.source.as_str(), name.as_str())).copied().ok_or(name.clone())
-            };
-            stored.depends_on.iter().map(one).collect()
-        });
-        Self { rules, needs: needs.collect(), is_put: vec![false; rules.len()] }
-    }
-
+/// Which rule needs which, and what follows from it. A chain of needs may be as long as there are rules.
+struct Plan {
+    needs: Vec<Vec<usize>>,
     /// Why a rule cannot go out, with all that it needs.
-    fn can(&self, at: usize, path: &mut Vec<usize>) -> Result<(), String> {
-        if self.is_put[at] {
-            return Ok(());
-        }
-        if let Some(reason) = &self.rules[at].barred {
-            return Err(reason.clone());
-        }
-        if path.contains(&at) {
-            return Err(format!("it needs `{}`, which needs it", self.rules[at].rule.name));
-        }
-        path.push(at);
-        for need in &self.needs[at] {
-            match need {
-                Err(name) => return Err(format!("it needs `{name}`, which is not stored")),
-                Ok(other) => self.can(*other, path).map_err(|reason| {
-                    format!("it needs `{}`: {reason}", self.rules[*other].rule.name)
-                })?,
+    reasons: Vec<Option<String>>,
+    /// All rules, each behind all that it needs.
+    order: Vec<usize>,
+    /// Whether a rule, or what it needs, needs a variable.
+    has_variables: Vec<bool>,
+}
+
+impl Plan {
+    fn of(rules: &[Stored]) -> Self {
+        let places: HashMap<(&str, &str), usize> = rules
+            .iter()
+            .enumerate()
+            .map(|(at, stored)| ((stored.source.as_str(), stored.rule.name.as_str()), at))
+            .collect();
+        let needs = rules.iter().map(|stored| {
+            let place = |name| places.get(&(stored.source.as_str(), name)).copied();
+            stored.depends_on.iter().filter_map(|name| place(name.as_str())).collect()
+        });
+        let mut plan = Self {
+            needs: needs.collect(),
+            reasons: vec![None; rules.len()],
+            order: Vec::with_capacity(rules.len()),
+            has_variables: vec![false; rules.len()],
+        };
+        // The reason of the rule at the end of the chain, not of each between.
+        let mut causes: Vec<Option<Rc<str>>> = vec![None; rules.len()];
+        let mut is_begun = vec![false; rules.len()];
+        let mut is_done = vec![false; rules.len()];
+        for start in 0..rules.len() {
+            let mut path = vec![start];
+            while let Some(at) = path.last().copied() {
+                if is_done[at] {
+                    path.pop();
+                    continue;
+                }
+                let open: Vec<usize> =
+                    plan.needs[at].iter().copied().filter(|other| !is_done[*other]).collect();
+                if !std::mem::replace(&mut is_begun[at], true) && !open.is_empty() {
+                    path.extend(open.iter().rev());
+                    continue;
+                }
+                is_done[at] = true;
+                plan.order.push(at);
+                let stored = &rules[at];
+                plan.has_variables[at] = stored.variables().next().is_some()
+                    || plan.needs[at].iter().any(|other| plan.has_variables[*other]);
+                let name = |other: usize| &rules[other].rule.name;
+                let missing = stored
+                    .depends_on
+                    .iter()
+                    .find(|name| !places.contains_key(&(stored.source.as_str(), name.as_str())));
+                let own = if let Some(reason) = &stored.barred {
+                    Some(reason.clone())
+                } else if let Some(other) = open.first() {
+                    Some(format!("it needs `{}`, which needs it", name(*other)))
+                } else {
+                    missing.map(|name| format!("it needs `{name}`, which is not stored"))
+                };
+                let needed = plan.needs[at].iter().find_map(|other| {
+                    causes[*other]
+                        .clone()
+                        .map(|cause| (format!("it needs `{}`: {cause}", name(*other)), cause))
+                });
+                (plan.reasons[at], causes[at]) = match (own, needed) {
+                    (Some(own), _) => (Some(own.clone()), Some(own.into())),
+                    (None, Some((reason, cause))) => (Some(reason), Some(cause)),
+                    (None, None) => (None, None),
+                };
             }
         }
-        path.pop();
-        Ok(())
+        plan
     }
 
-    /// Puts a rule behind all that it needs.
-    fn put(&mut self, at: usize, order: &mut Vec<usize>) {
-        if std::mem::replace(&mut self.is_put[at], true) {
-            return;
-        }
-        for other in self.needs(at) {
-            self.put(other, order);
-        }
-        order.push(at);
-    }
-
-    fn needs(&self, at: usize) -> Vec<usize> {
-        self.needs[at].iter().filter_map(|need| need.as_ref().ok().copied()).collect()
-    }
-
-    /// Whether it, or what it needs, needs a variable; of rules that need each other in a circle none goes out.
-    fn has_variables(&self, at: usize) -> bool {
-        let mut seen = BTreeSet::from([at]);
-        let mut open = vec![at];
+    /// Those of these rules that can go out with all that they need, each behind it.
+    fn order(&self, wanted: impl IntoIterator<Item = usize>) -> Vec<usize> {
+        let mut is_put = vec![false; self.needs.len()];
+        let mut open: Vec<usize> =
+            wanted.into_iter().filter(|at| self.reasons[*at].is_none()).collect();
         while let Some(at) = open.pop() {
-            if self.rules[at].variables().next().is_some() {
-                return true;
+            if !std::mem::replace(&mut is_put[at], true) {
+                open.extend(&self.needs[at]);
             }
-            open.extend(self.needs(at).into_iter().filter(|other| seen.insert(*other)));
         }
-        false
+        self.order.iter().copied().filter(|at| is_put[*at]).collect()
     }
 }
 
+/// Writes rules, each behind what it needs, as two texts that stand by themselves.
 fn write(
     rules: &[Stored],
-    plan: &Plan<'_>,
+    plan: &Plan,
     order: &[usize],
-    needs_variables: &[bool],
-    export: &mut Export,
-) {
+    variables: &BTreeMap<String, Value>,
+    renamed: &mut Vec<(String, String, String)>,
+) -> Texts {
     let mut taken: BTreeSet<String> =
         rules.iter().flat_map(|stored| [stored.rule.name.clone(), stored.name.clone()]).collect();
-    taken.extend(export.variables.keys().cloned());
-    let mut copies: BTreeMap<usize, String> = BTreeMap::new();
+    taken.extend(variables.keys().cloned());
+    // What the rules with variables need of the others.
+    let mut is_copied = vec![false; rules.len()];
+    for at in order.iter().rev().filter(|at| plan.has_variables[**at]) {
+        plan.needs[*at].iter().for_each(|other| is_copied[*other] = !plan.has_variables[*other]);
+    }
+    for at in order.iter().rev() {
+        if is_copied[*at] {
+            plan.needs[*at].iter().for_each(|other| is_copied[*other] = true);
+        }
+    }
+    let mut copies: HashMap<usize, String> = HashMap::new();
     let (mut plain, mut apart) = (Text::default(), Text::default());
     for at in order {
         let stored = &rules[*at];
-        let to = if needs_variables[*at] { &mut apart } else { &mut plain };
-        let mut names = BTreeMap::new();
-        for other in plan.needs(*at) {
-            let mut name = rules[other].name.clone();
-            if needs_variables[*at] && !needs_variables[other] {
-                copy(rules, plan, other, &mut copies, &mut taken, to);
-                name.clone_from(&copies[&other]);
-            }
-            names.insert(rules[other].rule.name.clone(), name);
+        let names = |copies: Option<&HashMap<usize, String>>| {
+            let new = |other: &usize| {
+                let copy = copies.and_then(|copies| copies.get(other));
+                (rules[*other].rule.name.clone(), copy.unwrap_or(&rules[*other].name).clone())
+            };
+            plan.needs[*at].iter().map(new).collect::<BTreeMap<_, _>>()
+        };
+        if plan.has_variables[*at] {
+            apart.add(stored, &stored.name, &names(Some(&copies)), false);
+            continue;
         }
-        to.add(stored, &stored.name, &names, false);
+        plain.add(stored, &stored.name, &names(None), false);
+        if is_copied[*at] {
+            let name = free_name(&format!("{}_copy", stored.name), &mut taken);
+            apart.add(stored, &name, &names(Some(&copies)), true);
+            renamed.push((stored.source.clone(), stored.rule.name.clone(), name.clone()));
+            copies.insert(*at, name);
+        }
     }
-    export.plain = plain.whole();
-    export.with_variables = apart.whole();
-}
-
-/// Writes a rule once more, private and under another name, behind copies of what it needs.
-fn copy(
-    rules: &[Stored],
-    plan: &Plan<'_>,
-    at: usize,
-    copies: &mut BTreeMap<usize, String>,
-    taken: &mut BTreeSet<String>,
-    to: &mut Text,
-) {
-    if copies.contains_key(&at) {
-        return;
-    }
-    let mut names = BTreeMap::new();
-    for other in plan.needs(at) {
-        copy(rules, plan, other, copies, taken, to);
-        names.insert(rules[other].rule.name.clone(), copies[&other].clone());
-    }
-    let name = free_name(&format!("{}_copy", rules[at].name), taken);
-    to.add(&rules[at], &name, &names, true);
-    copies.insert(at, name);
+    Texts { plain: plain.whole(), with_variables: apart.whole(), variables: BTreeMap::new() }
 }
 
 /// A text of many rules.
@@ -528,10 +632,10 @@ mod tests {
         ];
         let export = export(&documents, &ExportFilter::default());
         assert_eq!((export.exported, export.withheld.len()), (3, 0), "{:?}", export.withheld);
-        assert!(export.plain.starts_with("import \"pe\"\n"));
-        assert!(export.plain.contains("private rule Base_b { condition: pe.Base == 1 }"));
-        assert!(export.plain.contains("a = \"Base\" condition: Base_b and pe.is_pe"));
-        assert_eq!(split(export.plain.as_bytes()).rules.len(), 3, "no author adds a rule");
+        assert!(export.texts.plain.starts_with("import \"pe\"\n"));
+        assert!(export.texts.plain.contains("private rule Base_b { condition: pe.Base == 1 }"));
+        assert!(export.texts.plain.contains("a = \"Base\" condition: Base_b and pe.is_pe"));
+        assert_eq!(split(export.texts.plain.as_bytes()).rules.len(), 3, "no author adds a rule");
     }
 
     #[test]
@@ -545,9 +649,22 @@ mod tests {
         let export = export(&documents, &ExportFilter::default());
         assert_eq!(export.exported, 3);
         assert_eq!(reasons(&export), ["it uses the module `pe` as a variable"]);
-        assert!(export.plain.contains("rule level_a { condition: true }"), "{}", export.plain);
-        assert!(export.plain.contains("rule pe_a { condition: level_a }"), "{}", export.plain);
-        assert!(export.with_variables.contains("rule User { condition: level == 3 and pe.is_pe }"));
+        assert!(
+            export.texts.plain.contains("rule level_a { condition: true }"),
+            "{}",
+            export.texts.plain
+        );
+        assert!(
+            export.texts.plain.contains("rule pe_a { condition: level_a }"),
+            "{}",
+            export.texts.plain
+        );
+        assert!(
+            export
+                .texts
+                .with_variables
+                .contains("rule User { condition: level == 3 and pe.is_pe }")
+        );
     }
 
     #[test]
@@ -573,11 +690,13 @@ mod tests {
         ];
         let export = export(&documents, &ExportFilter::default());
         assert_eq!(export.exported, 3);
-        assert_eq!(export.variables, BTreeMap::from([("filename".to_owned(), json!(""))]));
-        assert_eq!(split(export.plain.as_bytes()).rules.len(), 1);
-        assert!(export.with_variables.contains("private rule Base_copy {"));
-        assert!(export.with_variables.contains("Base_copy and filename"));
-        assert!(export.with_variables.contains("rule More { condition: Ext }"));
+        assert_eq!(export.texts.variables, BTreeMap::from([("filename".to_owned(), json!(""))]));
+        assert_eq!(split(export.texts.plain.as_bytes()).rules.len(), 1);
+        assert!(export.texts.with_variables.contains("private rule Base_copy {"));
+        let copy = ["a", "Base", "Base_copy"].map(ToOwned::to_owned);
+        assert_eq!(export.renamed, [copy.into()], "its condition points to another name");
+        assert!(export.texts.with_variables.contains("Base_copy and filename"));
+        assert!(export.texts.with_variables.contains("rule More { condition: Ext }"));
     }
 
     #[test]
@@ -608,5 +727,62 @@ mod tests {
         {
             assert!(reasons(&export).iter().any(|reason| reason.contains(part)), "{part}");
         }
+    }
+
+    #[test]
+    fn what_is_refused_is_found_in_a_few_steps_and_goes_with_what_needs_it() {
+        let mut documents: Vec<Body> = (0..1_000)
+            .map(|at| stored("a", &format!("rule R{at} {{ condition: true }}"), json!({})))
+            .collect();
+        documents.push(stored(
+            "a",
+            "rule User { condition: R77 and R5 }",
+            json!({ "depends_on": ["R77", "R5"] }),
+        ));
+        let mut selection = Selection::of(&documents, &ExportFilter::default());
+        let mut asked = 0;
+        let proof = selection.prove(|texts| {
+            asked += 1;
+            let bad = ["rule R77 ", "rule R500 "].iter().find(|bad| texts.plain.contains(**bad));
+            bad.map_or(Answer::Taken, |bad| Answer::Refused(format!("no {bad}")))
+        });
+        assert_eq!(proof, Ok(()));
+        let export = selection.export();
+        assert_eq!(export.exported, 998);
+        let reasons = reasons(&export);
+        assert_eq!(reasons, ["no rule R500 ", "no rule R77 ", "it needs `R77`: no rule R77 "]);
+        assert!(asked < 50, "{asked}");
+    }
+
+    #[test]
+    fn without_an_answer_or_with_a_whole_that_is_refused_nothing_is_proven() {
+        let rules = ["rule A { condition: true }", "rule B { condition: true }"];
+        let documents = rules.map(|rule| stored("a", rule, json!({})));
+        let mut selection = Selection::of(&documents, &ExportFilter::default());
+        let unknown = selection.prove(|_| Answer::Unknown("no time".to_owned()));
+        assert_eq!(unknown, Err("no time".to_owned()));
+        let both = selection.prove(|texts| match split(texts.plain.as_bytes()).rules.len() {
+            2 => Answer::Refused("too many".to_owned()),
+            _ => Answer::Taken,
+        });
+        assert!(both.is_err_and(|why| why.contains("too many")));
+        assert_eq!(selection.export().exported, 2);
+    }
+
+    #[test]
+    fn a_long_chain_and_many_ways_to_one_rule_are_walked_once() {
+        let rule = |at: usize| {
+            let needs: Vec<String> =
+                (at.saturating_sub(3)..at).map(|at| format!("R{at}")).collect();
+            let condition = if at == 0 { "true".to_owned() } else { needs.join(" and ") };
+            let text = format!("rule R{at} {{ condition: {condition} }}");
+            stored("a", &text, json!({ "depends_on": needs }))
+        };
+        let documents: Vec<Body> = (0..20_000).map(rule).collect();
+        let whole = export(&documents, &ExportFilter::default());
+        assert_eq!((whole.exported, whole.withheld.len()), (20_000, 0));
+        let rest = export(&documents[1..], &ExportFilter::default());
+        assert_eq!(rest.withheld.len(), 19_999);
+        assert!(reasons(&rest).iter().all(|reason| reason.len() < 80), "{}", reasons(&rest)[9_999]);
     }
 }

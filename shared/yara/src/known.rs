@@ -13,6 +13,9 @@ const VARIABLES: &[(&str, Meaning)] = &[
     ("owner", Meaning::Text),
 ];
 
+/// Rules that one rule may need by itself; one that needs more has no verdict.
+pub(super) const NEEDS_MAX: usize = 200;
+
 /// A rule's name within its file.
 type InFile = HashMap<String, HashSet<String>>;
 
@@ -28,6 +31,8 @@ pub struct Known {
 pub struct Needs {
     /// Rules, by name.
     pub rules: Vec<String>,
+    /// What the names of rules before it in its file begin with, all of which it needs.
+    pub sets: Vec<String>,
     /// Modules that it uses.
     pub modules: Vec<String>,
     /// Variables that a scanner must define, with what they are used as.
@@ -49,8 +54,12 @@ impl Known {
         let mut needs = Needs::default();
         let siblings = self.in_file.get(file);
         for Name { name, meaning } in &rule.names {
-            if *meaning == Meaning::Module {
-                needs.modules.push(name.clone());
+            match meaning {
+                Meaning::Module => needs.modules.push(name.clone()),
+                Meaning::Rules => needs.sets.push(name.clone()),
+                Meaning::Text | Meaning::Integer | Meaning::Bool => {}
+            }
+            if matches!(meaning, Meaning::Module | Meaning::Rules) {
                 continue;
             }
             let is_sibling = siblings.is_some_and(|siblings| siblings.contains(name));

@@ -21,6 +21,8 @@ use super::document::{INDEX as RULES, OWNER};
 pub const NAMESAKES_MAX: usize = 3;
 /// Characters that a name must have at the least; shorter ones are abbreviations of anything.
 const NAME_CHARS_MIN: usize = 3;
+/// Families that one rule is linked to.
+const LINKED_MAX: usize = 200;
 /// Rules that a family's document lists; its count is of all.
 const LISTED_MAX: usize = 2_000;
 /// Stored documents that are read together.
@@ -97,7 +99,12 @@ pub fn links(families: &[Family], rules: &[Rule]) -> Vec<BTreeSet<usize>> {
     };
     let of_rule = |rule: &Rule| {
         let words = rule.words.iter().filter(|_| rule.is_active);
-        words.flat_map(meant).collect()
+        let mut linked = BTreeSet::new();
+        for families in words.map(meant) {
+            let left = LINKED_MAX.saturating_sub(linked.len());
+            linked.extend(families.into_iter().take(left));
+        }
+        linked
     };
     rules.iter().map(of_rule).collect()
 }

@@ -1,21 +1,78 @@
 //! What YARA or YARA-X refuses in a rule that the compiler of the verdicts takes. One such rule would cost a scanner the
 //! whole file that it is exported in.
 //!
-//! Found by giving the same rules to yara-python 4.5.4, yara-x 1.23 and boreal 1.4.
+//! Found by giving some 400,000 made-up rules to yara-python 4.5.4, yara-x 1.23 and boreal 1.4. It is a list of known ways:
+//! only the compilers themselves prove a file.
 
-use regex_syntax::ast::parse::ParserBuilder;
-use regex_syntax::ast::{Ast, RepetitionKind, RepetitionRange, Visitor, visit};
-use regex_syntax::hir::translate::TranslatorBuilder;
 use yara_x_parser::Parser;
 use yara_x_parser::cst::{Event, SyntaxKind};
 
-/// The most times that YARA repeats a part of an expression.
-const REPEAT_MAX: u32 = 32_767;
+use super::Rule;
+use super::expression::{self, TEXT_BYTES_MAX};
+
+/// The longest name that YARA reads; the names of strings have no such limit.
+const NAME_BYTES_MAX: usize = 128;
+/// Strings that YARA takes in one rule.
+const STRINGS_MAX: usize = 10_000;
+/// Loops that YARA takes within each other.
+const LOOPS_MAX: usize = 4;
+
+/// Fields that are true or false in YARA-X, and numbers in YARA.
+const TRUE_FIELDS: [&str; 6] =
+    ["abstract", "is_dotnet", "is_pe", "is_signed", "sealed", "verified"];
+/// Functions of that kind; `imports` is one when it is asked for one function.
+const TRUE_FUNCTIONS: [&str; 11] = [
+    "exports", "hex", "imports", "in_range", "is_32bit", "is_64bit", "is_dll", "language",
+    "locale", "log", "valid_on",
+];
+
+/// Fields that YARA has and YARA-X has not.
+const UNKNOWN_TO_YARA_X: [&str; 31] = [
+    "IMAGE_DEBUG_TYPE_BORLAND",
+    "IMAGE_DEBUG_TYPE_CLSID",
+    "IMAGE_DEBUG_TYPE_CODEVIEW",
+    "IMAGE_DEBUG_TYPE_COFF",
+    "IMAGE_DEBUG_TYPE_EXCEPTION",
+    "IMAGE_DEBUG_TYPE_FIXUP",
+    "IMAGE_DEBUG_TYPE_FPO",
+    "IMAGE_DEBUG_TYPE_ILTCG",
+    "IMAGE_DEBUG_TYPE_MISC",
+    "IMAGE_DEBUG_TYPE_MPX",
+    "IMAGE_DEBUG_TYPE_OMAP_FROM_SRC",
+    "IMAGE_DEBUG_TYPE_OMAP_TO_SRC",
+    "IMAGE_DEBUG_TYPE_POGO",
+    "IMAGE_DEBUG_TYPE_REPRO",
+    "IMAGE_DEBUG_TYPE_RESERVED10",
+    "IMAGE_DEBUG_TYPE_UNKNOWN",
+    "IMAGE_DEBUG_TYPE_VC_FEATURE",
+    "MACHINE_CEE",
+    "MACHINE_CEF",
+    "MACHINE_SH3E",
+    "MACHINE_TARGET_HOST",
+    "MACHINE_TRICORE",
+    "SECTION_MEM_16BIT",
+    "SECTION_MEM_FARDATA",
+    "SECTION_MEM_LOCKED",
+    "SECTION_MEM_PRELOAD",
+    "SECTION_MEM_PURGEABLE",
+    "SHF_ALLOC",
+    "SHF_EXECINSTR",
+    "SHF_WRITE",
+    "version_data",
+];
 
 type Token<'t> = (SyntaxKind, &'t str);
 
 /// Why one of the two refuses the rule.
-pub(super) fn refusal(rule: &str) -> Option<String> {
+pub(super) fn refusal(rule: &Rule) -> Option<String> {
+    match &rule.refused {
+        Some(reason) => Some(format!("YARA-X does not read it: {reason}")),
+        None if rule.strings > STRINGS_MAX => Some("YARA refuses so many strings".to_owned()),
+        None => of_text(&rule.text),
+    }
+}
+
+fn of_text(rule: &str) -> Option<String> {
     let mut tokens: Vec<Token<'_>> = Vec::new();
     let mut condition = None;
     for event in Parser::new(rule.as_bytes()) {
@@ -27,8 +84,29 @@ pub(super) fn refusal(rule: &str) -> Option<String> {
         }
         tokens.push((kind, rule.get(span.range()).unwrap_or_default()));
     }
-    let (patterns, condition) = tokens.split_at(condition?);
-    in_patterns(patterns).or_else(|| in_condition(condition))
+    let (declared, condition) = tokens.split_at(condition?);
+    too_long(&tokens).or_else(|| in_patterns(declared)).or_else(|| in_condition(condition))
+}
+
+/// Names and texts that YARA's reader has no room for.
+fn too_long(tokens: &[Token<'_>]) -> Option<String> {
+    tokens.iter().find_map(|(kind, text)| {
+        let shown: String = text.chars().take(30).collect();
+        match kind {
+            SyntaxKind::IDENT if text.len() > NAME_BYTES_MAX => {
+                Some(format!("YARA refuses so long a name as `{shown}…`"))
+            }
+            SyntaxKind::STRING_LIT
+                if text.len() > TEXT_BYTES_MAX && letters(text) > TEXT_BYTES_MAX =>
+            {
+                Some(format!("YARA refuses so long a text as `{shown}…`"))
+            }
+            SyntaxKind::STRING_LIT if text.starts_with("\"\"\"") => {
+                Some("YARA knows no text of several lines".to_owned())
+            }
+            _ => None,
+        }
+    })
 }
 
 fn in_patterns(tokens: &[Token<'_>]) -> Option<String> {
@@ -37,7 +115,7 @@ fn in_patterns(tokens: &[Token<'_>]) -> Option<String> {
         match pair {
             [(_, "="), (SyntaxKind::STRING_LIT, literal)] => text = literal,
             [(_, "="), (SyntaxKind::REGEXP, literal)] => {
-                if let Some(reason) = expression(literal, true) {
+                if let Some(reason) = expression::refusal(literal, true) {
                     return Some(reason);
                 }
             }
@@ -51,12 +129,15 @@ fn in_patterns(tokens: &[Token<'_>]) -> Option<String> {
 }
 
 fn in_condition(tokens: &[Token<'_>]) -> Option<String> {
+    if let Some(reason) = in_loops(tokens) {
+        return Some(reason.to_owned());
+    }
     for (at, (kind, text)) in tokens.iter().enumerate() {
         let next = |count: usize| tokens.get(at + count).map_or("", |(_, text)| *text);
         let number = |count: usize| tokens.get(at + count).and_then(integer);
         let reason = match (kind, *text) {
             (SyntaxKind::ENTRYPOINT_KW, _) => "YARA-X no longer knows `entrypoint`",
-            (SyntaxKind::REGEXP, literal) => match expression(literal, false) {
+            (SyntaxKind::REGEXP, literal) => match expression::refusal(literal, false) {
                 Some(reason) => return Some(reason),
                 None => continue,
             },
@@ -67,6 +148,19 @@ fn in_condition(tokens: &[Token<'_>]) -> Option<String> {
             }
             (_, "at" | "[") if next(1) == "-" && number(2).is_some() => {
                 "YARA-X refuses a negative place"
+            }
+            (_, "<<" | ">>") if next(1) == "-" => "YARA and YARA-X refuse to shift by less than 0",
+            (SyntaxKind::IDENT, name) if at > 0 && tokens[at - 1].1 == "." => {
+                if UNKNOWN_TO_YARA_X.binary_search(&name).is_ok() {
+                    return Some(format!("YARA-X does not know `{name}`"));
+                }
+                let truths = if next(1) == "(" { &TRUE_FUNCTIONS[..] } else { &TRUE_FIELDS[..] };
+                if truths.contains(&name) && is_reckoned(tokens, at) {
+                    return Some(format!(
+                        "YARA-X does not reckon with `{name}`, which is true or false"
+                    ));
+                }
+                continue;
             }
             (_, "-") if number(1).is_some() && next(2) == "of" => "no less than none can match",
             (SyntaxKind::INTEGER_LIT, _) if overflows(number(0), next(1), number(2)) => {
@@ -90,6 +184,135 @@ fn in_condition(tokens: &[Token<'_>]) -> Option<String> {
         return Some(reason.to_owned());
     }
     None
+}
+
+/// Loops that YARA does not take, and `$`, `#`, `@` and `!` where there is no loop over strings.
+fn in_loops(tokens: &[Token<'_>]) -> Option<&'static str> {
+    // The loops that are open: whether it is over strings, and the bracket that closes it.
+    let mut loops: Vec<(bool, usize)> = Vec::new();
+    let mut depth = 0_usize;
+    // A loop whose body has not begun: the brackets around it, and whether it is over strings where that is known.
+    let mut begun: Option<(usize, Option<bool>)> = None;
+    for (at, (kind, text)) in tokens.iter().enumerate() {
+        let next = tokens.get(at + 1).map_or("", |(_, text)| *text);
+        match (kind, *text) {
+            (SyntaxKind::FOR_KW, _) => begun = Some((depth, None)),
+            (SyntaxKind::OF_KW | SyntaxKind::IN_KW, _) => {
+                if let Some((around, None)) = begun
+                    && around == depth
+                {
+                    let is_of = *kind == SyntaxKind::OF_KW;
+                    if is_of && at > 0 && tokens[at - 1].1 == "%" {
+                        return Some("YARA has no `for` with a percentage");
+                    }
+                    begun = Some((around, Some(is_of)));
+                }
+            }
+            (_, "(") => {
+                if let Some((around, Some(is_of))) = begun
+                    && around == depth
+                    && at > 0
+                    && tokens[at - 1].1 == ":"
+                {
+                    if is_of && loops.iter().any(|(is_of, _)| *is_of) {
+                        return Some("YARA refuses a loop over strings in another one");
+                    }
+                    loops.push((is_of, depth));
+                    begun = None;
+                    if loops.len() > LOOPS_MAX {
+                        return Some("YARA refuses so many loops in each other");
+                    }
+                }
+                depth += 1;
+            }
+            (_, ")") => {
+                depth = depth.saturating_sub(1);
+                loops.pop_if(|(_, around)| *around == depth);
+            }
+            (_, "$" | "#" | "@" | "!") if next != "*" && loops.iter().all(|(is_of, _)| !is_of) => {
+                return Some("a `$` without a name stands outside of a loop over strings");
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Whether the field or function at `at`, which is true or false in YARA-X, is used as a number; YARA-X takes it as
+/// equal to whole numbers all the same.
+fn is_reckoned(tokens: &[Token<'_>], at: usize) -> bool {
+    let text = |at: usize| tokens.get(at).map_or("", |(_, text)| *text);
+    let mut end = at + 1;
+    if text(end) == "(" {
+        let arguments = end;
+        end = closing(tokens, end);
+        if text(at) == "imports" {
+            let inner = tokens.get(arguments..end).unwrap_or_default();
+            let is_whole = |(kind, _): &Token<'_>| *kind == SyntaxKind::REGEXP;
+            if inner.iter().any(is_whole) || inner.iter().all(|(_, text)| *text != ",") {
+                return false;
+            }
+        }
+    }
+    // Back over the path that it ends.
+    let mut start = at;
+    while start > 1 && text(start - 1) == "." {
+        start -= 2;
+        while matches!(text(start), "]" | ")") {
+            start = opening(tokens, start).saturating_sub(1);
+        }
+    }
+    let is_call =
+        |open: usize| open > 0 && matches!(tokens.get(open - 1), Some((SyntaxKind::IDENT, _)));
+    // Out of brackets that hold nothing else.
+    while start > 0 && text(start - 1) == "(" && text(end) == ")" && !is_call(start - 1) {
+        start -= 1;
+        end += 1;
+    }
+    let is_number = |at: usize| matches!(tokens.get(at), Some((SyntaxKind::INTEGER_LIT, _)));
+    let is_end = |at: usize| matches!(text(at), ")" | "and" | "or" | "}" | "");
+    let is_begin = |at: usize| {
+        matches!(text(at), "and" | "or" | "not" | "defined" | ":")
+            || (text(at) == "(" && !is_call(at))
+    };
+    let before = start > 0
+        && (is_begin(start - 1) || {
+            start > 2 && text(start - 1) == "==" && is_number(start - 2) && is_begin(start - 3)
+        });
+    let behind = is_end(end) || (text(end) == "==" && is_number(end + 1) && is_end(end + 2));
+    !(before && behind)
+}
+
+/// The place behind the bracket that closes the one at `open`.
+fn closing(tokens: &[Token<'_>], open: usize) -> usize {
+    let mut depth = 0_usize;
+    for (at, (_, text)) in tokens.iter().enumerate().skip(open) {
+        match *text {
+            "(" => depth += 1,
+            ")" => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth == 0 {
+            return at + 1;
+        }
+    }
+    tokens.len()
+}
+
+/// The place of the bracket that the one at `close` closes.
+fn opening(tokens: &[Token<'_>], close: usize) -> usize {
+    let mut depth = 0_usize;
+    for at in (0..=close).rev() {
+        match tokens.get(at).map_or("", |(_, text)| *text) {
+            ")" | "]" => depth += 1,
+            "(" | "[" => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth == 0 {
+            return at;
+        }
+    }
+    0
 }
 
 fn overflows(one: Option<u64>, sign: &str, other: Option<u64>) -> bool {
@@ -130,65 +353,12 @@ fn letters(literal: &str) -> usize {
     escapes.len().saturating_sub(3 * hex + escapes_of_one)
 }
 
-/// Why an expression is refused: YARA-X reads it with this crate, and takes none as a string that can match an empty text.
-fn expression(literal: &str, is_string: bool) -> Option<String> {
-    let source = literal.strip_prefix('/')?;
-    let source = source.get(..source.rfind('/')?)?.replace("\\/", "/");
-    let refused = |why: &str| Some(format!("YARA-X refuses the expression `{literal}`: {why}"));
-    let tree = match ParserBuilder::new().empty_min_range(true).build().parse(&source) {
-        Ok(tree) => tree,
-        Err(error) => return refused(&error.kind().to_string()),
-    };
-    if let Err(reason) = visit(&tree, Limits) {
-        return Some(format!("YARA refuses the expression `{literal}`: {reason}"));
-    }
-    let mut translator = TranslatorBuilder::new().unicode(false).utf8(false).build();
-    match translator.translate(&source, &tree) {
-        Err(error) => refused(&error.kind().to_string()),
-        Ok(meaning) if is_string && meaning.properties().minimum_len() == Some(0) => {
-            refused("it can match an empty text")
-        }
-        Ok(_) => None,
-    }
-}
-
-/// What YARA's own expressions leave out of those that parse.
-struct Limits;
-
-impl Visitor for Limits {
-    type Output = ();
-    type Err = &'static str;
-
-    fn finish(self) -> Result<(), Self::Err> {
-        Ok(())
-    }
-
-    fn visit_pre(&mut self, part: &Ast) -> Result<(), Self::Err> {
-        let is_empty = |part: &Ast| matches!(part, Ast::Empty(_));
-        match part {
-            Ast::Group(group) if is_empty(&group.ast) => Err("a group is empty"),
-            Ast::Alternation(branches) if branches.asts.first().is_some_and(is_empty) => {
-                Err("its first branch is empty")
-            }
-            Ast::Repetition(repetition) => match &repetition.op.kind {
-                RepetitionKind::Range(
-                    RepetitionRange::Exactly(most)
-                    | RepetitionRange::AtLeast(most)
-                    | RepetitionRange::Bounded(_, most),
-                ) if *most > REPEAT_MAX => Err("it repeats a part too often"),
-                _ => Ok(()),
-            },
-            _ => Ok(()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::refusal;
+    use super::of_text;
 
     fn refused(body: &str) -> Option<String> {
-        refusal(&format!("rule A {{ {body} }}"))
+        of_text(&format!("rule A {{ {body} }}"))
     }
 
     #[test]
@@ -218,8 +388,57 @@ mod tests {
             "condition: 9223372036854775807 + 1 > 0",
             "strings: $a = /a()b/ condition: $a",
             "condition: \"a\" matches /(|a)/",
+            "strings: $a = /abc.*?def.*ghi/ condition: $a",
+            "condition: \"a\" matches /a{2}{3}/",
+            r"strings: $a = /\b{2}abc/ condition: $a",
+            "strings: $a = \"x\" condition: for 50% of them : ($)",
+            "strings: $a = \"x\" condition: $a and $ at 1",
+            "strings: $a = \"x\" condition: $a and # > 1",
+            "strings: $a = \"x\" condition: for any of them : ($ and for all of them : ($))",
+            "condition: 1 << -1 > 0",
+            "condition: pe.MACHINE_CEF == pe.machine",
+            "condition: pe.exports(\"a\") & pe.characteristics",
+            "condition: pe.imports(\"a\", \"b\") > 3",
+            "condition: 1 + pe.is_dll() > 1",
+            "condition: (pe.signatures[0].verified) * 2 == 2",
+            "condition: pe.is_signed == 1.5",
+            "condition: pe.is_signed != 0",
+            "condition: math.in_range(1.0, 2.0, 3.0) < 1",
+            "condition: uint8(pe.is_dll()) == 1",
+            "condition: for any i in (0..pe.is_dll()) : (i == 1)",
         ] {
             assert!(refused(body).is_some(), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_or_too_much_for_yara_is_told() {
+        let long = |length: usize| "x".repeat(length);
+        let loops = |count: usize| {
+            let open: String =
+                (0..count).map(|at| format!("for any i{at} in (0..1) : (")).collect();
+            format!("condition: {open}true{}", ")".repeat(count))
+        };
+        let branches = |count: usize| vec!["ab"; count].join("|");
+        for (body, is_refused) in [
+            (format!("condition: {}", long(128)), false),
+            (format!("condition: {}", long(129)), true),
+            (format!("meta: {} = 1 condition: true", long(129)), true),
+            (format!("meta: a = \"{}\" condition: true", long(8_190)), false),
+            (format!("meta: a = \"{}\" condition: true", long(8_191)), true),
+            (format!("strings: $a = \"{}\" condition: $a", "\\x41".repeat(8_190)), false),
+            (format!("strings: $a = \"{}\" condition: $a", "\\x41".repeat(8_191)), true),
+            (format!("strings: $a = /{}/ condition: $a", long(8_191)), true),
+            (format!("strings: $a = /{}/ condition: $a", branches(129)), false),
+            (format!("strings: $a = /{}/ condition: $a", branches(130)), true),
+            (format!("strings: $a = /ab({}){{2,5}}/ condition: $a", "a?b".repeat(42)), false),
+            (format!("strings: $a = /ab({}){{2,5}}/ condition: $a", "a?b".repeat(43)), true),
+            (format!("strings: $a = /ab{}/ condition: $a", ".{2,5}b".repeat(500)), false),
+            (loops(4), false),
+            (loops(5), true),
+        ] {
+            let reason = refused(&body);
+            assert_eq!(reason.is_some(), is_refused, "{reason:?}: {}", body.len());
         }
     }
 
@@ -237,6 +456,14 @@ mod tests {
             "condition: 5 % 2 == 1 and 10 \\ 5 == 2 and -1 < 0 and 3 - 1 == 2",
             "condition: for any i in (0x10..1KB) : (uint8(i) == -1)",
             "condition: for any i in (1, 2, 3) : (i == 1)",
+            "condition: pe.is_dll() and not pe.is_pe or (pe.exports(\"a\")) and pe.is_signed == 1",
+            "condition: 1 == pe.is_dll() and pe.imports(\"a\") > 3 and pe.imports(/a/, /b/) > 3",
+            "condition: pe.signatures[uint8(0)].verified and not (pe.signatures[0].verified)",
+            "condition: pe.resources[0].language == \"x\" or pe.resources[0].language > 3",
+            "condition: for any s in pe.signatures : (s.verified) and console.log(\"x\", pe.machine)",
+            "strings: $a = \"x\" condition: for any of ($*) : ($ at 0 and for any i in (1..#) : (@[i] > 1))",
+            "condition: \"a\" matches /a{2}(b{3}){4}c+?/",
+            "strings: $a = /abc{2}(b{3}){4}c+/ condition: $a",
         ] {
             assert_eq!(refused(body), None, "{body}");
         }

@@ -1,22 +1,39 @@
 //! Takes a file apart into its rules, each to its exact text, whatever stands around it.
 //!
-//! One pass of the parser gives its events; those of one rule make that rule's tree, so an error stays within its rule.
+//! Tokens tell where each statement ends; a parser reads one at a time, so an error stays within its rule. What YARA-X's
+//! parser refuses is read as YARA does: a rule that either of them takes is kept.
 //! A byte that is no UTF-8 must not change a text: a file with one is read as Latin-1, in which each byte is one letter,
 //! and a rule gets its own bytes back.
 
-use std::ops::Range;
-
 use sha2::{Digest, Sha256};
+use yara_x_parser::Parser;
 use yara_x_parser::ast::{AST, Item, MetaValue, RuleFlags};
-use yara_x_parser::cst::{Event, SyntaxKind};
-use yara_x_parser::{Parser, Span};
 
+use super::classic;
 use super::condition::{self, Name};
+use super::scan::{self, Kind, Statement};
 
 /// The longest rule that is kept, in bytes; the longest published one has 38 kB.
 pub const RULE_BYTES_MAX: usize = 1 << 20;
+/// Words and signs of one rule, spaces and comments not counted; the longest published one has 15,912. A parser makes up to
+/// 700 bytes of each.
+pub const RULE_TOKENS_MAX: usize = 45_000;
+/// How high a rule's tree may be; the highest published one has 16.
+///
+/// It grows by brackets in brackets, and by each operator of a chain, which stands on the one before. Parsers, the compiler and
+/// the destructors of their trees recurse on it.
+pub const HEIGHT_MAX: usize = 400;
 /// Rules that one file may hold; the most published in one is 624.
 pub const RULES_MAX: usize = 20_000;
+/// Tags, values of meta and names in conditions that the rules of one file may have; those of signature-base's largest
+/// are 8,000.
+const PARTS_MAX: usize = 200_000;
+/// Modules, and other files, that one file may name; YARA-X has 18 modules.
+const IMPORTS_MAX: usize = 32;
+/// The longest name of a module or a file.
+const IMPORT_BYTES_MAX: usize = 255;
+/// Rejects of one file that are told one by one.
+pub const REJECTS_MAX: usize = 1_000;
 /// How much of the parser's words a reject repeats.
 const REASON_CHARS: usize = 200;
 
@@ -34,7 +51,7 @@ pub enum Meta {
 }
 
 /// One rule.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Rule {
     /// Its name; case matters.
     pub name: String,
@@ -58,6 +75,15 @@ pub struct Rule {
     pub end_line: usize,
     /// Names in its condition that are neither its strings nor its own variables.
     pub names: Vec<Name>,
+    /// Why YARA-X does not read it, where only YARA does.
+    pub refused: Option<String>,
+}
+
+/// The lines of a rule in its file.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    line: usize,
+    end_line: usize,
 }
 
 /// Something in a file that is no rule.
@@ -80,8 +106,21 @@ pub struct Split {
     pub includes: Vec<String>,
     /// Its rules, in order.
     pub rules: Vec<Rule>,
-    /// What is broken, in order.
+    /// What is broken, in order, up to [`REJECTS_MAX`].
     pub rejects: Vec<Reject>,
+    /// How many more there are.
+    pub more_rejects: u64,
+}
+
+impl Split {
+    fn reject(&mut self, name: Option<&str>, line: usize, reason: String) {
+        if self.rejects.len() < REJECTS_MAX {
+            let name = name.map(ToOwned::to_owned);
+            self.rejects.push(Reject { name, line, reason });
+        } else {
+            self.more_rejects += 1;
+        }
+    }
 }
 
 /// Takes a file apart. Any bytes are survived.
@@ -123,9 +162,20 @@ pub(super) fn latin1_bytes(text: &str) -> Vec<u8> {
 }
 
 impl Rule {
+    /// With its text and lines.
+    fn at(self, own: &str, Place { line, end_line }: Place) -> Self {
+        let hash = hex::encode(Sha256::digest(own.as_bytes()));
+        Self { text: own.to_owned(), hash, line, end_line, ..self }
+    }
+
     /// The exact bytes.
     pub fn bytes(&self) -> Vec<u8> {
         if self.is_latin1 { latin1_bytes(&self.text) } else { self.text.clone().into_bytes() }
+    }
+
+    /// How many tags, values of meta and names it has.
+    pub fn parts(&self) -> usize {
+        self.tags.len() + self.meta.len() + self.names.len()
     }
 
     /// Whether it has that modifier.
@@ -145,189 +195,143 @@ impl Rule {
     }
 }
 
-/// Times that a file is begun anew within a broken rule; what is broken beyond that is one reject.
-const RESYNCS_MAX: usize = 200;
-
 fn split_text(text: &str) -> Split {
     let lines = Lines { text, at: 0, line: 1 };
-    let mut reader = Reader { text, split: Split::default(), lines, resyncs: 0 };
-    reader.read(0..text.len());
+    let mut reader = Reader { text, split: Split::default(), lines, parts: 0 };
+    scan::statements(text, |statement| reader.read(&statement));
     reader.split
 }
 
-/// A message of the parser and where it belongs.
-type Complaint = (String, Span);
+/// A message of a parser, and where in its statement it belongs.
+type Complaint = (String, usize);
 
 /// A file on its way into its parts.
 struct Reader<'t> {
     text: &'t str,
     split: Split,
     lines: Lines<'t>,
-    resyncs: usize,
+    parts: usize,
 }
 
-impl<'t> Reader<'t> {
-    /// Reads a part of the file as if it were one.
-    fn read(&mut self, part: Range<usize>) {
-        let text = self.text;
-        let source = text.get(part.clone()).unwrap_or_default();
-        let mut depth = 0_usize;
-        let mut events = Vec::new();
-        // What is wrong with a statement is reported before its end, behind it, or before it.
-        let mut complaints: Vec<Complaint> = Vec::new();
-        for event in Parser::new(source.as_bytes()) {
-            match event {
-                Event::Begin { kind: SyntaxKind::SOURCE_FILE, .. }
-                | Event::End { kind: SyntaxKind::SOURCE_FILE, .. } => continue,
-                Event::Error { message, span } => {
-                    complaints.push((message, span));
-                    continue;
-                }
-                Event::Begin { .. } => {
-                    if depth == 0 {
-                        self.settle(
-                            source,
-                            part.start,
-                            std::mem::take(&mut events),
-                            &mut complaints,
-                        );
-                    }
-                    depth += 1;
-                }
-                Event::End { .. } => depth = depth.saturating_sub(1),
-                Event::Token { .. } if depth == 0 => continue,
-                Event::Token { .. } => {}
-            }
-            events.push(event);
-        }
-        self.settle(source, part.start, events, &mut complaints);
-        for (message, span) in complaints {
-            self.reject(None, part.start + span.start(), part.start + span.start(), &message);
-        }
-    }
-
-    /// Reads the events of one statement of `source`, which stands at `base` in the file.
-    fn settle(
-        &mut self,
-        source: &str,
-        base: usize,
-        events: Vec<Event>,
-        complaints: &mut Vec<Complaint>,
-    ) {
-        let Some(Event::Begin { kind, span }) = events.first() else { return };
-        let (kind, range) = (*kind, span.range());
-        let is_last = source.get(range.end..).is_none_or(|rest| rest.trim_start().is_empty());
-        let later = complaints.extract_if(.., |(_, span)| is_last || span.start() < range.end);
-        let (own, before): (Vec<Complaint>, Vec<Complaint>) =
-            later.partition(|(_, span)| span.start() >= range.start);
-        for (message, span) in before {
-            self.reject(None, base + span.start(), base + span.start(), &message);
-        }
-        let is_error =
-            |event: &Event| matches!(event, Event::Begin { kind: SyntaxKind::ERROR, .. });
-        let is_broken = !own.is_empty() || events.iter().any(is_error);
-        let start = base + range.start;
-        if is_broken {
-            let (message, at) = own.into_iter().next().map_or_else(
-                || ("no rule can be read here".to_owned(), start),
-                |(message, span)| (message, base + span.start()),
-            );
-            self.reject(declared_name(source, &events), start, at, &message);
-            if let Some(next) = second_rule(&events).filter(|_| self.resyncs < RESYNCS_MAX) {
-                self.resyncs += 1;
-                self.read(base + next..base + range.end);
-            }
-            return;
-        }
-        let name = declared_name(source, &events);
-        if kind == SyntaxKind::RULE_DECL && range.len() > RULE_BYTES_MAX {
-            let message = format!("the rule holds `{}` bytes", range.len());
-            return self.reject(name, start, start, &message);
-        }
-        let line = self.lines.at(start);
-        let end_line = self.lines.line_of((base + range.end).saturating_sub(1));
-        let own = source.get(range.clone()).unwrap_or_default();
-        let ast = AST::new(source.as_bytes(), within_a_file(events, &range));
-        if let Some(error) = ast.errors().first() {
-            return self.reject(name, start, start, &ast_error(error));
-        }
-        for item in ast.items {
-            match item {
-                Item::Import(import) => push_once(&mut self.split.imports, import.module_name),
-                Item::Include(include) => push_once(&mut self.split.includes, include.file_name),
-                Item::Rule(rule) if self.split.rules.len() >= RULES_MAX => {
-                    let name = Some(rule.identifier.name.to_owned());
-                    let message = format!("the file holds more than `{RULES_MAX}` rules");
-                    self.reject(name, start, start, &message);
-                }
-                Item::Rule(rule) => {
-                    self.split.rules.push(read_rule(own, &rule, line, end_line));
-                }
+impl Reader<'_> {
+    fn read(&mut self, statement: &Statement) {
+        let own = self.text.get(statement.range.clone()).unwrap_or_default();
+        let name = statement.name.clone().and_then(|name| self.text.get(name));
+        let line = self.lines.at(statement.range.start);
+        let end_line = self.lines.line_of(statement.range.end.saturating_sub(1));
+        let place = Place { line, end_line };
+        match self.part(statement, own, place) {
+            Ok(()) => {}
+            Err((message, at)) => {
+                let head: String = message.chars().take(REASON_CHARS).collect();
+                let line = self.lines.line_of(statement.range.start + at);
+                let reason = format!("line {line}: {head}");
+                self.split.reject(name, place.line, reason);
             }
         }
     }
 
-    /// Something that begins at `start` is broken at `at`.
-    fn reject(&mut self, name: Option<String>, start: usize, at: usize, message: &str) {
-        let line = self.lines.at(start);
-        let head: String = message.chars().take(REASON_CHARS).collect();
-        let reason = format!("line {}: {head}", self.lines.line_of(at));
-        self.split.rejects.push(Reject { name, line, reason });
-    }
-}
-
-/// Where a second rule begins in what was taken for one: its brace is missing.
-fn second_rule(events: &[Event]) -> Option<usize> {
-    let mut rules = 0;
-    let mut modifier = None;
-    for event in events {
-        let Event::Token { kind, span } = event else { continue };
-        match kind {
-            SyntaxKind::RULE_KW => {
-                rules += 1;
-                if rules == 2 {
-                    return Some(modifier.unwrap_or(span.start()));
+    fn part(&mut self, statement: &Statement, own: &str, place: Place) -> Result<(), Complaint> {
+        let too = |message: String| Err((message, 0));
+        match statement.kind {
+            Kind::Other => too("no rule, `import` or `include` begins here".to_owned()),
+            Kind::Import | Kind::Include => {
+                let name = named(own)?;
+                let (list, what) = match statement.kind {
+                    Kind::Import => (&mut self.split.imports, "modules"),
+                    _ => (&mut self.split.includes, "files"),
+                };
+                if list.contains(&name) {
+                    return Ok(());
                 }
+                if list.len() >= IMPORTS_MAX || name.len() > IMPORT_BYTES_MAX {
+                    return too(format!(
+                        "the file names more than `{IMPORTS_MAX}` {what}, or one of more than `{IMPORT_BYTES_MAX}` bytes"
+                    ));
+                }
+                list.push(name);
+                Ok(())
             }
-            SyntaxKind::PRIVATE_KW | SyntaxKind::GLOBAL_KW => {
-                modifier = modifier.or(Some(span.start()));
+            Kind::Rule if own.len() > RULE_BYTES_MAX => {
+                too(format!("the rule holds `{}` bytes, more than {RULE_BYTES_MAX}", own.len()))
             }
-            SyntaxKind::WHITESPACE | SyntaxKind::NEWLINE | SyntaxKind::COMMENT => {}
-            _ => modifier = None,
+            Kind::Rule if statement.tokens > RULE_TOKENS_MAX => too(format!(
+                "the rule holds `{}` words and signs, more than {RULE_TOKENS_MAX}",
+                statement.tokens
+            )),
+            Kind::Rule if statement.height > HEIGHT_MAX => too(format!(
+                "the rule is nested too deeply, or an expression has more than `{HEIGHT_MAX}` operators"
+            )),
+            Kind::Rule if self.split.rules.len() >= RULES_MAX => {
+                too(format!("the file holds more than `{RULES_MAX}` rules"))
+            }
+            Kind::Rule => {
+                let rule = read_rule(own, place)?;
+                self.parts += rule.parts();
+                if self.parts > PARTS_MAX {
+                    return too(format!(
+                        "the file holds more than `{PARTS_MAX}` tags, values of meta and names"
+                    ));
+                }
+                self.split.rules.push(rule);
+                Ok(())
+            }
         }
     }
-    None
 }
 
-/// The events of one statement as those of a file that holds nothing else.
-fn within_a_file(events: Vec<Event>, range: &Range<usize>) -> impl Iterator<Item = Event> {
-    let kind = SyntaxKind::SOURCE_FILE;
-    let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-    let span = Span(offset(range.start)..offset(range.end));
-    std::iter::once(Event::Begin { kind, span: span.clone() })
-        .chain(events)
-        .chain(std::iter::once(Event::End { kind, span }))
+/// The first thing that YARA-X's parser found wrong with a statement, if there is no tree of it.
+fn tree(own: &str) -> Result<Item<'_>, Complaint> {
+    let tree = AST::from(Parser::new(own.as_bytes()));
+    if let Some(error) = tree.errors().first() {
+        return Err(complaint(error));
+    }
+    let nothing = |_| ("no rule can be read here".to_owned(), 0);
+    let [item] = <[Item<'_>; 1]>::try_from(tree.items).map_err(nothing)?;
+    Ok(item)
 }
 
-fn read_rule(own: &str, rule: &yara_x_parser::ast::Rule<'_>, line: usize, end_line: usize) -> Rule {
-    let is_private = rule.flags.contains(RuleFlags::Private);
-    let is_global = rule.flags.contains(RuleFlags::Global);
-    let modifiers =
-        is_private.then_some("private").into_iter().chain(is_global.then_some("global")).collect();
+/// What an `import` or `include` names.
+fn named(own: &str) -> Result<String, Complaint> {
+    match tree(own)? {
+        Item::Import(import) => Ok(import.module_name.to_owned()),
+        Item::Include(include) => Ok(include.file_name.to_owned()),
+        Item::Rule(rule) => Ok(rule.identifier.name.to_owned()),
+    }
+}
+
+/// Reads a rule as YARA-X does, else as YARA does: each takes some that the other refuses.
+fn read_rule(own: &str, place: Place) -> Result<Rule, Complaint> {
+    let refused = match tree(own) {
+        Ok(Item::Rule(rule)) => return Ok(of_tree(own, &rule, place)),
+        Ok(Item::Import(_) | Item::Include(_)) => ("no rule can be read here".to_owned(), 0),
+        Err(complaint) => complaint,
+    };
+    match classic::read(own) {
+        Some(rule) => Ok(Rule { refused: Some(refused.0), ..rule.at(own, place) }),
+        None => Err(refused),
+    }
+}
+
+fn of_tree(own: &str, rule: &yara_x_parser::ast::Rule<'_>, place: Place) -> Rule {
     let meta = rule.meta.iter().flatten();
-    Rule {
+    let rule = Rule {
         name: rule.identifier.name.to_owned(),
-        modifiers,
+        modifiers: modifiers(
+            rule.flags.contains(RuleFlags::Private),
+            rule.flags.contains(RuleFlags::Global),
+        ),
         tags: rule.tags.iter().flatten().map(|tag| tag.name.to_owned()).collect(),
         meta: meta.map(|meta| (meta.identifier.name.to_owned(), value(&meta.value))).collect(),
         strings: rule.patterns.as_ref().map_or(0, Vec::len),
-        text: own.to_owned(),
-        is_latin1: false,
-        hash: hex::encode(Sha256::digest(own.as_bytes())),
-        line,
-        end_line,
         names: condition::names(&rule.condition),
-    }
+        ..Rule::default()
+    };
+    rule.at(own, place)
+}
+
+pub(super) fn modifiers(is_private: bool, is_global: bool) -> Vec<&'static str> {
+    is_private.then_some("private").into_iter().chain(is_global.then_some("global")).collect()
 }
 
 fn value(value: &MetaValue<'_>) -> Meta {
@@ -341,41 +345,18 @@ fn value(value: &MetaValue<'_>) -> Meta {
     }
 }
 
-/// What the tree's builder found wrong: mostly numbers that are too large.
-fn ast_error(error: &yara_x_parser::ast::Error) -> String {
+fn complaint(error: &yara_x_parser::ast::Error) -> Complaint {
     use yara_x_parser::ast::Error;
     match error {
-        Error::SyntaxError { message, .. }
-        | Error::InvalidInteger { message, .. }
-        | Error::InvalidFloat { message, .. }
-        | Error::InvalidRegexpModifier { message, .. }
-        | Error::InvalidEscapeSequence { message, .. } => message.clone(),
-        Error::InvalidUTF8(_) => "not UTF-8".to_owned(),
-        Error::UnexpectedEscapeSequence(_) => "an escape sequence that is none".to_owned(),
-    }
-}
-
-/// The name after `rule`, in a rule that may be broken.
-fn declared_name(text: &str, events: &[Event]) -> Option<String> {
-    let mut is_next = false;
-    for event in events {
-        if let Event::Token { kind, span } = event {
-            match kind {
-                SyntaxKind::RULE_KW => is_next = true,
-                SyntaxKind::IDENT if is_next => {
-                    return text.get(span.range()).map(ToOwned::to_owned);
-                }
-                SyntaxKind::WHITESPACE | SyntaxKind::NEWLINE | SyntaxKind::COMMENT => {}
-                _ => is_next = false,
-            }
+        Error::SyntaxError { message, span }
+        | Error::InvalidInteger { message, span }
+        | Error::InvalidFloat { message, span }
+        | Error::InvalidRegexpModifier { message, span }
+        | Error::InvalidEscapeSequence { message, span } => (message.clone(), span.start()),
+        Error::InvalidUTF8(span) => ("not UTF-8".to_owned(), span.start()),
+        Error::UnexpectedEscapeSequence(span) => {
+            ("an escape sequence that is not allowed here".to_owned(), span.start())
         }
-    }
-    None
-}
-
-fn push_once(list: &mut Vec<String>, name: &str) {
-    if list.iter().all(|known| known != name) {
-        list.push(name.to_owned());
     }
 }
 

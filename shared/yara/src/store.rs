@@ -11,17 +11,26 @@ use stores::documents::{Body, Filter, Index, Pages, Scan, Write};
 use task::{Ctx, Present, Stop, Visit};
 use tokio::sync::mpsc;
 
+use super::apart::{Compiler, STACK_BYTES, Unanswered};
 use super::document::{self, INDEX, OWNER, Origin, RuleContext};
-use super::known::Needs;
+use super::known::{NEEDS_MAX, Needs};
 use super::verdict::{Unit, Verdict};
-use super::{Known, Rule, Split, about, split};
+use super::{Known, Rule, Split, about, portable, split};
 
 /// Rules that are written together.
 const BATCH: usize = 256;
 /// Stored documents that are read together.
 const PAGE: u32 = 500;
-/// Rules that one rule may stand on, itself included.
-const NEEDED_MAX: usize = 200;
+/// Bytes of rules that are written together.
+const BATCH_BYTES: usize = 1 << 20;
+/// What each tag, name and value of meta counts as beside its text, in bytes.
+const PART_BYTES: usize = 64;
+/// Bytes of a file's name that its rules are stored with, whatever the name is; the longest published one has 60.
+const PATH_BYTES_MAX: usize = 256;
+/// Rules that one source may hold; signature-base has 4,312, all of Malpedia some 5,000.
+pub const SOURCE_RULES_MAX: usize = 100_000;
+/// Bytes of all rules of a source, and [`PART_BYTES`] for each of their parts; signature-base has 12 MB.
+pub const SOURCE_BYTES_MAX: usize = 96 << 20;
 
 /// What a source says of a rule beside its text.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +58,7 @@ pub struct Collected {
     /// Rules that are there but broken: they have not left.
     broken: HashSet<String>,
     merged: u64,
+    bytes: usize,
     names: HashMap<String, (usize, usize)>,
     claims: HashMap<String, SourceClaims>,
 }
@@ -61,7 +71,9 @@ impl Collected {
 
     /// As [`Collected::add`], with what the source says of all rules of the file; of equal rules all that is said counts.
     pub fn add_with_claims(&mut self, path: &str, split: Split, claims: &SourceClaims) {
+        let path = path.get(..path.floor_char_boundary(PATH_BYTES_MAX)).unwrap_or(path);
         let mut split = split;
+        self.rejected += split.more_rejects;
         for reject in std::mem::take(&mut split.rejects) {
             self.reject(&format!("{path}: {}", reject.reason));
             self.broken.extend(reject.name);
@@ -70,7 +82,17 @@ impl Collected {
         let mut kept = Vec::with_capacity(split.rules.len());
         for rule in std::mem::take(&mut split.rules) {
             match self.names.get(&rule.name) {
+                None if self.names.len() >= SOURCE_RULES_MAX || self.bytes >= SOURCE_BYTES_MAX => {
+                    let reason = format!(
+                        "{path}: line {}: `{}` is beyond `{SOURCE_RULES_MAX}` rules or `{SOURCE_BYTES_MAX}` bytes of one source",
+                        rule.line, rule.name
+                    );
+                    self.reject(&reason);
+                    // It is there all the same.
+                    self.broken.insert(rule.name);
+                }
                 None => {
+                    self.bytes += rule.text.len() + PART_BYTES * rule.parts();
                     self.claims.insert(rule.name.clone(), claims.clone());
                     self.names.insert(rule.name.clone(), (place, kept.len()));
                     kept.push(rule);
@@ -153,6 +175,7 @@ struct Stored {
     name: String,
     file: String,
     depends_on: Vec<String>,
+    hash: String,
     key: Option<String>,
     verdict: Option<Verdict>,
 }
@@ -200,15 +223,20 @@ pub async fn store(
     let (work, known) = ((origin.clone(), ctx.now()), Arc::clone(&stored));
     let collected = Arc::new(collected);
     let rules = Arc::clone(&collected);
-    tokio::task::spawn_blocking(move || write_all(&work.0, &rules, &known, work.1, &sender));
+    std::thread::Builder::new()
+        .name("rules".to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(move || write_all(&work.0, &rules, &known, work.1, &sender))
+        .map_err(|cause| Error::format("start a thread that compiles rules").because(cause))?;
     let mut outcome = Outcome::default();
     let mut seen = 0;
-    while let Some((writes, part)) = batches.recv().await {
-        let (writes, part): (Vec<Write>, Outcome) = (writes, part);
-        seen += writes.len();
-        outcome.compiled += part.compiled;
-        outcome.broken += part.broken;
-        visit.store(index, &writes).await?;
+    while let Some(batch) = batches.recv().await {
+        let batch: Batch = batch;
+        seen += batch.writes.len();
+        outcome.compiled += batch.outcome.compiled;
+        outcome.broken += batch.outcome.broken;
+        batch.notes.into_iter().for_each(|note| visit.note(note));
+        visit.store(index, &batch.writes).await?;
     }
     if seen != collected.len() {
         return Err(Error::format("read the rules: the compiler's thread panicked")
@@ -229,46 +257,44 @@ pub async fn store(
     Ok(outcome)
 }
 
-/// Adds what is stored to a part of a source: the rules that stand on those that came, and what all these stand on.
+/// Adds what is stored to a part of a source: the rules that stand on those that came, and what all these stand on. Each is
+/// looked at once, however long the chain is that it stands in.
 async fn complete(
     ctx: &Ctx,
     index: &'static Index,
     stored: &HashMap<String, Stored>,
     collected: &mut Collected,
 ) -> Result<()> {
-    let stored: Vec<_> = stored.iter().filter(|(_, rule)| rule.is_active).collect();
     let mut known = Known::default();
-    stored.iter().for_each(|(_, rule)| known.add(&rule.file, &rule.name));
+    let (mut ids, mut dependants) = (HashMap::new(), HashMap::<&str, Vec<&str>>::new());
+    for (id, rule) in stored.iter().filter(|(_, rule)| rule.is_active) {
+        known.add(&rule.file, &rule.name);
+        ids.insert(rule.name.as_str(), id.as_str());
+        for name in &rule.depends_on {
+            dependants.entry(name).or_default().push(&rule.name);
+        }
+    }
     for (path, split) in &collected.files {
         split.rules.iter().for_each(|rule| known.add(path, &rule.name));
     }
     for is_upwards in [true, false] {
-        loop {
-            let rules = collected.files.iter().flat_map(|(path, split)| {
-                split.rules.iter().map(move |rule| (path.as_str(), rule))
-            });
-            let needed: HashSet<String> = match is_upwards {
-                true => HashSet::new(),
-                false => rules.flat_map(|(path, rule)| known.needs(path, rule).rules).collect(),
+        let mut open: Vec<String> = collected.names.keys().cloned().collect();
+        while let Some(name) = open.pop() {
+            let next: Vec<String> = if is_upwards {
+                let next = dependants.get(name.as_str()).into_iter().flatten();
+                next.map(|name| (*name).to_owned()).collect()
+            } else {
+                let rule = collected.rule(&name);
+                rule.map(|(path, rule)| known.needs(path, rule).rules).unwrap_or_default()
             };
-            let missing = stored.iter().filter(|(_, rule)| {
-                let stands_on_it = |name: &String| collected.names.contains_key(name);
-                !collected.names.contains_key(&rule.name)
-                    && !collected.broken.contains(&rule.name)
-                    && match is_upwards {
-                        true => rule.depends_on.iter().any(stands_on_it),
-                        false => needed.contains(&rule.name),
-                    }
-            });
-            let missing: Vec<&str> = missing.map(|(id, _)| id.as_str()).collect();
-            let before = collected.len();
-            for id in missing {
+            for name in next {
+                let is_here =
+                    collected.names.contains_key(&name) || collected.broken.contains(&name);
+                let Some(id) = ids.get(name.as_str()).filter(|_| !is_here) else { continue };
                 if let Some(body) = ctx.documents.get(index, id).await? {
                     collected.restore(&body);
+                    open.push(name);
                 }
-            }
-            if collected.len() == before {
-                break;
             }
         }
     }
@@ -276,8 +302,16 @@ async fn complete(
 }
 
 /// What is needed of a stored rule to tell whether it must be compiled again, and what stands on it.
-const KNOWN_BY: [&str; 7] =
-    ["active", "name", "source_file", "depends_on", "verdict", "verdict_error", "verdict_key"];
+const KNOWN_BY: [&str; 8] = [
+    "active",
+    "name",
+    "source_file",
+    "depends_on",
+    "rule_hash",
+    "verdict",
+    "verdict_error",
+    "verdict_key",
+];
 
 async fn stored(ctx: &Ctx, index: &'static Index, family: &str) -> Result<HashMap<String, Stored>> {
     let of_family = Filter::Terms("source_family".to_owned(), vec![family.to_owned()]);
@@ -293,6 +327,7 @@ async fn stored(ctx: &Ctx, index: &'static Index, family: &str) -> Result<HashMa
                 name: text("name").unwrap_or_default().to_owned(),
                 file: text("source_file").unwrap_or_default().to_owned(),
                 depends_on: texts(document.body.get("depends_on")),
+                hash: text("rule_hash").unwrap_or_default().to_owned(),
                 key: text("verdict_key").map(ToOwned::to_owned),
                 verdict: text("verdict")
                     .and_then(|name| Verdict::read(name, text("verdict_error"))),
@@ -308,105 +343,160 @@ fn texts(value: Option<&Value>) -> Vec<String> {
     values.filter_map(Value::as_str).map(ToOwned::to_owned).collect()
 }
 
+/// Rules that are written together, and what came of them.
+#[derive(Default)]
+struct Batch {
+    writes: Vec<Write>,
+    outcome: Outcome,
+    notes: Vec<String>,
+}
+
 /// Makes every rule a document, in batches; ends early when nobody takes them any more.
 fn write_all(
     origin: &Origin,
     collected: &Collected,
     stored: &HashMap<String, Stored>,
     now: Timestamp,
-    batches: &mpsc::Sender<(Vec<Write>, Outcome)>,
+    batches: &mpsc::Sender<Batch>,
 ) {
     let mut known = Known::default();
     for (path, split) in &collected.files {
         split.rules.iter().for_each(|rule| known.add(path, &rule.name));
     }
     let nothing = SourceClaims::default();
-    let (mut writes, mut part) = (Vec::with_capacity(BATCH), Outcome::default());
+    let (compiler, done, notes) = (Compiler::new(), HashMap::new(), Vec::new());
+    let mut verdicts = Verdicts { origin, collected, known, stored, compiler, done, notes };
+    let (mut batch, mut bytes) = (Batch::default(), 0);
     for (path, split) in &collected.files {
         for rule in &split.rules {
-            let needs = known.needs(path, rule);
-            let (verdict, key) = match unit(collected, &known, rule, &needs) {
-                Err(reason) => (Verdict::Broken(reason), String::new()),
-                Ok(unit) => {
-                    let key = unit.key();
-                    let before = stored.get(&origin.id(&rule.name));
-                    let before = before
-                        .filter(|before| before.key.as_ref() == Some(&key))
-                        .and_then(|before| before.verdict.clone());
-                    part.compiled += u64::from(before.is_none());
-                    (before.unwrap_or_else(|| unit.check()), key)
-                }
-            };
-            part.broken += u64::from(verdict.error().is_some());
+            // Nobody waits for it when the run has ended.
+            if batches.is_closed() {
+                return;
+            }
+            let Judged { verdict, key, is_new } = verdicts.of(path, rule);
+            batch.outcome.compiled += u64::from(is_new);
+            batch.outcome.broken += u64::from(verdict.error().is_some());
+            let refusal = verdict.error().is_none().then(|| portable::refusal(rule)).flatten();
+            let error = verdict.error().map(ToOwned::to_owned).or(refusal);
+            let needs = verdicts.known.needs(path, rule);
             let claims = collected.claims.get(&rule.name).unwrap_or(&nothing);
             let context = RuleContext { file: path, imports: &split.imports, claims };
-            writes.push(document::write(origin, context, rule, &needs, (&verdict, key), now));
-            if writes.len() == BATCH {
-                let full = std::mem::replace(&mut writes, Vec::with_capacity(BATCH));
-                if batches.blocking_send((full, std::mem::take(&mut part))).is_err() {
+            let verdict = (verdict.name(), error, key);
+            bytes += rule.text.len() + PART_BYTES * rule.parts();
+            batch.writes.push(document::write(origin, context, rule, &needs, verdict, now));
+            if batch.writes.len() == BATCH || bytes >= BATCH_BYTES {
+                bytes = 0;
+                batch.notes.append(&mut verdicts.notes);
+                if batches.blocking_send(std::mem::take(&mut batch)).is_err() {
                     return;
                 }
             }
         }
     }
+    batch.notes.append(&mut verdicts.notes);
     // Nobody listens any more when the run has ended.
-    let _ = batches.blocking_send((writes, part));
+    let _ = batches.blocking_send(batch);
 }
 
-/// What the compiler is given for a rule: with all that it needs, however deep.
-fn unit(collected: &Collected, known: &Known, rule: &Rule, needs: &Needs) -> Result<Unit, String> {
-    if rule.is_latin1 {
-        return Err("the rule is no UTF-8".to_owned());
-    }
-    let mut all = needs.clone();
-    let mut before = Vec::new();
-    let mut path = vec![rule.name.as_str()];
-    for name in &needs.rules {
-        gather(collected, known, name, &mut path, &mut before, &mut all)?;
-    }
-    let texts = before.iter().map(|(_, rule)| rule.text.as_str());
-    Ok(Unit::new(all.modules.iter().map(String::as_str), texts, &rule.text, all.variables))
+/// The verdict on a rule.
+#[derive(Clone)]
+struct Judged {
+    verdict: Verdict,
+    /// What it depends on; empty where no compiler was asked.
+    key: String,
+    /// Whether a compiler was asked just now.
+    is_new: bool,
 }
 
-fn gather<'c>(
+impl Judged {
+    fn unasked(reason: String) -> Self {
+        Self { verdict: Verdict::Broken(reason), key: String::new(), is_new: false }
+    }
+}
+
+/// The verdicts on all rules, each made once and after those that it depends on.
+struct Verdicts<'c> {
+    origin: &'c Origin,
     collected: &'c Collected,
-    known: &Known,
-    name: &str,
-    path: &mut Vec<&'c str>,
-    before: &mut Vec<(&'c str, &'c Rule)>,
-    all: &mut Needs,
-) -> Result<(), String> {
-    if path.contains(&name) {
-        return Err(format!("it needs `{name}`, which needs it"));
-    }
-    if before.iter().any(|(_, rule)| rule.name == name) {
-        return Ok(());
-    }
-    if path.len() + before.len() > NEEDED_MAX {
-        return Err(format!("it needs more than `{NEEDED_MAX}` other rules"));
-    }
-    let (file, rule) =
-        collected.rule(name).ok_or_else(|| format!("it needs `{name}`, which is not there"))?;
-    if rule.is_latin1 {
-        return Err(format!("it needs `{name}`, which is no UTF-8"));
-    }
-    let needs = known.needs(file, rule);
-    path.push(&rule.name);
-    for next in &needs.rules {
-        gather(collected, known, next, path, before, all)?;
-    }
-    path.pop();
-    before.push((file, rule));
-    let modules = needs.modules.into_iter();
-    for module in modules {
-        if !all.modules.contains(&module) {
-            all.modules.push(module);
+    known: Known,
+    stored: &'c HashMap<String, Stored>,
+    compiler: Compiler,
+    done: HashMap<&'c str, Judged>,
+    /// Rules that ended the compiler.
+    notes: Vec<String>,
+}
+
+impl<'c> Verdicts<'c> {
+    fn of(&mut self, file: &'c str, rule: &'c Rule) -> Judged {
+        let mut open = HashSet::new();
+        let mut path = vec![(file, rule)];
+        while let Some((file, rule)) = path.last().copied() {
+            if self.done.contains_key(rule.name.as_str()) {
+                path.pop();
+                continue;
+            }
+            let needs = self.known.needs(file, rule);
+            let unknown = needs.rules.iter().filter(|name| !self.done.contains_key(name.as_str()));
+            let unknown: Vec<_> = unknown.filter_map(|name| self.collected.rule(name)).collect();
+            // What is still unknown when a rule is looked at again needs this rule itself.
+            if open.insert(rule.name.as_str()) && !unknown.is_empty() {
+                path.extend(unknown);
+                continue;
+            }
+            let judged = self.judge(file, rule, &needs);
+            self.done.insert(&rule.name, judged);
         }
+        self.done.get(rule.name.as_str()).cloned().unwrap_or_else(|| Judged::unasked(String::new()))
     }
-    for variable in needs.variables {
-        if all.variables.iter().all(|(known, _)| *known != variable.0) {
-            all.variables.push(variable);
+
+    /// The verdict on a rule, all that it needs being judged.
+    fn judge(&mut self, file: &str, rule: &Rule, needs: &Needs) -> Judged {
+        if rule.is_latin1 {
+            return Judged::unasked("the rule is no UTF-8".to_owned());
         }
+        if needs.rules.len() > NEEDS_MAX {
+            return Judged::unasked(format!("it needs more than `{NEEDS_MAX}` other rules"));
+        }
+        let mut rules = Vec::with_capacity(needs.rules.len());
+        for name in &needs.rules {
+            let why = match self.done.get(name.as_str()) {
+                Some(Judged { verdict: Verdict::Broken(_), .. }) => "does not compile",
+                Some(judged) => {
+                    rules.push((name.as_str(), &judged.verdict));
+                    continue;
+                }
+                None if self.collected.rule(name).is_some() => "needs it",
+                None => "is not there",
+            };
+            return Judged::unasked(format!("it needs `{name}`, which {why}"));
+        }
+        // Which rules a set holds matters only where it holds none, which the compiler refuses and YARA does not.
+        let sets: Vec<String> = needs.sets.iter().map(|set| format!("{set}_")).collect();
+        rules.extend(sets.iter().map(|name| (name.as_str(), &Verdict::Alone)));
+        let modules = needs.modules.iter().map(String::as_str);
+        let unit = Unit::new(modules, rules, &rule.text, needs.variables.clone());
+        let key = unit.key();
+        let stored = self.stored;
+        let before = stored.get(&self.origin.id(&rule.name));
+        let known = before.filter(|before| before.key.as_ref() == Some(&key));
+        if let Some(verdict) = known.and_then(|before| before.verdict.clone()) {
+            return Judged { verdict, key, is_new: false };
+        }
+        let verdict = match self.compiler.check(&unit) {
+            Ok(verdict) => verdict,
+            Err(Unanswered::Unasked(why)) => return Judged::unasked(why),
+            Err(Unanswered::Ended(why)) => {
+                self.notes.push(format!("{file}: line {}: `{}`: {why}", rule.line, rule.name));
+                Verdict::Broken(why)
+            }
+        };
+        // A key of the form before is no reason to write a rule again.
+        let kept = before
+            .filter(|before| before.hash == rule.hash && before.verdict.as_ref() == Some(&verdict))
+            .and_then(|before| before.key.clone())
+            .filter(|before| {
+                key.starts_with(Unit::NAMES_RULES) && !before.starts_with(Unit::NAMES_RULES)
+            });
+        Judged { verdict, key: kept.unwrap_or(key), is_new: true }
     }
-    Ok(())
 }

@@ -123,6 +123,85 @@ fn deep_and_long_rules_are_survived() {
     assert!(split(long.as_bytes()).rejects[0].reason.contains("bytes"));
 }
 
+/// Runs on a thread with so much stack; what overflows it ends the test's process.
+fn on_stack<T: Send>(bytes: usize, work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(bytes).spawn_scoped(scope, work);
+        thread.unwrap().join().unwrap()
+    })
+}
+
+#[test]
+fn the_highest_trees_fit_their_stacks_many_times() {
+    let rule = |piece: &str, count: usize| {
+        format!("rule A {{ strings: $a = \"abcd\" condition: {}1 }}", piece.repeat(count))
+    };
+    let height = |text: &str| {
+        let mut heights = Vec::new();
+        scan::statements(text, |statement| heights.push(statement.height));
+        heights[0]
+    };
+    for piece in [
+        "1+",
+        "1-",
+        "1*2-",
+        "1%1\\",
+        "1|2&",
+        "1<<",
+        "1==",
+        "#a+#a-",
+        "not ",
+        "-",
+        "~",
+        "defined ",
+        "(",
+        "1+(1-",
+        "uint8(",
+        "a[1].",
+        "a(1).",
+        "for any i in (0..1) : (",
+        "for any of them : (",
+        "with a = 1 : (",
+        "1 in ",
+    ] {
+        let count = (1..=HEIGHT_MAX).rev().find(|count| height(&rule(piece, *count)) <= HEIGHT_MAX);
+        let count = count.unwrap();
+        // What is closed is as high as what is not.
+        let brackets = piece.matches(['(']).count() - piece.matches([')']).count();
+        let text = rule(piece, count);
+        let text = format!("{}{} }}", &text[..text.len() - 1], ")".repeat(brackets * count));
+        assert!(height(&text) <= HEIGHT_MAX && count > HEIGHT_MAX / 8, "{piece}: {count}");
+        // A worker of the async runtime has two megabytes.
+        on_stack(1 << 20, || split(text.as_bytes()));
+        let unit = verdict::Unit::new([], [], &text, Vec::new());
+        on_stack(apart::STACK_BYTES / 8, || unit.check());
+        let higher = rule(piece, 50_000);
+        assert!(height(&higher) > HEIGHT_MAX, "{piece}");
+        assert!(split(higher.as_bytes()).rules.is_empty(), "{piece}");
+    }
+}
+
+#[test]
+fn statements_end_where_they_end() {
+    let text = "import \"pe\" // rule x {\nprivate rule A : t { strings: $a = /}\\/{/ $b = { 4? /* } */ } $c = \"}\\\"\" \
+        condition: $a } include \"x\" oops global rule B { condition: true private rule C { condition: \"\"\"\n}\"\"\" == 1 }";
+    let mut found = Vec::new();
+    scan::statements(text, |statement| {
+        let name = statement.name.map(|name| &text[name]);
+        let own = &text[statement.range];
+        found.push((name, &own[..own.len().min(12)], &own[own.len() - 1..]));
+    });
+    let expected = [
+        (None, "import \"pe\"", "\""),
+        (Some("A"), "private rule", "}"),
+        (None, "include \"x\"", "\""),
+        (None, "oops", "s"),
+        (Some("B"), "global rule ", "e"),
+        (Some("C"), "private rule", "}"),
+    ];
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn a_variable_of_the_scanner_is_told_from_a_rule() {
     let split = split(

@@ -6,6 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use boreal::compiler::{CompilerBuilder, CompilerParams, ExternalValue};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Meaning;
@@ -17,7 +18,7 @@ pub const COMPILER: &str = "boreal 1.4";
 const ERROR_CHARS: usize = 500;
 
 /// Whether a rule compiles.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// By itself.
     Alone,
@@ -65,18 +66,23 @@ impl Verdict {
 }
 
 /// What is given to the compiler.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Unit {
     source: String,
-    has_rules: bool,
     variables: Vec<(String, Meaning)>,
+    names_rules: bool,
+    /// What it compiles as where it compiles.
+    verdict: Verdict,
 }
 
 impl Unit {
-    /// A rule behind the modules and the rules that it needs, in the order in which they need each other.
+    /// A rule behind the modules that it imports and the rules that it names, each with its own verdict.
+    ///
+    /// A rule is no more to another than true or false, so one of that name stands for it: each rule is compiled once,
+    /// however many stand on it.
     pub fn new<'t>(
         modules: impl IntoIterator<Item = &'t str>,
-        rules: impl IntoIterator<Item = &'t str>,
+        rules: impl IntoIterator<Item = (&'t str, &'t Verdict)>,
         rule: &str,
         variables: Vec<(String, Meaning)>,
     ) -> Self {
@@ -84,15 +90,26 @@ impl Unit {
         for module in modules {
             source.push_str(&format!("import \"{module}\"\n"));
         }
-        let before = source.len();
-        for needed in rules {
-            source.push_str(needed);
-            source.push('\n');
+        let mut verdict =
+            if variables.is_empty() { Verdict::Alone } else { Verdict::WithVariables };
+        let mut names_rules = false;
+        for (name, its) in rules {
+            names_rules = true;
+            source.push_str(&format!("rule {name} {{ condition: true }}\n"));
+            if verdict == Verdict::Alone || *its == Verdict::WithVariables {
+                verdict = if *its == Verdict::WithVariables {
+                    Verdict::WithVariables
+                } else {
+                    Verdict::WithRules
+                };
+            }
         }
-        let has_rules = source.len() > before;
         source.push_str(rule);
-        Self { source, has_rules, variables }
+        Self { source, variables, names_rules, verdict }
     }
+
+    /// What the key of a rule that names others begins with; before, it was made of the whole texts of those.
+    pub const NAMES_RULES: &str = "2:";
 
     /// Hex SHA-256 over all that a verdict depends on.
     pub fn key(&self) -> String {
@@ -101,9 +118,13 @@ impl Unit {
         for (name, meaning) in &self.variables {
             hasher.update(format!("\u{1f}{name}={meaning:?}"));
         }
+        if self.variables.is_empty() && self.verdict == Verdict::WithVariables {
+            hasher.update("\u{1f}");
+        }
         hasher.update("\u{1e}");
         hasher.update(&self.source);
-        hex::encode(hasher.finalize())
+        let form = if self.names_rules { Self::NAMES_RULES } else { "" };
+        format!("{form}{}", hex::encode(hasher.finalize()))
     }
 
     /// Asks the compiler.
@@ -113,9 +134,7 @@ impl Unit {
             .unwrap_or_else(|_| Err("the compiler panicked".to_owned()));
         match outcome {
             Err(error) => Verdict::Broken(error.chars().take(ERROR_CHARS).collect()),
-            Ok(()) if !self.variables.is_empty() => Verdict::WithVariables,
-            Ok(()) if self.has_rules => Verdict::WithRules,
-            Ok(()) => Verdict::Alone,
+            Ok(()) => self.verdict.clone(),
         }
     }
 
@@ -128,7 +147,7 @@ impl Unit {
         for (name, meaning) in &self.variables {
             let value = match meaning {
                 Meaning::Integer => ExternalValue::Integer(0),
-                Meaning::Bool => ExternalValue::Boolean(false),
+                Meaning::Bool | Meaning::Rules => ExternalValue::Boolean(false),
                 Meaning::Text | Meaning::Module => ExternalValue::Bytes(Vec::new()),
             };
             compiler.define_symbol(name, value);
@@ -143,14 +162,14 @@ mod tests {
 
     fn check(rules: &[&str], rule: &str, variables: &[(&str, Meaning)]) -> Verdict {
         let variables = variables.iter().map(|(name, meaning)| ((*name).to_owned(), *meaning));
-        Unit::new(["pe"], rules.iter().copied(), rule, variables.collect()).check()
+        let rules = rules.iter().map(|name| (*name, &Verdict::Alone));
+        Unit::new(["pe"], rules, rule, variables.collect()).check()
     }
 
     #[test]
     fn a_compiler_has_the_last_word() {
         assert_eq!(check(&[], "rule A { condition: pe.is_pe }", &[]), Verdict::Alone);
-        let needed = "private rule A { condition: true }";
-        assert_eq!(check(&[needed], "rule B { condition: A }", &[]), Verdict::WithRules);
+        assert_eq!(check(&["A"], "rule B { condition: A }", &[]), Verdict::WithRules);
         let external = "rule C { condition: filename contains \"x\" }";
         let variable = [("filename", Meaning::Text)];
         assert_eq!(check(&[], external, &variable), Verdict::WithVariables);
