@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use base::Result;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
@@ -57,15 +57,6 @@ pub struct Due {
     pub event: Value,
     /// Not before this instant.
     pub due: Timestamp,
-}
-
-/// The furthest that an invocation may be due ahead: no retry waits for so long. One that is due later was queued under another
-/// clock, and is due at once.
-pub(super) const DUE_AHEAD_MAX: SignedDuration = SignedDuration::from_hours(3);
-
-/// The instant behind which nothing that is due is believed.
-pub(super) fn horizon(now: Timestamp) -> Timestamp {
-    now.checked_add(DUE_AHEAD_MAX).unwrap_or(Timestamp::MAX)
 }
 
 /// An invocation in the queue.

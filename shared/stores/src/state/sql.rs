@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use base::report::Report;
 use base::{Error, Result};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, SqlSafeStr};
 use uuid::Uuid;
@@ -62,6 +62,15 @@ pub(super) trait Driver: Send + Sync {
 pub struct Sql<D> {
     pub(super) pool: Pool,
     pub(super) driver: D,
+}
+
+/// The furthest that an invocation may be due ahead: no retry waits for so long. One that is due later was queued under another
+/// clock, and is due at once.
+const DUE_AHEAD_MAX: SignedDuration = SignedDuration::from_hours(3);
+
+/// The instant behind which nothing that is due is believed.
+pub(super) fn horizon(now: Timestamp) -> Timestamp {
+    now.checked_add(DUE_AHEAD_MAX).unwrap_or(Timestamp::MAX)
 }
 
 /// The name of the hold on a run.

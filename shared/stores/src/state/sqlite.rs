@@ -11,8 +11,7 @@ use sqlx::sqlite::SqliteSynchronous;
 
 use super::db::{Pool, args};
 use super::file_lock::{self, FileLock};
-use super::queue::horizon;
-use super::sql::{Driver, Sql, run_name};
+use super::sql::{Driver, Sql, horizon, run_name};
 use super::{Held, Lease, Looked, QueueEntry, Taken};
 use crate::sqlite;
 

@@ -16,8 +16,7 @@ use tokio::time::timeout;
 
 use self::holds::Holds;
 use super::db::{Pool, args, keepable, to_json};
-use super::queue::horizon;
-use super::sql::{Driver, Sql};
+use super::sql::{Driver, Sql, horizon};
 use super::{Held, Lease, Looked, QueueEntry, Taken};
 
 mod holds;
@@ -86,18 +85,31 @@ impl Postgres {
     /// What would keep a task from using it.
     pub async fn look(address: &Address) -> Result<Looked<Self>> {
         let options = options(address).map_err(|cause| refused(address, cause))?;
-        let found = first(address, &options, async |connection| {
+        let (found, schema, may_create) = first(address, &options, async |connection| {
             let found = version(&mut *connection).await?;
-            if found.is_none() {
-                may_create(connection).await?;
-            }
-            Ok(found)
-        });
-        Ok(match found.await?.map(known).transpose().map_err(|cause| refused(address, cause))? {
-            None => Looked::Missing,
-            Some(done) if done < MIGRATIONS.len() => Looked::Older,
-            Some(_) => Looked::Ready(Self::connected(options, Timing::default())),
+            let (schema, may_create): (Option<String>, Option<bool>) = sqlx::query_as(
+                "SELECT current_schema()::text, has_schema_privilege(current_schema(), 'CREATE')",
+            )
+            .fetch_one(connection)
+            .await?;
+            Ok((found, schema, may_create == Some(true)))
         })
+        .await?;
+        let what = format!("open PostgreSQL at `{}`", address.shown());
+        let known = found.map(known).transpose().map_err(|cause| refused(address, cause))?;
+        match (known, schema) {
+            (Some(done), _) if done < MIGRATIONS.len() => Ok(Looked::Older),
+            (Some(_), _) => Ok(Looked::Ready(Self::connected(options, Timing::default()))),
+            (None, None) => {
+                let why = "there is no schema of those that `search_path` names";
+                Err(Error::config(what).because(why).hint(NO_SCHEMA))
+            }
+            (None, Some(_)) if may_create => Ok(Looked::Missing),
+            (None, Some(schema)) => {
+                let why = format!("the user may not make tables in the schema `{schema}`");
+                Err(Error::config(what).because(why).hint(NO_RIGHT))
+            }
+        }
     }
 
     fn connected(options: PgConnectOptions, timing: Timing) -> Self {
@@ -187,24 +199,6 @@ fn known(version: i64) -> sqlx::Result<usize> {
     ))
 }
 
-/// Refuses a schema in which the user may not make tables.
-async fn may_create(connection: &mut PgConnection) -> sqlx::Result<()> {
-    let (schema, may): (Option<String>, Option<bool>) = sqlx::query_as(
-        "SELECT current_schema()::text, has_schema_privilege(current_schema(), 'CREATE')",
-    )
-    .fetch_one(connection)
-    .await?;
-    match (schema, may) {
-        (Some(_), Some(true)) => Ok(()),
-        (Some(schema), _) => Err(sqlx::Error::Configuration(
-            format!("the user may not make tables in the schema `{schema}`").into(),
-        )),
-        (None, _) => {
-            Err(sqlx::Error::Configuration("no schema that `search_path` names is there".into()))
-        }
-    }
-}
-
 /// Brings the schema to the newest version, once however many start at the same time.
 async fn migrate(connection: &mut PgConnection) -> sqlx::Result<()> {
     let newest = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
@@ -266,6 +260,10 @@ async fn purge(connection: &mut PgConnection) -> sqlx::Result<()> {
 const DISAGREE: &str = "the server and `sslmode` in `DATABASE_URL` do not agree: `prefer` takes what there is, `verify-full` needs a \
      certificate that `sslrootcert` or this machine trusts";
 
+/// What to do about a schema that is not there, and one that is another's.
+const NO_SCHEMA: &str = "create the schema that `search_path` names: `CREATE SCHEMA …`";
+const NO_RIGHT: &str = "the user may not create tables there: `GRANT CREATE ON SCHEMA …`";
+
 /// The cause within the driver's own error, which repeats it.
 fn inner(error: sqlx::Error) -> Box<dyn std::error::Error + Send + Sync> {
     match error {
@@ -299,7 +297,7 @@ fn refused(address: &Address, cause: sqlx::Error) -> Error {
         sqlx::Error::Tls(_) => (true, DISAGREE),
         sqlx::Error::Configuration(_) => (
             true,
-            "`DATABASE_URL` names a database of a newer version, a schema without rights, or a file that cannot be read",
+            "`DATABASE_URL` names a database of a newer version, or a file that cannot be read",
         ),
         sqlx::Error::Database(error) => match error.code().as_deref().unwrap_or_default() {
             "28P01" => (true, "check user and password in `DATABASE_URL`"),
@@ -308,8 +306,8 @@ fn refused(address: &Address, cause: sqlx::Error) -> Error {
                 "the server does not let this user in from here, or not without TLS: see its pg_hba.conf, and `sslmode` in `DATABASE_URL`",
             ),
             "3D000" => (true, "create it with `createdb`, or mend the name in `DATABASE_URL`"),
-            "3F000" => (true, "create the schema that `search_path` names: `CREATE SCHEMA …`"),
-            "42501" => (true, "the user may not create tables there: `GRANT CREATE ON SCHEMA …`"),
+            "3F000" => (true, NO_SCHEMA),
+            "42501" => (true, NO_RIGHT),
             "42P07" => (
                 true,
                 "the schema holds tables of another program: give these one of their own, with `?options=-csearch_path%3Dminerva` in `DATABASE_URL`",
