@@ -52,8 +52,7 @@ impl<'t> Visible<'t> {
         let bytes = original.as_bytes();
         let read = triggers::each(bytes, |place| {
             let at = match bytes.get(place) {
-                Some(b'&' | b'%') => place,
-                Some(0x80..) => place - 1,
+                Some(b'&' | b'%' | 0x80..) => place,
                 _ => return ControlFlow::Continue(()),
             };
             if at < copied {
@@ -243,6 +242,12 @@ fn is_mark(inner: &str) -> bool {
 
 /// `（.）`, `【。】`, `［dot］`: a bracket of another script around a mark.
 fn wide_group(text: &str, at: usize) -> Option<Change> {
+    let first = text.get(at..)?.chars().nth(1)?;
+    if !matches!(first, ' '..='~' | '\u{ff61}' | '\u{ff0e}' | '\u{ff1a}' | '\u{ff20}')
+        && !is_ignorable(first)
+    {
+        return None;
+    }
     let mut inner = String::new();
     let mut letters =
         text.get(at..)?.char_indices().take_while(|(offset, _)| *offset < GROUP_BYTES_MAX);

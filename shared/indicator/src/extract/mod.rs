@@ -178,10 +178,7 @@ impl<'t> Search<'t> {
                 }
             }
             b'v' | b'V' => self.cve(at),
-            b'&' | b'%' if !self.is_visible && letters::hides_something(self.text, at) => {
-                return ControlFlow::Break(());
-            }
-            0x80.. if !self.is_visible && letters::hides_something(self.text, at - 1) => {
+            b'&' | b'%' | 0x80.. if !self.is_visible && letters::hides_something(self.text, at) => {
                 return ControlFlow::Break(());
             }
             byte if byte.is_ascii_hexdigit() => self.hash(at),
