@@ -93,6 +93,7 @@ fn main() -> ExitCode {
         .or_else(yara_costs::reader)
         .or_else(faults::writer)
         .or_else(state::claimer)
+        .or_else(indicator::reading)
     {
         return code;
     }
