@@ -1,10 +1,11 @@
 //! From a feed's entry to the document that `rss_articles` holds: ids, links, text, CVEs and indicators.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use base::address::masked;
 use feed::text::html_to_text;
 use feed::{Entry, Head};
+use indicator::{MAX_CVES, MAX_INDICATORS};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use stores::documents::{Body, Owner, Write};
@@ -186,11 +187,9 @@ pub(crate) fn write_as(
     let content = entry.content_html.as_deref().map(html_to_text);
     let summary = entry.summary_html.as_deref().map(html_to_text);
     let title = entry.title.as_deref().unwrap_or_default();
-    let mut found = indicators(title, summary.as_deref(), content.as_deref());
-    cuts.list("cves", &mut found.cves, CVES_MAX);
-    cuts.list("iocs", &mut found.iocs, IOCS_MAX);
-    if found.left_out > 0 {
-        cuts.add("iocs");
+    let found = indicators(title, summary.as_deref(), content.as_deref());
+    for field in found.cut {
+        cuts.add(field);
     }
     // What is read of a text is read of all of it, whatever is kept.
     let content = content.as_deref().map(|content| cuts.text("content", content, CONTENT_MAX));
@@ -275,35 +274,48 @@ pub(crate) fn write_as(
 struct Found {
     cves: Vec<String>,
     iocs: Vec<Value>,
-    /// Indicators that are longer than a link may be.
-    left_out: usize,
+    /// Which of these lists are not whole.
+    cut: BTreeSet<&'static str>,
 }
 
-/// CVEs and indicators of the title and both texts, in the order in which they appear; one more than is kept at most.
+/// CVEs and indicators of the title and both texts, in the order in which they appear.
 fn indicators(title: &str, summary: Option<&str>, content: Option<&str>) -> Found {
-    let mut found = Found { cves: Vec::new(), iocs: Vec::new(), left_out: 0 };
+    let mut found = Found { cves: Vec::new(), iocs: Vec::new(), cut: BTreeSet::new() };
     let (mut seen_cves, mut seen) = (HashSet::new(), HashSet::new());
     for text in [Some(title), summary, content.filter(|content| Some(*content) != summary)]
         .into_iter()
         .flatten()
     {
         let extraction = indicator::extract(text);
-        for cve in extraction.cves {
-            if found.cves.len() <= CVES_MAX && seen_cves.insert(cve.clone()) {
-                found.cves.push(cve);
-            }
+        if extraction.left_out > 0 {
+            found.cut.extend((extraction.cves.len() == MAX_CVES).then_some("cves"));
+            found.cut.extend((extraction.indicators.len() == MAX_INDICATORS).then_some("iocs"));
         }
-        for indicator in extraction.indicators {
-            if indicator.raw.len().max(indicator.value.len()) > LINK_MAX {
-                found.left_out += 1;
+        for cve in extraction.cves {
+            if seen_cves.contains(&cve) {
                 continue;
             }
-            let key = (indicator.kind, indicator.value.clone());
-            if found.iocs.len() <= IOCS_MAX && seen.insert(key) {
-                found.iocs.push(
-                    json!({"type": indicator.kind, "value": indicator.value, "raw": indicator.raw}),
-                );
+            if found.cves.len() == CVES_MAX {
+                found.cut.insert("cves");
+                break;
             }
+            seen_cves.insert(cve.clone());
+            found.cves.push(cve);
+        }
+        for indicator in extraction.indicators {
+            let key = (indicator.kind, indicator.value.clone());
+            if seen.contains(&key) {
+                continue;
+            }
+            let is_long = indicator.raw.len().max(indicator.value.len()) > LINK_MAX;
+            if is_long || found.iocs.len() == IOCS_MAX {
+                found.cut.insert("iocs");
+                continue;
+            }
+            seen.insert(key);
+            found.iocs.push(
+                json!({"type": indicator.kind, "value": indicator.value, "raw": indicator.raw}),
+            );
         }
     }
     found

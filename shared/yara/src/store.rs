@@ -29,7 +29,7 @@ const PART_BYTES: usize = 64;
 const PATH_BYTES_MAX: usize = 256;
 /// Rules that one source may hold; signature-base has 4,312, all of Malpedia some 5,000.
 pub const SOURCE_RULES_MAX: usize = 100_000;
-/// Bytes of all rules of a source, and [`PART_BYTES`] for each of their parts; signature-base has 12 MB.
+/// Bytes of all rules of a source, and `PART_BYTES` for each of their parts; signature-base has 12 MB.
 pub const SOURCE_BYTES_MAX: usize = 96 << 20;
 
 /// What a source says of a rule beside its text.

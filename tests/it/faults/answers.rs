@@ -56,7 +56,7 @@ pub(super) fn cut_answers(kind: Kind) {
 
 /// A term that no field takes which does not pass long ones over: Lucene's are shorter than 32 KiB.
 fn refused() -> String {
-    format!("<category>{}</category>", "x".repeat(40_000))
+    format!("<description>{}</description>", "x".repeat(40_000))
 }
 
 /// Every hundredth item is refused for good: counted and named, the others stored, and the source read no more often for
@@ -75,10 +75,10 @@ pub(super) fn refused_items(kind: Kind) {
     let place = Place::new(Some(kind));
     let home = home_on(&place, &sources);
     runtime().block_on(async { place.store().await.ensure(articles()).await }).expect("it is made");
-    let mut tags = articles().mapping["properties"]["tags"].clone();
-    tags["fields"]["strict"] = json!({"type": "keyword", "ignore_above": i32::MAX});
+    let mut summary = articles().mapping["properties"]["summary"].clone();
+    summary["fields"]["strict"] = json!({"type": "keyword", "ignore_above": i32::MAX});
     let mapping = format!("/{}/_mapping", place.named("rss_articles-v1"));
-    place.ask("PUT", &mapping, &json!({"properties": {"tags": tags}}));
+    place.ask("PUT", &mapping, &json!({"properties": {"summary": summary}}));
 
     let report = home.report(&[ALL]);
     assert_eq!(report["status"], "complete", "{report}");
@@ -90,7 +90,7 @@ pub(super) fn refused_items(kind: Kind) {
     let rejects = report["rejects"].as_array().unwrap();
     assert_eq!(rejects.len(), 3, "{report}");
     for reason in rejects.iter().filter_map(|reject| reject["reason"].as_str()) {
-        assert!(reason.contains("tags.strict"), "{reason}");
+        assert!(reason.contains("summary.strict"), "{reason}");
         assert!(reason.contains("immense term"), "{reason}");
     }
     assert_eq!(ledger(&home, "rss/bad"), [], "trying again would not help");

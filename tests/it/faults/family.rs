@@ -65,7 +65,7 @@ pub(super) fn two_settings(kind: Kind) {
 
     let ids: Vec<&str> = sources.iter().map(|(id, _)| id.as_str()).collect();
     let runs = [
-        (ALL, slot("2026-03-01T14:00:00Z")),
+        (ALL, slot("2026-03-01T10:00:00Z")),
         ("collect_category", json!({"categories": ["news"]}).to_string()),
         ("collect_specific_sources", json!({"sources": ids}).to_string()),
     ];
@@ -73,7 +73,7 @@ pub(super) fn two_settings(kind: Kind) {
         serve(has_tag);
         for (task, input) in &runs {
             // A slot of its own for the second round.
-            let input = input.replace("T14", if has_tag { "T14" } else { "T16" });
+            let input = input.replace("T10", if has_tag { "T10" } else { "T11" });
             let report = placed.report(&[task, "--input", &input]);
             let numbers = ["found", "new", "changed", "failed"].map(|name| report[name].as_u64());
             let found = if has_tag { numbers[0] } else { first[1][0].as_u64() };
