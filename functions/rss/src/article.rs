@@ -334,7 +334,7 @@ mod tests {
         let many: Vec<String> = (0..5000).map(|n| format!("{n} {}", "é".repeat(400))).collect();
         let media = Media { url: "https://a.example/x".to_owned(), mime: long("m") };
         let addresses: String = (0..5000)
-            .map(|n| format!("10.{}.{}.1 CVE-2024-{:05} ", n / 250, n % 250, n + 10_000))
+            .map(|n| format!("8[.]{}[.]{}[.]1 CVE-2024-{:05} ", n / 250, n % 250, n + 10_000))
             .collect();
         let entry = Entry {
             guid: long("g"),
@@ -390,7 +390,7 @@ mod tests {
             ("tags", TAG_MAX, TAGS_MAX),
             ("media", 0, MEDIA_MAX),
             ("cves", 14, CVES_MAX),
-            ("iocs", 0, IOCS_MAX),
+            ("iocs", 0, MAX_INDICATORS),
         ] {
             let (long, many) = lengths(name);
             // A letter of two bytes may not fit.
