@@ -33,6 +33,6 @@ pub use about::About;
 pub use condition::{Meaning, Name};
 pub use known::Known;
 pub use split::{
-    HEIGHT_MAX, Meta, REJECTS_MAX, RULE_BYTES_MAX, RULE_TOKENS_MAX, RULES_MAX, Reject, Rule, Split,
-    split,
+    CALLS_MAX, HEIGHT_MAX, Meta, REJECTS_MAX, RULE_BYTES_MAX, RULE_TOKENS_MAX, RULES_MAX, Reject,
+    Rule, Split, split,
 };

@@ -27,6 +27,8 @@ pub(super) struct Statement {
     pub(super) name: Option<Range<usize>>,
     /// No less than the height of its tree, up to [`HEIGHT_COUNTED`].
     pub(super) height: usize,
+    /// How deep calls of functions stand within each other.
+    pub(super) calls: usize,
     /// Tokens, spaces and comments not counted.
     pub(super) tokens: usize,
 }
@@ -133,6 +135,8 @@ struct Level {
     operand: usize,
     /// Whether these are the brackets of a call or of a place in a list.
     is_call: bool,
+    /// The calls that this stands within.
+    calls: usize,
 }
 
 impl Level {
@@ -161,6 +165,7 @@ impl Level {
         *self = Self {
             highest: self.highest.max(self.tree()),
             is_call: self.is_call,
+            calls: self.calls,
             ..Self::default()
         };
     }
@@ -168,7 +173,8 @@ impl Level {
 
 impl Open {
     fn new(kind: Kind, start: usize) -> Self {
-        let statement = Statement { kind, range: start..start, name: None, height: 0, tokens: 0 };
+        let range = start..start;
+        let statement = Statement { kind, range, name: None, height: 0, calls: 0, tokens: 0 };
         let level = Level::default();
         Self { statement, outer: Vec::new(), level, braces: 0, hex: None, is_value_next: false }
     }
@@ -193,7 +199,7 @@ impl Open {
         let was_value = std::mem::take(&mut self.is_value_next);
         match token {
             Token::Open(byte) => {
-                self.open();
+                self.open(byte);
                 if byte == b'{' {
                     self.hex = self.hex.or(was_value.then_some(self.braces));
                     self.braces += 1;
@@ -235,10 +241,12 @@ impl Open {
         false
     }
 
-    fn open(&mut self) {
+    fn open(&mut self, byte: u8) {
         let is_call = self.level.operand > 0;
+        let calls = self.level.calls + usize::from(is_call && byte == b'(');
+        self.statement.calls = self.statement.calls.max(calls);
         if self.outer.len() < HEIGHT_COUNTED {
-            let inner = Level { is_call, ..Level::default() };
+            let inner = Level { is_call, calls, ..Level::default() };
             self.outer.push(std::mem::replace(&mut self.level, inner));
         }
     }

@@ -23,6 +23,9 @@ pub const RULE_TOKENS_MAX: usize = 45_000;
 /// It grows by brackets in brackets, and by each operator of a chain, which stands on the one before. Parsers, the compiler and
 /// the destructors of their trees recurse on it.
 pub const HEIGHT_MAX: usize = 400;
+/// How deep calls may stand within calls: a parser tries each of them several times for each that it stands within, so that
+/// twelve take seconds and twenty for ever. Published rules have three.
+pub const CALLS_MAX: usize = 5;
 /// Rules that one file may hold; the most published in one is 624.
 pub const RULES_MAX: usize = 20_000;
 /// Tags, values of meta and names in conditions that the rules of one file may have; those of signature-base's largest
@@ -261,6 +264,10 @@ impl Reader<'_> {
             )),
             Kind::Rule if statement.height > HEIGHT_MAX => too(format!(
                 "the rule is nested too deeply, or an expression has more than `{HEIGHT_MAX}` operators"
+            )),
+            Kind::Rule if statement.calls > CALLS_MAX => too(format!(
+                "calls stand `{}` deep within calls, more than {CALLS_MAX}",
+                statement.calls
             )),
             Kind::Rule if self.split.rules.len() >= RULES_MAX => {
                 too(format!("the file holds more than `{RULES_MAX}` rules"))

@@ -182,6 +182,25 @@ fn the_highest_trees_fit_their_stacks_many_times() {
 }
 
 #[test]
+fn calls_in_calls_have_a_limit() {
+    let nested = |open: &str, depth: usize, close: &str| {
+        format!("rule r {{ condition: {}1{} == 1 }}", open.repeat(depth), close.repeat(depth))
+    };
+    assert_eq!(split(nested("uint8(", CALLS_MAX, ")").as_bytes()).rules.len(), 1);
+    // Brackets that are no calls do not count.
+    assert_eq!(split(nested("(", 40, ")").as_bytes()).rules.len(), 1);
+    let loops = "rule r { condition: ".to_owned()
+        + &"for any i in (0..1) : (".repeat(9)
+        + &format!("i == 1{} }}", ")".repeat(9));
+    assert_eq!(split(loops.as_bytes()).rules.len(), 1);
+    for (open, close) in [("uint8(", ")"), ("pe.f(", ", 2)"), ("a(b(", "))"), ("a /* c */ (", "")] {
+        let split = split(nested(open, 30, close).as_bytes());
+        assert!(split.rules.is_empty() && split.rejects.len() == 1, "{open}");
+        assert!(split.rejects[0].reason.contains("calls stand"), "{}", split.rejects[0].reason);
+    }
+}
+
+#[test]
 fn statements_end_where_they_end() {
     let text = "import \"pe\" // rule x {\nprivate rule A : t { strings: $a = /}\\/{/ $b = { 4? /* } */ } $c = \"}\\\"\" \
         condition: $a } include \"x\" oops global rule B { condition: true private rule C { condition: \"\"\"\n}\"\"\" == 1 }";
