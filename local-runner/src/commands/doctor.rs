@@ -138,7 +138,7 @@ fn names() -> Option<Finding> {
         return Some(Finding::of("names", Ok(format!("not read by this program: {says}"))));
     }
     let error = Error::config(format!("know every name: {says}"))
-        .hint("docs/CONFIG.md lists every setting; a name that is none is not read");
+        .hint("`local-runner help settings` lists every setting; a name that is none is not read");
     Some(Finding::of("names", Err(error)))
 }
 

@@ -257,7 +257,7 @@ fn nothing_to_visit<S: Source>(family: &str, all: &[S]) -> Error {
     let what = format!("visit the sources of `{family}`");
     if all.is_empty() {
         return Error::config(format!("{what}: there are none"))
-            .hint("`local-runner sources add ADDRESS` adds one; docs/CONFIG.md names the setting of the list");
+            .hint("`local-runner sources add ADDRESS` adds one; `local-runner help sources` shows the form of the list");
     }
     let why = match all.iter().filter(|source| source.is_enabled()).count() {
         0 => format!("all {} are disabled", all.len()),
