@@ -23,8 +23,9 @@ pub const RULE_TOKENS_MAX: usize = 45_000;
 /// It grows by brackets in brackets, and by each operator of a chain, which stands on the one before. Parsers, the compiler and
 /// the destructors of their trees recurse on it.
 pub const HEIGHT_MAX: usize = 400;
-/// How deep calls may stand within calls: a parser tries each of them several times for each that it stands within, so that
-/// twelve take seconds and twenty for ever. Every rule of signature-base stays below it.
+/// How deep calls may stand within calls; every rule of signature-base stays below it.
+///
+/// The parser tries each of them several times for each that it stands within: twelve take seconds, a hundred never end.
 pub const CALLS_MAX: usize = 5;
 /// Rules that one file may hold; the most published in one is 624.
 pub const RULES_MAX: usize = 20_000;
