@@ -28,6 +28,9 @@ pub struct Owner {
     pub fallback: &'static [(&'static str, &'static str)],
     /// Lists that several writers share.
     pub shared: &'static [&'static str],
+    /// Keys of contributed objects that, when the write has null, stay as they stand, and at first take the value of a field of
+    /// this write: since when a source gives what it does not date.
+    pub kept: &'static [(&'static str, &'static str)],
     /// Fields that follow from all contributions to shared lists, of whichever writer.
     pub derived: &'static [&'static str],
     /// How they follow, purely; what it leaves out becomes null. Asked after each change that this owner makes.
@@ -46,6 +49,7 @@ impl Owner {
             insert_only: &[],
             fallback: &[],
             shared: &[],
+            kept: &[],
             derived: &[],
             derive: None,
         }

@@ -5,6 +5,7 @@
 //! write. What they share is a list to which each contributes; the document shows the union. Each contribution is kept
 //! (`owners`), so a writer that gives up a value takes it out of the list, unless another still gives it.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
@@ -259,7 +260,8 @@ impl<'a> Draft<'a> {
             body.insert((*name).to_owned(), given(name));
         }
         for field in owner.shared {
-            contribute(body, field, part.contributor(), given(field));
+            let given = settled(body, part, fields, field).into_owned();
+            contribute(body, field, part.contributor(), given);
         }
         let hashes = child(child(body, OWNERS), "hashes");
         hashes.insert(owner.name.to_owned(), Value::String(versioned(&hash)));
@@ -343,9 +345,35 @@ fn is_equal(stored: &Body, part: &Part, fields: &Body, hash: &str) -> bool {
     stored_hash(owner.name).is_some_and(|stored| is_hash_of(stored, owner, fields, hash))
         && owner.alternatives.iter().all(|other| stored_hash(other).is_none())
         && owner.shared.iter().all(|name| {
-            let given = fields.get(*name).unwrap_or(&Value::Null);
-            contribution(stored, name, part.contributor()) == given
+            let given = settled(stored, part, fields, name);
+            contribution(stored, name, part.contributor()) == given.as_ref()
         })
+}
+
+/// What a part contributes to a field as it will stand: keys that its owner keeps are those of before, where it says nothing of
+/// them.
+fn settled<'f>(stored: &Body, part: &Part, fields: &'f Body, field: &str) -> Cow<'f, Value> {
+    let given = fields.get(field).unwrap_or(&Value::Null);
+    let kept = part.owner.kept;
+    let Some(items) = given.as_array().filter(|_| !kept.is_empty()) else {
+        return Cow::Borrowed(given);
+    };
+    let before = contribution(stored, field, part.contributor());
+    let settle = |(place, item): (usize, &Value)| {
+        let Value::Object(given) = item else { return item.clone() };
+        let mut item = given.clone();
+        for (key, from) in kept {
+            if item.get(*key).is_none_or(Value::is_null) {
+                let stood = before.get(place).and_then(|item| item.get(key));
+                let first = || fields.get(*from).filter(|value| !value.is_null());
+                if let Some(value) = stood.filter(|value| !value.is_null()).or_else(first) {
+                    item.insert((*key).to_owned(), value.clone());
+                }
+            }
+        }
+        Value::Object(item)
+    };
+    Cow::Owned(Value::Array(items.iter().enumerate().map(settle).collect()))
 }
 
 /// The fields that an owner leaves alone as it has nothing to say of them and one of its alternatives has; from now on what it
@@ -523,6 +551,31 @@ mod tests {
         let first = body(plan(None, &sync(json!({"title": "a", "seen": 1, "collected_at": "t0"}))));
         let same = sync(json!({"title": "a", "seen": 2, "collected_at": "t1"}));
         assert_eq!(plan(Some(&first), &same), Plan::Unchanged);
+    }
+
+    #[test]
+    fn what_a_source_does_not_date_is_dated_once_for_each_contributor() {
+        const DATED: Owner = Owner {
+            insert_only: &["collected_at"],
+            shared: &["sources"],
+            kept: &[("first_seen", "collected_at")],
+            ..Owner::named("dated")
+        };
+        let by = |name: &str, at: &str, item: Value| {
+            Write::of("1", &DATED, fields(json!({"collected_at": at, "sources": [item]}))).by(name)
+        };
+        let undated = |name: &str, at: &str| by(name, at, json!({"id": name, "first_seen": null}));
+        let first = body(plan(None, &undated("a", "t0")));
+        assert_eq!(first["sources"], json!([{"id": "a", "first_seen": "t0"}]));
+        assert_eq!(plan(Some(&first), &undated("a", "t1")), Plan::Unchanged);
+        let second = body(plan(Some(&first), &undated("b", "t1")));
+        assert_eq!(second["sources"][0]["first_seen"], "t0");
+        assert_eq!(second["sources"][1]["first_seen"], "t1");
+        let edited = by("a", "t2", json!({"id": "a", "first_seen": null, "comment": "c"}));
+        let third = body(plan(Some(&second), &edited));
+        assert_eq!(third["sources"][0], json!({"id": "a", "first_seen": "t0", "comment": "c"}));
+        let told = by("a", "t3", json!({"id": "a", "first_seen": "s"}));
+        assert_eq!(body(plan(Some(&third), &told))["sources"][0]["first_seen"], "s");
     }
 
     #[test]

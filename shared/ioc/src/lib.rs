@@ -1,0 +1,21 @@
+//! An indicator as a document, the same for every family that stores some.
+//!
+//! - [`Observation`] is what one contributor (a feed's event, a flat feed, a pulse, a file) says of one indicator.
+//! - [`write()`] makes the write of it: one document per type and value, to which every contributor adds its own.
+//! - [`derive()`] tells purely what follows from all of them: dates, TLP, confidence, expiry, and the Elastic Common Schema's
+//!   `threat.indicator.*`, so that a matching rule finds every family's indicators by the same fields.
+//!
+//! An owner of such documents takes [`FIELDS`], [`UNHASHED`], [`INSERT_ONLY`], [`SHARED`], [`KEPT`] and [`DERIVED`], with its
+//! own fields beside them where it has some.
+
+mod derive;
+mod ecs;
+mod observation;
+mod tlp;
+
+pub use derive::{DERIVED, derive};
+pub use ecs::Confidence;
+pub use observation::{
+    FIELDS, INSERT_ONLY, KEPT, Observation, SHARED, SourceName, UNHASHED, Warned, id, write,
+};
+pub use tlp::Tlp;
