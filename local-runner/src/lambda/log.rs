@@ -11,6 +11,7 @@ use std::time::Duration;
 use base::shown;
 use rustix::io::Errno;
 use tokio::net::unix::pipe;
+use tokio::time::{Instant, sleep_until};
 
 use super::lock::lock;
 
@@ -20,8 +21,11 @@ const TAIL: usize = 4 * 1024;
 const LINE: usize = 256 * 1024;
 /// One read; a pipe holds 64 KiB.
 const CHUNK: usize = 16 * 1024;
-/// Reads in one go, so that a function that never stops printing cannot hold its own answer back.
-const READS: usize = 64;
+/// Reads in one go; as many as a full pipe takes.
+const READS: usize = 4;
+/// How long the pipe of a function that prints without end is left alone after as many: its own printing waits, and who
+/// has to write a line of Lambda's own gets at the log.
+const REST: Duration = Duration::from_millis(20);
 
 /// One line of log and where it comes from.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +63,6 @@ struct State {
     request_id: String,
     partial: Vec<u8>,
     tail: Vec<u8>,
-    closed: bool,
 }
 
 impl Log {
@@ -69,45 +72,51 @@ impl Log {
         sink: LogSink,
         pipe: pipe::Receiver,
     ) -> Self {
-        let state = State {
-            request_id: request_id.to_owned(),
-            partial: Vec::new(),
-            tail: Vec::new(),
-            closed: false,
-        };
+        let state =
+            State { request_id: request_id.to_owned(), partial: Vec::new(), tail: Vec::new() };
         Self { function: function.to_owned(), sink, pipe, state: Mutex::new(state) }
     }
 
     /// Carries lines from the pipe to the sink until the pipe is closed, and then waits for ever.
     pub(super) async fn pump(&self) {
         let mut chunk = vec![0; CHUNK];
-        while !lock(&self.state).closed {
-            if self.pipe.readable().await.is_err() {
-                break;
+        let mut reads = 0;
+        while self.pipe.readable().await.is_ok() {
+            match self.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(_) => reads += 1,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => reads = 0,
+                Err(_) => break,
             }
-            let mut state = lock(&self.state);
-            match self.pipe.try_read(&mut chunk) {
-                Ok(0) => state.closed = true,
-                Ok(length) => self.take(&mut state, &chunk[..length]),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(_) => state.closed = true,
+            if reads == READS {
+                reads = 0;
+                sleep_until(Instant::now() + REST).await;
             }
         }
         std::future::pending::<()>().await;
     }
 
+    fn read(&self, chunk: &mut [u8]) -> std::io::Result<usize> {
+        let mut state = lock(&self.state);
+        let length = self.pipe.try_read(chunk)?;
+        self.take(&mut state, &chunk[..length]);
+        Ok(length)
+    }
+
     /// Carries over what lies in the pipe now, past tokio's idea of its readiness: what a function printed before it
-    /// answered is then in the log before the answer is.
+    /// answered is then in the log before the answer is. What comes meanwhile is left, or a function that never stops printing
+    /// would hold its own answer back.
     pub(super) fn drain(&self) {
         let mut state = lock(&self.state);
         let mut chunk = [0; CHUNK];
-        for _ in 0..READS {
+        let mut left = rustix::io::ioctl_fionread(&self.pipe).unwrap_or_default();
+        while left > 0 {
             match rustix::io::read(self.pipe.as_fd(), &mut chunk) {
-                Ok(0) => {
-                    state.closed = true;
-                    break;
+                Ok(0) => break,
+                Ok(length) => {
+                    self.take(&mut state, &chunk[..length]);
+                    left = left.saturating_sub(length as u64);
                 }
-                Ok(length) => self.take(&mut state, &chunk[..length]),
                 Err(Errno::INTR) => {}
                 Err(_) => break,
             }
