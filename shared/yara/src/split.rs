@@ -15,9 +15,9 @@ use super::scan::{self, Kind, Statement};
 
 /// The longest rule that is kept, in bytes; the longest published one has 38 kB.
 pub const RULE_BYTES_MAX: usize = 1 << 20;
-/// Words and signs of one rule, spaces and comments not counted; the longest published one has 15,912. A parser makes up to
-/// 700 bytes of each.
-pub const RULE_TOKENS_MAX: usize = 45_000;
+/// Words and signs of one rule, spaces and comments not counted; twice what the longest published one has. A parser makes up
+/// to 700 bytes of each.
+pub const RULE_TOKENS_MAX: usize = 32_000;
 /// How high a rule's tree may be; the highest published one has 16.
 ///
 /// It grows by brackets in brackets, and by each operator of a chain, which stands on the one before. Parsers, the compiler and
