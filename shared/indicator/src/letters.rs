@@ -242,10 +242,10 @@ fn is_mark(inner: &str) -> bool {
 
 /// `（.）`, `【。】`, `［dot］`: a bracket of another script around a mark.
 fn wide_group(text: &str, at: usize) -> Option<Change> {
-    let first = text.get(at..)?.chars().nth(1)?;
-    if !matches!(first, ' '..='~' | '\u{ff61}' | '\u{ff0e}' | '\u{ff1a}' | '\u{ff20}')
-        && !is_ignorable(first)
-    {
+    /// What a mark may begin with; prose has such brackets around anything.
+    const FIRST: &str = " .:/@adp\u{ff61}\u{ff0e}\u{ff1a}\u{ff20}";
+    let first = text.get(at..)?.chars().nth(1)?.to_ascii_lowercase();
+    if !FIRST.contains(first) && !is_ignorable(first) {
         return None;
     }
     let mut inner = String::new();

@@ -20,46 +20,49 @@ pub(super) fn each(
     mut visit: impl FnMut(usize) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
     let mut at = 0;
+    while let Some((block, Seen { marks, hex })) = next(bytes, at) {
+        for (place, lanes) in marks.chunks_exact(WORD).enumerate() {
+            if place % 2 == 0 && hex >> (place / 2) & 1 == 1 {
+                visit(block + place * WORD)?;
+            }
+            let mut lanes = word(lanes);
+            // A mark is one bit, the lowest of its byte.
+            while lanes != 0 {
+                visit(block + place * WORD + lanes.trailing_zeros() as usize / 8)?;
+                lanes &= lanes - 1;
+            }
+        }
+        at = block + LANES;
+    }
+    ControlFlow::Continue(())
+}
+
+/// The next block that holds a place, from a block's start on. Compiled for 32 byte vectors too, which most processors have.
+#[multiversion::multiversion(targets("x86_64+avx2"))]
+fn next(bytes: &[u8], from: usize) -> Option<(usize, Seen)> {
+    let mut at = from;
     while at < bytes.len() {
-        let window = at.checked_sub(1).and_then(|from| bytes.get(from..from + LANES + 2));
         let padded;
-        let window: &[u8; LANES + 2] = match window.and_then(|window| window.try_into().ok()) {
+        let window = match bytes.get(at.wrapping_sub(1)..).and_then(<[u8]>::first_chunk) {
             Some(window) => window,
             None => {
                 padded = padded_window(bytes, at);
                 &padded
             }
         };
-        let Seen { mut marks, hex, has_lead } = look(window);
-        if has_lead {
-            mark_changes(bytes, at, window, &mut marks);
-        }
-        if marks != [0; LANES] {
-            for (place, lanes) in marks.chunks_exact(WORD).enumerate() {
-                if place % 2 == 0 && hex[place / 2] {
-                    visit(at + place * WORD)?;
-                }
-                let mut lanes = word(lanes);
-                // A mark is one bit, the lowest of its byte.
-                while lanes != 0 {
-                    visit(at + place * WORD + lanes.trailing_zeros() as usize / 8)?;
-                    lanes &= lanes - 1;
-                }
-            }
-        } else if hex[0] {
-            visit(at)?;
-        } else if hex[1] {
-            visit(at + 16)?;
+        let seen = look(window);
+        if seen.marks != [0; LANES] || seen.hex != 0 {
+            return Some((at, seen));
         }
         at += LANES;
     }
-    ControlFlow::Continue(())
+    None
 }
 
 /// The block at `at` with a byte before and after it, filled up with spaces.
 #[cold]
-fn padded_window(bytes: &[u8], at: usize) -> [u8; LANES + 2] {
-    let mut window = [b' '; LANES + 2];
+fn padded_window(bytes: &[u8], at: usize) -> [u8; LANES + 4] {
+    let mut window = [b' '; LANES + 4];
     let skipped = usize::from(at == 0);
     let from = at.saturating_sub(1);
     let text = bytes.get(from..).unwrap_or_default();
@@ -69,22 +72,21 @@ fn padded_window(bytes: &[u8], at: usize) -> [u8; LANES + 2] {
     window
 }
 
-/// What a block holds: places, halves of nothing but hex digits, and whether it holds the first byte of a letter that may be hidden.
+/// What a block holds.
 struct Seen {
+    /// 1 where there is a place.
     marks: [u8; LANES],
-    hex: [bool; 2],
-    has_lead: bool,
+    /// Which half is nothing but hex digits, a bit each: two flags in memory, read as one number, cost 15 cycles a block.
+    hex: u8,
 }
 
 #[inline(always)]
-fn look(window: &[u8; LANES + 2]) -> Seen {
+fn look(window: &[u8; LANES + 4]) -> Seen {
     let mut marks = [0_u8; LANES];
     let mut hex = [0_u8; LANES];
-    let mut lead = 0_u8;
     for lane in 0..LANES {
-        let (before, byte, after) = (window[lane], window[lane + 1], window[lane + 2]);
-        // C2, and CD to F3: what begins letters that may be hidden, but not those of western Europe.
-        lead |= u8::from(byte.wrapping_sub(0xcd) <= 0xf3 - 0xcd) | u8::from(byte == 0xc2);
+        let [before, byte, after] = [window[lane], window[lane + 1], window[lane + 2]];
+        let (third, next) = (window[lane + 3], window[lane + 4]);
         // `[`, `\`, `{` and, for nothing, `|`; `%` and `&`.
         let open = u8::from((byte | 0x20).wrapping_sub(b'{') <= 1)
             | u8::from(byte == b'(')
@@ -96,63 +98,41 @@ fn look(window: &[u8; LANES + 2]) -> Seen {
         let cve = u8::from(byte | 0x20 == b'v')
             & u8::from(before | 0x20 == b'c')
             & u8::from(after | 0x20 == b'e');
-        marks[lane] = open | dot | colon | cve;
+        marks[lane] = open | dot | colon | cve | may_change([byte, after, third, next]);
         hex[lane] = u8::from(byte.wrapping_sub(b'0') <= 9)
             | u8::from((byte | 0x20).wrapping_sub(b'a') <= 5);
     }
-    let all = |half: &[u8]| half.iter().fold(1, |all, one| all & one) == 1;
-    Seen { marks, hex: [all(&hex[..16]), all(&hex[16..])], has_lead: lead != 0 }
+    let all = |half: &[u8]| u8::from(half == [1; LANES / 2]);
+    Seen { marks, hex: all(&hex[..LANES / 2]) | all(&hex[LANES / 2..]) << 1 }
+}
+
+/// Whether four bytes may begin a letter that is hidden or stands for a plain one: generous, as it is looked at again, but
+/// not of what prose is full of: dashes and quotes, ideographs, their commas and stops.
+#[inline(always)]
+fn may_change([first, second, third, fourth]: [u8; 4]) -> u8 {
+    let is = |byte: u8, wanted: u8| u8::from(byte == wanted);
+    let within = |byte: u8, from: u8, to: u8| u8::from(byte.wrapping_sub(from) <= to - from);
+    // In prose of east Asia most such marks have another ideograph behind them.
+    let is_plain = within(fourth, b'!', b'~') | is(fourth, 0xef);
+    (is(first, 0xc2) & is(second, 0xad))
+        | is(first, 0xcd)
+        | (is(first, 0xd8) & is(second, 0x9c))
+        | (is(first, 0xe1) & within(second, 0x85, 0xa0))
+        | (is(first, 0xe2)
+            & (is(second, 0x81)
+                | (is(second, 0x80)
+                    & (within(third, 0x8b, 0x91) | is(third, 0xa4) | within(third, 0xaa, 0xaf)))))
+        | (is(first, 0xe3) & (is_plain | is(second, 0x85)))
+        | (is(first, 0xef)
+            & (is_plain
+                | (1 - is(second, 0xbc))
+                | within(third, 0x90, 0x99)
+                | u8::from(third >= 0xa0)))
+        | (u8::from(first >= 0xf0) & (1 - is(second, 0x9f)))
 }
 
 fn word(bytes: &[u8]) -> u64 {
     bytes.try_into().map_or(0, u64::from_le_bytes)
-}
-
-/// Marks the first byte of letters that may be hidden or stand for a plain one.
-fn mark_changes(bytes: &[u8], at: usize, window: &[u8; LANES + 2], marks: &mut [u8; LANES]) {
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    for (place, lanes) in window[1..=LANES].chunks_exact(WORD).enumerate() {
-        let lanes = word(lanes);
-        if lanes & HIGH == 0 {
-            continue;
-        }
-        let low = lanes & !HIGH;
-        // The high bit of each byte that is this number or above; it holds for bytes beyond ASCII.
-        let from = |first: u8| low + ONES * u64::from(0x80 - (first & 0x7f));
-        // C2; CD to E3; EF to F3: not the letters of western Europe, nor ideographs.
-        let leads =
-            (from(0xc2) & !from(0xc3)) | (from(0xcd) & !from(0xe4)) | (from(0xef) & !from(0xf4));
-        let mut leads = leads & lanes & HIGH;
-        while leads != 0 {
-            let lane = place * WORD + leads.trailing_zeros() as usize / 8;
-            leads &= leads - 1;
-            if lane < LANES && may_change(bytes.get(at + lane..).unwrap_or_default()) {
-                marks[lane] = 1;
-            }
-        }
-    }
-}
-
-/// Whether a letter may be hidden or stand for a plain one; generous, as it is looked at again.
-fn may_change(bytes: &[u8]) -> bool {
-    // In prose of east Asia most such marks have another ideograph behind them.
-    let plain_follows = || matches!(bytes.get(3), Some(b'!'..=b'~' | 0xef));
-    let [first, second, third @ ..] = bytes else { return false };
-    let third = third.first().copied().unwrap_or_default();
-    match (first, second) {
-        (0xc2, 0xad) | (0xcd, 0x8f) | (0xd8, 0x9c) | (0xf0, 0x9b | 0x9d) | (0xf3, 0xa0) => true,
-        (0xe1, 0x85 | 0x9e | 0xa0) | (0xe2, 0x81) => true,
-        (0xe2, 0x80) => matches!(third, 0x8b..=0x91 | 0xa4 | 0xaa..=0xaf),
-        (0xe3, 0x80) => matches!(third, 0x82 | 0x8c | 0x90) && plain_follows(),
-        (0xe3, 0x85) => third == 0xa4,
-        (0xef, 0xbc) => {
-            matches!(third, 0x90..=0x99 | 0xa1..=0xba) || (third != 0x8c && plain_follows())
-        }
-        (0xef, 0xbd) => third <= 0xa1,
-        (0xef, 0xb8 | 0xb9 | 0xbb | 0xbe | 0xbf) => true,
-        _ => false,
-    }
 }
 
 #[cfg(test)]

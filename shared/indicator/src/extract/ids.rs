@@ -109,15 +109,14 @@ pub(crate) fn cve_after(text: &[u8]) -> Option<(usize, String)> {
         (_, Separator::None)
             | (Separator::None | Separator::Space, Separator::Space | Separator::SpacedDash)
     );
-    let year = std::str::from_utf8(year).ok()?;
-    let in_time =
-        year.bytes().all(|byte| byte.is_ascii_digit()) && ("1999"..="2099").contains(&year);
+    let in_time = matches!(year, b"1999" | [b'2', b'0', b'0'..=b'9', b'0'..=b'9']);
     // The scheme of CVE records allows 19 digits; 9 is more than was ever given out and keeps out glued dates.
     if is_doubtful || !in_time || !(4..=9).contains(&length) {
         return None;
     }
+    let year = std::str::from_utf8(year).ok()?;
     let number = std::str::from_utf8(text.get(number_at..number_at + length)?).ok()?;
-    Some((number_at + length, format!("CVE-{year}-{number}")))
+    Some((number_at + length, ["CVE-", year, "-", number].concat()))
 }
 
 /// What stands between the parts of a CVE number.
