@@ -4,6 +4,7 @@
 //! - [`parse`] reads one value of a feed, plain or defanged, and gives its normal form beside the value as given.
 //! - [`refang()`] undoes defanging in a text.
 //! - [`extract()`] finds the indicators and CVE numbers of an article; its module states what counts and what does not.
+//! - [`warninglist`] tells which are known and mostly harmless.
 //!
 //! Equal things get equal values whatever source they came from, so `(kind, value)` identifies an indicator.
 
@@ -14,6 +15,7 @@ mod letters;
 mod normal;
 mod refang;
 mod triggers;
+pub mod warninglist;
 
 use serde::{Deserialize, Serialize};
 
