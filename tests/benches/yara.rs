@@ -13,7 +13,7 @@ use std::time::Instant;
 use base::config;
 use local_runner::families::declared;
 use serde_json::Value;
-use signature_base::tarball;
+use task::tarball;
 use task::testing::{TestHome, Upstream};
 use yara::split;
 
@@ -32,8 +32,12 @@ fn main() {
     let tarball = place();
     let body = std::fs::read(&tarball).expect("the tarball is there");
     let mut files = Vec::new();
-    let outcome =
-        tarball::read(&body, |name| name.starts_with("yara/"), |_, bytes| files.push(bytes));
+    let outcome = tarball::read(
+        &body,
+        u64::MAX,
+        |name| name.starts_with("yara/"),
+        |_, bytes| files.push(bytes),
+    );
     assert!(outcome.broken.is_none(), "{outcome:?}");
     let bytes: usize = files.iter().map(Vec::len).sum();
     let rules: usize = files.iter().map(|file| split(file).rules.len()).sum();

@@ -247,6 +247,7 @@ fn wrong_values() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("AWS_SESSION_TOKEN", &["hunter2 hunter2"]),
         ("MINERVA_ALLOW_NETS", &["10.*", "*", "10.0.0.0/33", "a b"]),
         ("HTTPS_PROXY", &["proxy:8080", "socks5://u:hunter2@p", "http://u:1/hunter2@p"]),
+        ("WARNINGLISTS", &["/not/there", "/etc/passwd", "s3://bucket/x", "ftp://x"]),
         ("MINERVA_CONTACT", &["me", "the SOC team", "soc@exämple.org"]),
         ("MINERVA_CLOCK", &["noon", "2026-03-01"]),
         ("MINERVA_LOG", &["loud", "warning", "rss", "rss=loud", "info;rss=debug"]),

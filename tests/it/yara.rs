@@ -13,8 +13,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use signature_base::iocs::{self, Layout};
-use signature_base::tarball;
 use stores::documents::{Body, Index};
+use task::tarball;
 use task::testing::{TestHome, Upstream};
 use yara::{Meta, Rule, Split, split};
 
@@ -103,6 +103,7 @@ fn rules_in(tarball: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     let outcome = tarball::read(
         &body,
+        u64::MAX,
         |name| name.starts_with("yara/"),
         |name, bytes| {
             files.insert(name.trim_start_matches("yara/").to_owned(), bytes);

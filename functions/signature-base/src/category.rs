@@ -1,4 +1,10 @@
-//! What kind of rules a file of the repository holds, by its name.
+//! Which files of the repository hold rules, and of what kind, by their names.
+
+/// Whether a name is that of a file of rules.
+pub(crate) fn is_rules(name: &str) -> bool {
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    ending.eq_ignore_ascii_case("yar") || ending.eq_ignore_ascii_case("yara")
+}
 
 /// What kind of rules a file holds, by the words at the beginning of its name: `apt_…`, `thor-webshells`.
 ///

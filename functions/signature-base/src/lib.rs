@@ -17,7 +17,6 @@ pub mod sync;
 mod sync_signature_base_all;
 mod sync_signature_base_iocs;
 mod sync_signature_base_yara;
-pub mod tarball;
 
 use settings::NAME;
 

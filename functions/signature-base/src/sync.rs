@@ -8,22 +8,24 @@ use base::{Error, Result};
 use fetch::{Limits, Request};
 use serde_json::{Map, Value, json};
 use stores::documents::Index;
-use task::{Answer, Chosen, Ctx, Present, Stop, Visit};
+use task::{Answer, Chosen, Ctx, Present, Stop, Visit, tarball};
 use url::Url;
 use yara::document::{INDEX as RULES, Origin};
 use yara::store::{self, Collected};
 use yara::{link, split};
 
-use crate::category::category;
+use crate::category::{category, is_rules};
 use crate::indicator::{INDEX as IOCS, Indicators, OWNER};
 use crate::iocs::{self, Layout};
 use crate::settings::{NAME, Settings};
-use crate::tarball;
 
 /// Indicators that are written together.
 const BATCH: usize = 512;
 /// Bytes of their texts, after which a batch is written: with all copies some 4 MB.
 const BATCH_BYTES: usize = 1 << 20;
+
+/// Bytes of one file of the tarball; the largest today has 1.04 MB.
+const FILE_BYTES_MAX: u64 = 8 << 20;
 
 const ACCEPT: &str = "application/gzip, application/x-gzip, application/x-tar, */*;q=0.5";
 
@@ -129,8 +131,9 @@ async fn unpack<T: Default + Send + 'static>(
     let reading = tokio::task::spawn_blocking(move || {
         let mut part = T::default();
         let is_wanted = |name: &str| asked.strong_count() > 0 && wanted(name);
-        let read =
-            tarball::read(answer.body(), is_wanted, |name, bytes| take(&mut part, name, bytes));
+        let read = tarball::read(answer.body(), FILE_BYTES_MAX, is_wanted, |name, bytes| {
+            take(&mut part, name, bytes);
+        });
         let cut = answer.is_truncated().then(|| "the connection ended early".to_owned());
         let empty = (read.entries == 0).then(|| "it is empty".to_owned());
         Contents {
@@ -179,7 +182,7 @@ impl<T> Contents<T> {
 
 async fn rules(visit: &mut Visit<'_>, answer: Answer) -> Result<PartDetail, Stop> {
     let take = |rules: &mut Collected, name: &str, bytes: Vec<u8>| rules.add(name, split(&bytes));
-    let mut contents: Contents<Collected> = unpack(answer, tarball::is_rules, take).await?;
+    let mut contents: Contents<Collected> = unpack(answer, is_rules, take).await?;
     let mut collected = std::mem::take(&mut contents.part);
     let mut detail = Map::new();
     if !collected.is_empty() {

@@ -64,6 +64,21 @@ pub fn folder_or_bucket(text: &str) -> Result<(), String> {
     }
 }
 
+/// A folder of this machine that is there, or an address of the web.
+///
+/// # Errors
+/// What it is instead.
+pub fn folder_or_web_address(text: &str) -> Result<(), String> {
+    if text.contains("://") {
+        return web_address(text).map(drop);
+    }
+    match fs::metadata(text) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(format!("`{text}` is no folder")),
+        Err(cause) => Err(format!("`{text}` cannot be read: {cause}")),
+    }
+}
+
 fn refuse_bucket(text: &str) -> Result<(), String> {
     match text.split_once("://") {
         None => Ok(()),

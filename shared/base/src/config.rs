@@ -309,6 +309,12 @@ settings! {
         contact: Option<String> = "", "MINERVA_CONTACT", contact;
     }
 
+    /// What indicators are held against.
+    pub struct Indicators {
+        /// Warninglists that indicators are tagged with: a folder as misp-warninglists has it, or the address of its `.tar.gz`, as `https://codeload.github.com/MISP/misp-warninglists/tar.gz/refs/heads/main`; default: the set compiled in.
+        warninglists: Option<String> = "", "WARNINGLISTS", folder_or_web_address;
+    }
+
     /// How a run behaves.
     pub struct Behaviour {
         /// `machine`, `slot` (a run lives at its slot: a replay) or a fixed instant.
@@ -335,6 +341,8 @@ pub struct Config {
     pub buckets: Buckets,
     /// How it is fetched.
     pub network: Network,
+    /// What indicators are held against.
+    pub indicators: Indicators,
     /// How a run behaves.
     pub behaviour: Behaviour,
     /// What families declared and was set.
@@ -352,11 +360,12 @@ impl fmt::Debug for FamilyValues {
 }
 
 /// Every setting that no family declares, by concern, in the order of `docs/CONFIG.md`.
-pub fn all() -> [(&'static str, &'static [Setting]); 4] {
+pub fn all() -> [(&'static str, &'static [Setting]); 5] {
     [
         ("Stores", Stores::LIST),
         ("Buckets", Buckets::LIST),
         ("Network", Network::LIST),
+        ("Indicators", Indicators::LIST),
         ("Behaviour", Behaviour::LIST),
     ]
 }
@@ -412,6 +421,7 @@ impl Config {
             stores: Stores::read(&mut reader),
             buckets: Buckets::read(&mut reader),
             network: Network::read(&mut reader),
+            indicators: Indicators::read(&mut reader),
             behaviour: Behaviour::read(&mut reader),
             family_values: FamilyValues(
                 names.filter_map(|name| Some((name, lookup(name)?))).collect(),

@@ -4,17 +4,20 @@
 //! - [`write()`] makes the write of it: one document per type and value, to which every contributor adds its own.
 //! - [`derive()`] tells purely what follows from all of them: dates, TLP, confidence, expiry, and the Elastic Common Schema's
 //!   `threat.indicator.*`, so that a matching rule finds every family's indicators by the same fields.
+//! - [`Lists`] are the warninglists that indicators are held against.
 //!
 //! An owner of such documents takes [`FIELDS`], [`UNHASHED`], [`INSERT_ONLY`], [`SHARED`], [`KEPT`] and [`DERIVED`], with its
 //! own fields beside them where it has some.
 
 mod derive;
 mod ecs;
+mod lists;
 mod observation;
 mod tlp;
 
 pub use derive::{DERIVED, derive};
 pub use ecs::Confidence;
+pub use lists::Lists;
 pub use observation::{
     FIELDS, INSERT_ONLY, KEPT, Observation, SHARED, SourceName, UNHASHED, Warned, id, write,
 };

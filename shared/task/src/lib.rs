@@ -17,6 +17,7 @@ mod retention;
 mod retire;
 mod stop;
 mod stream;
+pub mod tarball;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
