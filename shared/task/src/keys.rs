@@ -1,16 +1,20 @@
 //! API keys with a budget each: every request is counted before it is sent, across all processes, and what a key did wrong is its
 //! own matter.
 
+use std::collections::BTreeSet;
+
 use base::config::Secret;
 use base::report::Outcome;
+use base::secrets::hidden;
 use base::{Error, Result};
-use fetch::Request;
+use fetch::{Fetched, Request, Response};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use stores::documents;
-use stores::state::BudgetKey;
+use stores::state::{BudgetKey, BudgetRow};
 
 use crate::answer::Answer;
+use crate::contract::Ctx;
 use crate::stop::Stop;
 use crate::visit::Visit;
 
@@ -56,11 +60,121 @@ impl KeyPool {
         })?;
         Ok((local.date().to_string(), tomorrow.timestamp()))
     }
+
+    /// Each key as a pool of its own, with the same budget.
+    pub fn apart(&self) -> impl Iterator<Item = Self> + '_ {
+        self.secrets.iter().zip(&self.budgets).map(|(secret, budget)| Self {
+            name: self.name,
+            header: self.header,
+            zone: self.zone.clone(),
+            secrets: vec![secret.clone()],
+            budgets: vec![budget.clone()],
+        })
+    }
+
+    /// What the state knows each key by, in their order.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.budgets.iter().map(|budget| budget.id.as_str())
+    }
+
+    /// Uses of a key in a day, at the most.
+    pub fn limit(&self) -> u32 {
+        self.budgets.first().map_or(0, |budget| budget.limit)
+    }
+
+    /// How the keys stand, those of earlier settings and days included.
+    ///
+    /// # Errors
+    /// `Store`, when the state cannot be read.
+    pub async fn standing(&self, ctx: &Ctx) -> Result<Vec<BudgetRow>> {
+        ctx.state.budgets(self.name).await
+    }
+
+    /// Sets the uses of those days to zero that `is_over` selects by their dates; what rests goes on resting. Gives how many
+    /// counts that were.
+    ///
+    /// # Errors
+    /// `Store`, when the state cannot be read or written.
+    pub async fn reset(&self, ctx: &Ctx, is_over: impl Fn(&str) -> bool) -> Result<u64> {
+        let days: BTreeSet<String> =
+            self.standing(ctx).await?.into_iter().filter_map(|row| row.window).collect();
+        let mut counts = 0;
+        for day in days.iter().filter(|day| is_over(day)) {
+            counts += ctx.state.reset_budgets(self.name, day).await?;
+        }
+        Ok(counts)
+    }
+
+    /// Counts a use and gives the request with the key that it counts for, and its place; `None` when no key can be used now.
+    async fn spend<'r>(
+        &'r self,
+        ctx: &Ctx,
+        request: Request<'r>,
+    ) -> Result<Option<(Request<'r>, usize)>> {
+        let now = ctx.now();
+        let (day, _) = self.day(now)?;
+        let place = ctx.state.spend(self.name, &day, &self.budgets, now).await?;
+        Ok(place.map(|place| {
+            let key = self.secrets[place].expose();
+            (request.once().header(self.header, key), place)
+        }))
+    }
+
+    /// Lets a key rest that the server refused, for its rate or for itself; says so, or nothing where it was not the key's fault.
+    async fn rest(&self, ctx: &Ctx, place: usize, stop: &Stop) -> Result<Option<String>> {
+        let now = ctx.now();
+        let (_, midnight) = self.day(now)?;
+        let until = match stop.outcome {
+            Outcome::RateLimited => stop.wait().unwrap_or(PAUSE),
+            Outcome::Unauthorized => midnight.duration_since(now),
+            _ => return Ok(None),
+        };
+        let until = now.checked_add(until).unwrap_or(midnight);
+        let id = &self.budgets[place].id;
+        ctx.state.block(self.name, id, until, &stop.error.chain()).await?;
+        Ok(Some(format!("key {id} of `{}` rests until {until}: {}", self.name, stop.error)))
+    }
+
+    /// Why no key can be used, and when the first can.
+    async fn used_up(&self, ctx: &Ctx) -> Result<Stop> {
+        let now = ctx.now();
+        let (_, midnight) = self.day(now)?;
+        let blocked = self.standing(ctx).await?.into_iter();
+        let next = blocked.filter_map(|row| row.blocked_until.filter(|until| *until > now)).min();
+        let wait = next.map_or(midnight, |next| next.min(midnight)).duration_since(now);
+        let error = Error::upstream(format!(
+            "ask with a key of `{}`: each of `{}` is used up for today or rests",
+            self.name,
+            self.secrets.len()
+        ));
+        Ok(Stop::new(Outcome::BudgetSpent, error.hint("add a key, or wait")).retry_after(wait))
+    }
+
+    /// Asks once with the first key that can be used, outside of a visit. A refused key rests.
+    ///
+    /// # Errors
+    /// Why there is no answer; [`Outcome::BudgetSpent`] when no key can be used now.
+    pub async fn ask<'r>(&'r self, ctx: &Ctx, request: Request<'r>) -> Result<Response, Stop> {
+        let Some((keyed, place)) = self.spend(ctx, request).await? else {
+            return Err(self.used_up(ctx).await?);
+        };
+        let secrets = keyed.secrets();
+        let answer = ctx.http.send(keyed).await.and_then(Fetched::body);
+        let stop = match answer {
+            Ok(Some(response)) => return Ok(response),
+            Ok(None) => Stop::from(Error::upstream("read the answer: there is none")),
+            Err(failure) => Stop::from(failure),
+        };
+        let stop = stop.reworded(|text| hidden(text, secrets.iter().map(String::as_str)));
+        self.rest(ctx, place, &stop).await?;
+        Err(stop)
+    }
 }
 
 impl Visit<'_> {
-    /// As [`get`](Self::get), with a key of the pool that has some of its budget left. Where the server refuses the key, for its
-    /// rate or for itself, the key rests, and another one is used.
+    /// As [`get_anyway`](Self::get_anyway), with a key of the pool that has some of its budget left. Where the server refuses
+    /// the key, for its rate or for itself, the key rests, and another one is used. An address that gave no answer may be asked
+    /// again.
     ///
     /// # Errors
     /// Why there is no answer; [`Outcome::BudgetSpent`] when no key can be used now.
@@ -69,41 +183,24 @@ impl Visit<'_> {
         pool: &'r KeyPool,
         request: Request<'r>,
     ) -> Result<Option<Answer>, Stop> {
-        let state = &self.ctx().state;
+        let ctx = self.ctx();
+        // A replay sends nothing.
+        if self.is_replay() {
+            return self.get_anyway(request).await;
+        }
         // Each round ends the visit or takes one key out of use.
         for _ in 0..=pool.secrets.len() {
-            let now = self.ctx().now();
-            let (day, midnight) = pool.day(now)?;
-            let Some(place) = state.spend(pool.name, &day, &pool.budgets, now).await? else {
-                break;
-            };
-            let key = pool.secrets[place].expose();
-            let keyed = request.clone().once().header(pool.header, key);
-            let stop = match self.get(keyed).await {
+            let Some((keyed, place)) = pool.spend(ctx, request.clone()).await? else { break };
+            let stop = match self.get_anyway(keyed).await {
                 Ok(answer) => return Ok(answer),
                 Err(stop) => stop,
             };
-            let until = match stop.outcome {
-                Outcome::RateLimited => stop.wait().unwrap_or(PAUSE),
-                Outcome::Unauthorized => midnight.duration_since(now),
-                _ => return Err(stop),
-            };
-            let until = now.checked_add(until).unwrap_or(midnight);
-            let id = &pool.budgets[place].id;
-            state.block(pool.name, id, until, &stop.error.chain()).await?;
-            self.note(format!("key {id} of `{}` rests until {until}: {}", pool.name, stop.error));
             self.may_ask_again(request.url());
+            match pool.rest(ctx, place, &stop).await? {
+                Some(note) => self.note(note),
+                None => return Err(stop),
+            }
         }
-        let now = self.ctx().now();
-        let (_, midnight) = pool.day(now)?;
-        let blocked = state.budgets(pool.name).await?.into_iter();
-        let next = blocked.filter_map(|row| row.blocked_until.filter(|until| *until > now)).min();
-        let wait = next.map_or(midnight, |next| next.min(midnight)).duration_since(now);
-        let error = Error::upstream(format!(
-            "ask with a key of `{}`: each of `{}` is used up for today or rests",
-            pool.name,
-            pool.secrets.len()
-        ));
-        Err(Stop::new(Outcome::BudgetSpent, error.hint("add a key, or wait")).retry_after(wait))
+        Err(pool.used_up(ctx).await?)
     }
 }

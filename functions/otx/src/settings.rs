@@ -1,0 +1,101 @@
+//! What the family is called and given, and its keys as a pool.
+
+use base::config::Secret;
+use base::{Error, Result};
+use jiff::tz::TimeZone;
+use task::KeyPool;
+use url::Url;
+
+/// The family's name, in ids of documents and sources too.
+pub(crate) const NAME: &str = "otx";
+
+/// The header that a key is sent in.
+const HEADER: &str = "x-otx-api-key";
+
+/// The zone whose midnight begins a day of the keys: that of the timetable, by which `reset_otx_daily_usage` runs.
+pub const ZONE: &str = "America/Sao_Paulo";
+
+base::settings! {
+    /// Where OTX is, and what it is asked with.
+    pub struct Settings {
+        /// OTX, or a mirror of it.
+        url: Option<Url> = "https://otx.alienvault.com", "OTX_URL";
+        /// Keys for OTX's API, several separated by commas; they are used in turn, the least used first.
+        keys: Option<Secret<String>> = "", "OTX_API_KEY", one_line;
+        /// Requests that each key may make in a day; OTX allows about 10,000.
+        daily_limit: u32 = "9000", "OTX_DAILY_LIMIT";
+    }
+}
+
+impl Settings {
+    /// The address of a path of the API's first version.
+    ///
+    /// # Errors
+    /// `Config`, where there is none.
+    pub(crate) fn address(&self, path: &str) -> Result<Url> {
+        let base = self.url.as_ref().ok_or_else(|| {
+            Error::config("find OTX: `OTX_URL` is empty").hint("leave it unset for the public one")
+        })?;
+        let text = format!("{}/api/v1/{path}", base.as_str().trim_end_matches('/'));
+        Url::parse(&text)
+            .map_err(|cause| Error::config(format!("build the address `{text}`")).because(cause))
+    }
+
+    /// The keys, each once, in the order in which they were given.
+    fn secrets(&self) -> Vec<Secret<String>> {
+        let all = self.keys.as_ref().map(|keys| keys.expose().as_str()).unwrap_or_default();
+        let mut keys: Vec<&str> = Vec::new();
+        for key in all.split(',').map(str::trim).filter(|key| !key.is_empty()) {
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        keys.into_iter().map(|key| Secret::new(key.to_owned())).collect()
+    }
+
+    /// The keys as a pool, which is empty where none is set.
+    ///
+    /// # Errors
+    /// `Config`, where the zone of its days is unknown.
+    pub(crate) fn pool(&self) -> Result<KeyPool> {
+        let zone = TimeZone::get(ZONE)
+            .map_err(|cause| Error::config(format!("find the zone `{ZONE}`")).because(cause))?;
+        Ok(KeyPool::new(NAME, HEADER, self.secrets(), self.daily_limit, zone))
+    }
+
+    /// The keys as a pool that has one at least.
+    ///
+    /// # Errors
+    /// `Config`, where none is set.
+    pub(crate) fn pool_of_some(&self) -> Result<KeyPool> {
+        if self.secrets().is_empty() {
+            return Err(Error::config("ask OTX: `OTX_API_KEY` is unset").hint(
+                "set it to the key of your account, which otx.alienvault.com/api shows; several are separated by commas",
+            ));
+        }
+        self.pool()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_taken_apart_and_each_counts_once() {
+        let of = |text: &str| {
+            let keys = Some(Secret::new(text.to_owned()));
+            let settings = Settings { keys, ..Settings::default() };
+            settings.secrets().iter().map(|key| key.expose().clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(of("a, b,,a,"), ["a", "b"]);
+        assert!(of(" , ").is_empty());
+    }
+
+    #[test]
+    fn no_key_is_a_setting_to_set() {
+        let error = Settings::default().pool_of_some().err().expect("there is no key");
+        assert_eq!(error.class(), base::Class::Config);
+        assert!(error.to_string().contains("OTX_API_KEY"), "{error}");
+    }
+}
