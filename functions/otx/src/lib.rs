@@ -5,9 +5,14 @@ use std::process::ExitCode;
 use base::config::DeclaredSettings;
 use task::{Family, Registered};
 
+pub mod indicators;
+pub mod pulse;
 mod reset_otx_daily_usage;
 mod settings;
+mod sync;
+mod sync_otx_pulses;
 mod test_otx_connection;
+pub mod wire;
 
 use settings::NAME;
 pub use settings::{Settings, ZONE};
@@ -15,10 +20,12 @@ pub use settings::{Settings, ZONE};
 /// The family and its tasks.
 pub const FAMILY: Family = Family {
     tasks: &[
+        Registered::of::<sync_otx_pulses::SyncOtxPulses>(NAME),
         Registered::of::<reset_otx_daily_usage::ResetOtxDailyUsage>(NAME),
         Registered::of::<test_otx_connection::TestOtxConnection>(NAME),
     ],
     settings: DeclaredSettings::of::<Settings>(),
+    owners: &[(pulse::INDEX, &pulse::OWNER), (indicators::INDEX, &indicators::OWNER)],
     ..Family::named(NAME)
 };
 

@@ -9,6 +9,9 @@ use url::Url;
 /// The family's name, in ids of documents and sources too.
 pub(crate) const NAME: &str = "otx";
 
+/// What the feed is called.
+pub(crate) const FEED: &str = "AlienVault OTX";
+
 /// The header that a key is sent in.
 const HEADER: &str = "x-otx-api-key";
 
