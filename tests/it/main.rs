@@ -36,6 +36,7 @@ mod malpedia_stores;
 mod malpedia_told;
 mod malpedia_values;
 mod operator;
+mod otx;
 mod owners;
 mod page;
 mod readers;
@@ -77,6 +78,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("malpedia_values", malpedia_values::TRIALS),
     ("malpedia_rules", malpedia_rules::TRIALS),
     ("operator", operator::TRIALS),
+    ("otx", otx::TRIALS),
     ("owners", owners::TRIALS),
     ("page", page::TRIALS),
     ("retention", retention::TRIALS),

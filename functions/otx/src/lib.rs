@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use base::config::DeclaredSettings;
 use task::{Family, Registered};
 
+mod adopt;
 pub mod indicators;
 pub mod pulse;
 mod reset_otx_daily_usage;
 mod settings;
+mod sources;
 mod sync;
 mod sync_otx_pulses;
 mod test_otx_connection;
@@ -26,6 +28,9 @@ pub const FAMILY: Family = Family {
     ],
     settings: DeclaredSettings::of::<Settings>(),
     owners: &[(pulse::INDEX, &pulse::OWNER), (indicators::INDEX, &indicators::OWNER)],
+    adopters: &[adopt::PULSES, adopt::INDICATORS],
+    sources: sources::CATALOG,
+    checks: sources::CHECKS,
     ..Family::named(NAME)
 };
 

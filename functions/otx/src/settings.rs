@@ -24,7 +24,7 @@ base::settings! {
         /// OTX, or a mirror of it.
         url: Option<Url> = "https://otx.alienvault.com", "OTX_URL";
         /// Keys for OTX's API, several separated by commas; they are used in turn, the least used first.
-        keys: Option<Secret<String>> = "", "OTX_API_KEY", one_line;
+        keys: Option<Secret<String>> = "", "OTX_API_KEY", keys;
         /// Requests that each key may make in a day; OTX allows about 10,000.
         daily_limit: u32 = "9000", "OTX_DAILY_LIMIT";
     }

@@ -247,7 +247,7 @@ const HASHES: [IndicatorKind; 4] =
 
 /// The indicator of a value under OTX's type: as that type, else as what it evidently is. What is of no type of ours, and a
 /// path that came as URI, is kept as `other`.
-fn indicator_of(
+pub(crate) fn indicator_of(
     type_original: &str,
     value: &str,
     content: Option<&str>,

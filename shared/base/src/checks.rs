@@ -135,6 +135,14 @@ pub fn key(text: &str) -> Result<(), String> {
     Err("it holds a space or a letter that no key has".to_owned())
 }
 
+/// Such keys, separated by commas.
+///
+/// # Errors
+/// That one of them has other letters.
+pub fn keys(text: &str) -> Result<(), String> {
+    text.split(',').try_for_each(|one| key(one.trim()))
+}
+
 /// Text that a header can carry: visible ASCII and spaces, on one line. It is not repeated.
 ///
 /// # Errors

@@ -135,19 +135,14 @@ impl KeyPool {
         Ok(Some(format!("key {id} of `{}` rests until {until}: {}", self.name, stop.error)))
     }
 
-    /// Why no key can be used, and when the first can.
-    async fn used_up(&self, ctx: &Ctx) -> Result<Stop> {
-        let now = ctx.now();
-        let (_, midnight) = self.day(now)?;
-        let blocked = self.standing(ctx).await?.into_iter();
-        let next = blocked.filter_map(|row| row.blocked_until.filter(|until| *until > now)).min();
-        let wait = next.map_or(midnight, |next| next.min(midnight)).duration_since(now);
+    /// Why no key can be used. The source is not told to wait: its keys do, until they are reset or others are given.
+    fn used_up(&self) -> Stop {
         let error = Error::upstream(format!(
             "ask with a key of `{}`: each of `{}` is used up for today or rests",
             self.name,
             self.secrets.len()
         ));
-        Ok(Stop::new(Outcome::BudgetSpent, error.hint("add a key, or wait")).retry_after(wait))
+        Stop::new(Outcome::BudgetSpent, error.hint("add a key, or wait"))
     }
 
     /// Asks once with the first key that can be used, outside of a visit. A refused key rests.
@@ -156,7 +151,7 @@ impl KeyPool {
     /// Why there is no answer; [`Outcome::BudgetSpent`] when no key can be used now.
     pub async fn ask<'r>(&'r self, ctx: &Ctx, request: Request<'r>) -> Result<Response, Stop> {
         let Some((keyed, place)) = self.spend(ctx, request).await? else {
-            return Err(self.used_up(ctx).await?);
+            return Err(self.used_up());
         };
         let secrets = keyed.secrets();
         let answer = ctx.http.send(keyed).await.and_then(Fetched::body);
@@ -201,6 +196,6 @@ impl Visit<'_> {
                 None => return Err(stop),
             }
         }
-        Err(pool.used_up(ctx).await?)
+        Err(pool.used_up())
     }
 }

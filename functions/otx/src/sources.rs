@@ -1,0 +1,38 @@
+//! The family's one source, and what `doctor` asks of it.
+
+use base::Result;
+use base::config::Config;
+use task::catalog::{Check, SourceCatalog, SourceEntry};
+
+use crate::settings::{FEED, Settings};
+use crate::sync::Pulses;
+
+/// The list for those who serve every family.
+pub(crate) const CATALOG: SourceCatalog =
+    SourceCatalog { list: |config, _| Box::pin(async move { list(config) }), edit: None };
+
+fn list(config: &Config) -> Result<Vec<SourceEntry>> {
+    let settings: Settings = config.of()?;
+    Ok(vec![SourceEntry {
+        id: Pulses::ID.to_owned(),
+        name: format!("{FEED}, pulses"),
+        url: Some(settings.address("pulses/subscribed")?),
+        category: None,
+        language: None,
+        enabled: true,
+    }])
+}
+
+/// What `doctor` asks.
+pub(crate) const CHECKS: &[Check] =
+    &[Check { about: "OTX's keys", look: |config| Box::pin(async { keys(config) }) }];
+
+fn keys(config: &Config) -> Result<Option<String>> {
+    let settings: Settings = config.of()?;
+    let (base, count) = (settings.address("")?, settings.pool()?.ids().count());
+    let base = fetch::shown(&base);
+    Ok(Some(match count {
+        0 => format!("`{base}`, no key: pulses are not synced until `OTX_API_KEY` is set"),
+        count => format!("`{base}`, {count} of at most {} requests a day", settings.daily_limit),
+    }))
+}

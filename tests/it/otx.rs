@@ -1,0 +1,750 @@
+//! The OTX family's tasks on the embedded store, against an upstream that behaves as OTX does, and as it does on bad days.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a panic is how a trial fails; without a harness clippy sees no tests here"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use base::config;
+use base::report::{Counts, Outcome, Report, Status};
+use otx::{FAMILY, indicators, pulse};
+use serde_json::{Value, json};
+use stores::documents::{Body, Index};
+use task::testing::TestHome;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+pub(crate) const TRIALS: &[crate::Case] = &[
+    ("pulses_become_one_document_for_each_value", pulses_become_one_document_for_each_value),
+    ("real_pulses_are_accounted_for", real_pulses_are_accounted_for),
+    ("a_second_run_asks_from_the_cursor_on", a_second_run_asks_from_the_cursor_on),
+    ("pages_get_smaller_when_it_times_out", pages_get_smaller_when_it_times_out),
+    ("activity_is_the_way_out_and_keeps_the_cursor", activity_is_the_way_out_and_keeps_the_cursor),
+    ("next_is_a_hint_and_no_address", next_is_a_hint_and_no_address),
+    ("a_cut_run_goes_on_at_its_page", a_cut_run_goes_on_at_its_page),
+    (
+        "a_pulse_that_left_while_it_was_read_hides_none",
+        a_pulse_that_left_while_it_was_read_hides_none,
+    ),
+    ("further_indicators_are_fetched_by_pages", further_indicators_are_fetched_by_pages),
+    ("what_an_edited_pulse_dropped_is_marked", what_an_edited_pulse_dropped_is_marked),
+    (
+        "a_deleted_pulse_is_marked_with_its_part_of_each_indicator",
+        a_deleted_pulse_is_marked_with_its_part_of_each_indicator,
+    ),
+    (
+        "a_key_that_is_refused_leaves_the_others_alone",
+        a_key_that_is_refused_leaves_the_others_alone,
+    ),
+    (
+        "no_key_is_used_beyond_its_limit_and_each_up_to_it",
+        no_key_is_used_beyond_its_limit_and_each_up_to_it,
+    ),
+    ("a_reset_and_midnight_agree", a_reset_and_midnight_agree),
+    ("the_keys_live_in_the_zone_of_the_timetable", the_keys_live_in_the_zone_of_the_timetable),
+    ("a_test_names_each_key_by_its_digest", a_test_names_each_key_by_its_digest),
+    ("without_a_key_the_setting_is_named", without_a_key_the_setting_is_named),
+];
+
+/// What OTX holds, and how it behaves.
+#[derive(Default)]
+struct Otx {
+    /// The newest first, as it gives them.
+    pulses: Vec<Value>,
+    /// Indicators of pulses that come without them.
+    further: BTreeMap<String, Vec<Value>>,
+    events: Vec<Value>,
+    /// Requests as `path?query`, in order, and uses by key.
+    requests: Vec<String>,
+    keys: BTreeMap<String, u32>,
+    /// A key that is refused with this status.
+    refused: Option<(&'static str, u16)>,
+    /// How often `subscribed` still answers 504.
+    failures: u32,
+    /// Pages above this size are a 504.
+    size_max: Option<usize>,
+    /// What `next` says instead of the address of the next page.
+    next: Option<fn(&str) -> String>,
+    /// A page that is empty though more follow.
+    empty_page: Option<usize>,
+    /// Every page is the first, and says that there are more.
+    repeats: bool,
+    /// Falls silent at this request.
+    silent_at: Option<usize>,
+    /// Loses its first pulse after this many requests.
+    loses_after: Option<usize>,
+}
+
+/// A server that is one.
+struct Server {
+    origin: String,
+    otx: Arc<Mutex<Otx>>,
+}
+
+impl Server {
+    async fn start(pulses: Vec<Value>) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let otx = Arc::new(Mutex::new(Otx { pulses, ..Otx::default() }));
+        let routes = Router::new().fallback(answer).with_state((origin.clone(), Arc::clone(&otx)));
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        Self { origin, otx }
+    }
+
+    fn set<T>(&self, change: impl FnOnce(&mut Otx) -> T) -> T {
+        change(&mut self.otx.lock().unwrap())
+    }
+
+    /// The requests since the last question, without the paths' common beginning.
+    fn asked(&self) -> Vec<String> {
+        self.set(|otx| std::mem::take(&mut otx.requests))
+    }
+}
+
+type Shared = (String, Arc<Mutex<Otx>>);
+
+async fn answer(State((origin, shared)): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
+    let path = uri.path().trim_start_matches("/api/v1/").to_owned();
+    let query: BTreeMap<String, String> =
+        url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
+            .into_owned()
+            .collect();
+    let is_silent = {
+        let mut otx = shared.lock().unwrap();
+        otx.requests.push(uri.path_and_query().unwrap().as_str().replace("/api/v1/", ""));
+        if otx.loses_after.is_some_and(|count| otx.requests.len() > count) {
+            otx.loses_after = None;
+            otx.pulses.remove(0);
+        }
+        let count = otx.requests.len();
+        otx.silent_at.take_if(|at| *at == count).is_some()
+    };
+    if is_silent {
+        return std::future::pending().await;
+    }
+    let mut otx = shared.lock().unwrap();
+    let key = headers.get("x-otx-api-key").map(|key| key.to_str().unwrap().to_owned());
+    let Some(key) = key else { return StatusCode::FORBIDDEN.into_response() };
+    *otx.keys.entry(key.clone()).or_default() += 1;
+    if let Some((refused, status)) = otx.refused
+        && refused == key
+    {
+        return StatusCode::from_u16(status).unwrap().into_response();
+    }
+    let number = |name: &str| query.get(name).and_then(|text| text.parse::<usize>().ok());
+    let (limit, page) = (number("limit").unwrap_or(50), number("page").unwrap_or(1));
+    let all: Vec<Value> = match path.split('/').collect::<Vec<_>>().as_slice() {
+        ["users", "me"] => return json(&json!({"username": "analyst"})),
+        ["pulses", "subscribed"] => {
+            if otx.failures > 0 {
+                otx.failures -= 1;
+                return StatusCode::GATEWAY_TIMEOUT.into_response();
+            }
+            if otx.size_max.is_some_and(|most| limit > most) {
+                return StatusCode::GATEWAY_TIMEOUT.into_response();
+            }
+            // A plus sign that was not escaped is a space here.
+            let since = query.get("modified_since").map(|text| {
+                assert!(text.ends_with("+00:00"), "{text}");
+                text.parse::<jiff::Timestamp>().unwrap()
+            });
+            let is_wanted = |pulse: &&Value| {
+                let modified = base::date::instant(pulse["modified"].as_str().unwrap()).unwrap();
+                since.is_none_or(|since| modified >= since)
+                    && query.get("author_name").is_none_or(|name| pulse["author_name"] == **name)
+            };
+            otx.pulses.iter().filter(is_wanted).cloned().collect()
+        }
+        ["pulses", "activity"] => otx.pulses.clone(),
+        ["pulses", "events"] => otx.events.clone(),
+        ["pulses", id, "indicators"] => otx.further.get(*id).cloned().unwrap_or_default(),
+        ["pulses", id] => {
+            let pulse = otx.pulses.iter().find(|pulse| pulse["id"] == **id);
+            return pulse.map_or_else(|| StatusCode::NOT_FOUND.into_response(), json);
+        }
+        _ => return StatusCode::NOT_FOUND.into_response(),
+    };
+    let from = if otx.repeats { 0 } else { (page - 1) * limit };
+    let is_empty = otx.empty_page == Some(page);
+    let results: Vec<&Value> =
+        all.iter().skip(from).take(if is_empty { 0 } else { limit }).collect();
+    // The empty page stands between others and takes the place of none.
+    let has_more = from + limit < all.len() || otx.repeats;
+    let mut next = uri.path().to_owned() + "?page=" + &(page + 1).to_string();
+    next = format!("{origin}{next}&limit={limit}");
+    if let Some(other) = otx.next {
+        next = other(&next);
+    }
+    json(
+        &json!({"count": all.len(), "next": has_more.then_some(next), "previous": null, "t": 0.1, "results": results}),
+    )
+}
+
+fn json(value: &Value) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
+}
+
+/// A home of the family.
+struct Home {
+    home: TestHome,
+    server: Server,
+}
+
+const NOW: &str = "2026-03-01T12:00:00Z";
+
+impl Home {
+    async fn of(pulses: Vec<Value>) -> Self {
+        Self::with(pulses, &[]).await
+    }
+
+    async fn with(pulses: Vec<Value>, more: &[(&str, &str)]) -> Self {
+        let server = Server::start(pulses).await;
+        Self::open(tempfile::tempdir().unwrap(), server, more).await
+    }
+
+    async fn open(folder: TempDir, server: Server, more: &[(&str, &str)]) -> Self {
+        let settings = [
+            ("OTX_URL", server.origin.as_str()),
+            ("OTX_API_KEY", "one, two"),
+            ("MINERVA_CLOCK", NOW),
+        ];
+        // The first of a name holds.
+        let settings: Vec<(String, String)> = more
+            .iter()
+            .chain(&settings)
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let home = TestHome::open(folder, &settings, &[FAMILY.settings]).await.unwrap();
+        Self { home, server }
+    }
+
+    /// The same folder and server under other settings.
+    async fn reopened(self, more: &[(&str, &str)]) -> Self {
+        let Self { home: TestHome { home, folder, .. }, server } = self;
+        drop(home);
+        Self::open(folder, server, more).await
+    }
+
+    async fn run(&self, task: &str) -> Report {
+        self.run_within(task, Value::Null, Duration::from_secs(120)).await
+    }
+
+    async fn run_within(&self, task: &str, event: Value, time: Duration) -> Report {
+        let task = FAMILY.tasks.iter().find(|known| known.name == task).unwrap();
+        self.home.run_within(task, event, time).await
+    }
+
+    async fn sync(&self) -> Report {
+        let report = self.run("sync_otx_pulses").await;
+        assert_eq!(report.status, Status::Complete, "{report:?}");
+        report
+    }
+
+    async fn stored(&self, index: &str) -> Vec<Body> {
+        let documents = self.home.documents(Index::named(index).unwrap()).await.unwrap();
+        documents.into_iter().map(|one| one.body).collect()
+    }
+
+    async fn indicators(&self) -> BTreeMap<String, Body> {
+        let all = self.stored(indicators::INDEX).await.into_iter();
+        all.map(|body| (body["value"].as_str().unwrap().to_owned(), body)).collect()
+    }
+
+    async fn pulses(&self) -> BTreeMap<String, Body> {
+        let all = self.stored(pulse::INDEX).await.into_iter();
+        all.map(|body| (body["pulse_id"].as_str().unwrap().to_owned(), body)).collect()
+    }
+}
+
+fn block_on(work: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(work);
+}
+
+fn fixture() -> Vec<Value> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/otx/subscribed.json");
+    let page: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    page["results"].as_array().unwrap().clone()
+}
+
+fn id(number: usize) -> String {
+    format!("{number:024x}")
+}
+
+/// A pulse with these addresses; a higher number is newer.
+fn numbered(number: usize, values: &[&str]) -> Value {
+    let indicators: Vec<Value> = values
+        .iter()
+        .map(|value| json!({"id": 1, "indicator": value, "type": "IPv4", "created": "2026-02-01T00:00:00"}))
+        .collect();
+    let modified = format!(
+        "2026-02-{:02}T{:02}:{:02}:00.123456",
+        1 + number / 1440,
+        number / 60 % 24,
+        number % 60
+    );
+    json!({
+        "id": id(number), "name": format!("pulse {number}"), "author_name": "analyst", "created": modified, "modified": modified,
+        "tlp": "green", "public": 1, "revision": 1, "tags": [], "references": [], "more_indicators": false, "indicators": indicators,
+    })
+}
+
+/// So many pulses, the newest first, each with an address of its own and one that all have.
+fn many(count: usize) -> Vec<Value> {
+    (0..count)
+        .rev()
+        .map(|number| {
+            numbered(
+                number,
+                &[&format!("203.0.{}.{}", number / 250, 1 + number % 250), "198.51.100.1"],
+            )
+        })
+        .collect()
+}
+
+fn counts(report: &Report, index: &str) -> Counts {
+    report.sources[0].by_index[index]
+}
+
+fn notes(report: &Report) -> String {
+    report.sources[0].notes.join("\n")
+}
+
+fn pulses_become_one_document_for_each_value() {
+    block_on(async {
+        let home = Home::of(fixture()).await;
+        let report = home.sync().await;
+        let (pulses, values) = (counts(&report, pulse::INDEX), counts(&report, indicators::INDEX));
+        assert_eq!((pulses.found, pulses.new), (3, 3));
+        assert_eq!(values.found, 45, "as many as the pulses hold");
+        // One is no address; one stands in three pulses and one in two.
+        assert_eq!((values.rejected, values.merged, values.new), (1, 3, 41), "{values:?}");
+        assert!(report.rejects[0].reason.contains("not an address"), "{report:?}");
+        let all = home.indicators().await;
+        let shared = &all["203.0.113.5"];
+        assert_eq!(shared["pulses_count"], 3);
+        assert_eq!(shared["pulses"].as_array().unwrap().len(), 3);
+        assert_eq!(shared["sources_count"], 1);
+        assert_eq!(shared["tlp"], "amber", "the strictest");
+        let tlp = |place: usize| shared["pulses"][place]["tlp"].as_str().unwrap();
+        assert_eq!([tlp(0), tlp(1), tlp(2)], ["green", "clear", "amber"]);
+        assert_eq!(shared["pulses"][2]["public"], false, "a private one is kept and marked");
+        assert_eq!(shared["threat_actor"], json!(["Example Panda"]));
+        assert_eq!(shared["malware_family"], json!(["ExampleLoader"]));
+        assert_eq!(shared["attack_ids"], json!(["T1566"]));
+        assert_eq!(shared["threat"]["indicator"]["ip"], "203.0.113.5");
+        assert_eq!(shared["threat"]["indicator"]["marking"]["tlp"], "AMBER");
+        let kind = |value: &str| all[value]["type"].as_str().unwrap().to_owned();
+        assert_eq!(kind("2001:db8::5"), "ipv6");
+        assert_eq!(kind("/a/b.php?x=1"), "other");
+        assert_eq!(kind(&"x".repeat(600)), "mutex");
+        let rule = &all["rule invoice { strings: $a = \"invoice\" condition: $a }"];
+        assert_eq!((&rule["type"], &rule["content"]), (&json!("yara"), &rule["value"]));
+        let inactive = &all["198.51.100.7"];
+        assert_eq!(inactive["active"], false, "OTX says that it no longer holds");
+        assert_eq!(all["192.168.113.98"]["expires_at"], "2026-02-25T00:00:00Z");
+        let stored = home.pulses().await;
+        let details = &stored["65f0000000000000000000a2"];
+        assert_eq!(
+            (&details["author_name"], &details["author_id"]),
+            (&json!("researcher"), &json!("77"))
+        );
+        assert_eq!(
+            (&details["tlp"], &details["cves"]),
+            (&json!("clear"), &json!(["CVE-2026-0001"]))
+        );
+        assert_eq!(stored["65f0000000000000000000a3"]["public"], false);
+        assert_eq!(stored["65f0000000000000000000a1"]["indicator_count"], 21);
+    });
+}
+
+/// Pulses as OTX gave them in July 2018, where the whole data set is at hand.
+fn real_pulses_are_accounted_for() {
+    let Some(folder) = config::variable("MINERVA_CORPUS").map(PathBuf::from) else { return };
+    let Ok(text) = std::fs::read(folder.join("otx/pulses_2018.json")) else { return };
+    let pulses: Vec<Value> = serde_json::from_slice(&text).unwrap();
+    block_on(async {
+        let mut given: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+        let mut count = 0;
+        for pulse in &pulses {
+            for one in pulse["indicators"].as_array().unwrap() {
+                count += 1;
+                let text = |name: &str| one[name].as_str().unwrap();
+                // Addresses that differ in how they name their host, and values that differ in case, are one.
+                let value = match text("type") {
+                    "URL" => url::Url::parse(text("indicator")).unwrap().to_string(),
+                    _ => text("indicator").to_lowercase(),
+                };
+                let pulses = given.entry((text("type").to_owned(), value)).or_default();
+                pulses.insert(pulse["id"].as_str().unwrap().to_owned());
+            }
+        }
+        assert_eq!(count, 8_331);
+        let home = Home::of(pulses.clone()).await;
+        let report = home.sync().await;
+        let values = counts(&report, indicators::INDEX);
+        assert_eq!((values.found, values.rejected), (count, 0), "{:?}", report.rejects);
+        let all = home.stored(indicators::INDEX).await;
+        assert_eq!(all.len(), given.len());
+        let count = |body: &Body| usize::try_from(body["pulses_count"].as_u64().unwrap()).unwrap();
+        let named: usize = all.iter().map(count).sum();
+        assert_eq!(named, given.values().map(BTreeSet::len).sum::<usize>(), "each with its pulses");
+        let in_several = given.values().filter(|pulses| pulses.len() > 1).count();
+        assert_eq!(all.iter().filter(|body| count(body) > 1).count(), in_several);
+        assert!(all.iter().all(|body| body["type"] != "other"));
+        let stored = home.pulses().await;
+        for pulse in &pulses {
+            let tlp = match pulse["tlp"].as_str().unwrap() {
+                "white" => "clear",
+                other => other,
+            };
+            assert_eq!(stored[pulse["id"].as_str().unwrap()]["tlp"], tlp);
+        }
+        assert_eq!(home.sync().await.writes(), 0);
+    });
+}
+
+fn a_second_run_asks_from_the_cursor_on() {
+    block_on(async {
+        let home = Home::of(many(45)).await;
+        let first = home.sync().await;
+        assert_eq!(
+            (counts(&first, pulse::INDEX).new, counts(&first, indicators::INDEX).new),
+            (45, 46)
+        );
+        let asked = home.server.asked();
+        assert_eq!(asked.len(), 3, "{asked:?}");
+        let second = home.sync().await;
+        assert_eq!((second.writes(), second.sources[0].outcome), (0, Outcome::Unchanged));
+        let asked = home.server.asked();
+        // Ten minutes before the newest pulse; the sign of the zone is escaped.
+        let since = "2026-02-01T00%3A34%3A00.123456%2B00%3A00";
+        assert_eq!(asked.len(), 2, "{asked:?}");
+        assert!(asked[0].starts_with("pulses/events?") && asked[0].contains("%2B00"), "{asked:?}");
+        assert_eq!(asked[1], format!("pulses/subscribed?limit=20&page=1&modified_since={since}"));
+        home.server.set(|otx| otx.pulses.insert(0, numbered(60, &["192.0.2.60"])));
+        let third = home.sync().await;
+        assert_eq!((counts(&third, pulse::INDEX).new, third.writes()), (1, 2));
+    });
+}
+
+fn pages_get_smaller_when_it_times_out() {
+    block_on(async {
+        let home = Home::of(many(45)).await;
+        home.server.set(|otx| otx.failures = 3);
+        let report = home.sync().await;
+        assert_eq!(counts(&report, pulse::INDEX).new, 45);
+        assert!(notes(&report).contains("after 3 failures, on pages of 5"), "{report:?}");
+        let asked = home.server.asked();
+        let limits: Vec<&str> =
+            asked.iter().map(|one| one.split(['=', '&']).nth(1).unwrap()).take(5).collect();
+        assert_eq!(limits, ["20", "10", "5", "5", "5"], "{asked:?}");
+        // In the middle of a list the place stays the same.
+        let home = Home::of(many(45)).await;
+        home.server.set(|otx| otx.size_max = Some(10));
+        let report = home.sync().await;
+        assert_eq!(counts(&report, pulse::INDEX).new, 45, "{report:?}");
+        assert!(home.server.asked().len() <= 6);
+    });
+}
+
+fn activity_is_the_way_out_and_keeps_the_cursor() {
+    block_on(async {
+        let home = Home::of(many(12)).await;
+        home.server.set(|otx| otx.failures = u32::MAX);
+        let report = home.sync().await;
+        assert_eq!(counts(&report, pulse::INDEX).new, 12);
+        let told = notes(&report);
+        assert!(
+            told.contains("`pulses/activity` is read instead") && told.contains("504"),
+            "{told}"
+        );
+        home.server.asked();
+        assert_eq!(home.sync().await.writes(), 0, "twice");
+        home.server.asked();
+        // It answers again: everything is read by it, and nothing of that is new.
+        home.server.set(|otx| otx.failures = 0);
+        let back = home.sync().await;
+        assert_eq!((back.writes(), counts(&back, pulse::INDEX).unchanged), (0, 12));
+        let asked = home.server.asked();
+        assert!(asked.iter().all(|one| !one.contains("modified_since")), "{asked:?}");
+    });
+}
+
+fn next_is_a_hint_and_no_address() {
+    block_on(async {
+        for next in [
+            (|_| "http://192.0.2.1/api/v1/pulses/subscribed?page=2".to_owned())
+                as fn(&str) -> String,
+            |own| own.replace("page=", "page=1&was="),
+            |_| "pulses".to_owned(),
+        ] {
+            let home = Home::of(many(45)).await;
+            home.server.set(|otx| otx.next = Some(next));
+            let report = home.sync().await;
+            assert_eq!(counts(&report, pulse::INDEX).new, 45, "{report:?}");
+            let is_foreign = next("x").contains("192.0.2.1");
+            assert_eq!(notes(&report).contains("another host"), is_foreign, "{report:?}");
+            assert_eq!(home.server.asked().len(), 3);
+        }
+        let home = Home::of(many(45)).await;
+        home.server.set(|otx| otx.repeats = true);
+        let report = home.sync().await;
+        assert_eq!(counts(&report, pulse::INDEX).new, 20, "{report:?}");
+        assert!(home.server.asked().len() <= 4, "it ends");
+        assert!(notes(&report).contains("gave 20 and then nothing new"), "{report:?}");
+    });
+}
+
+fn a_cut_run_goes_on_at_its_page() {
+    block_on(async {
+        let home = Home::of(many(70)).await;
+        home.server.set(|otx| otx.silent_at = Some(3));
+        let time = Duration::from_secs(8);
+        let cut = home.run_within("sync_otx_pulses", Value::Null, time).await;
+        assert_eq!((cut.status, cut.continues), (Status::Partial, Some(1)), "{cut:?}");
+        assert_eq!(home.pulses().await.len(), 40);
+        home.server.asked();
+        let sent = home.home.continuations().pop().unwrap();
+        let event = serde_json::to_value(&sent).unwrap();
+        let done =
+            home.run_within("sync_otx_pulses", event_of(&event), Duration::from_secs(60)).await;
+        assert_eq!(done.status, Status::Complete, "{done:?}");
+        let asked = home.server.asked();
+        assert!(asked[0].contains("page=3"), "{asked:?}");
+        assert_eq!((home.pulses().await.len(), home.indicators().await.len()), (70, 71));
+        assert_eq!(home.sync().await.writes(), 0);
+    });
+}
+
+/// A continuation as EventBridge delivers it.
+fn event_of(sent: &Value) -> Value {
+    json!({
+        "id": "continuation", "source": "minerva", "detail-type": "Minerva Task Continuation", "time": NOW, "detail": sent,
+    })
+}
+
+fn a_pulse_that_left_while_it_was_read_hides_none() {
+    block_on(async {
+        let home = Home::of(many(45)).await;
+        home.server.set(|otx| otx.loses_after = Some(1));
+        let report = home.sync().await;
+        // The one at the edge of two pages moved up.
+        assert_eq!(home.pulses().await.len(), 44, "{report:?}");
+        assert!(notes(&report).contains("read again next time"), "{report:?}");
+        home.sync().await;
+        assert_eq!(home.pulses().await.len(), 45);
+    });
+}
+
+fn further_indicators_are_fetched_by_pages() {
+    block_on(async {
+        let mut pulse = numbered(1, &["203.0.113.1"]);
+        pulse["more_indicators"] = json!(true);
+        let home = Home::of(vec![pulse]).await;
+        let one = |number: usize| json!({"id": number, "indicator": format!("198.51.{}.{}", 100 + number / 250, number % 250), "type": "IPv4", "created": "2026-02-01T00:00:00"});
+        let first = numbered(1, &["203.0.113.1"])["indicators"][0].clone();
+        let further: Vec<Value> = std::iter::once(first).chain((1..1_500).map(one)).collect();
+        home.server.set(|otx| otx.further.insert(id(1), further));
+        let report = home.sync().await;
+        let values = counts(&report, indicators::INDEX);
+        assert_eq!((values.found, values.new, values.merged), (1_501, 1_500, 1), "{values:?}");
+        assert_eq!(home.pulses().await[&id(1)]["indicator_count"], 1_500);
+        let asked = home.server.asked();
+        let pages = asked.iter().filter(|one| one.contains("/indicators?limit=1000")).count();
+        assert_eq!(pages, 2, "{asked:?}");
+        assert_eq!(home.sync().await.writes(), 0);
+    });
+}
+
+fn what_an_edited_pulse_dropped_is_marked() {
+    block_on(async {
+        let (one, other) = (
+            numbered(1, &["203.0.113.1", "203.0.113.2"]),
+            numbered(2, &["203.0.113.1", "203.0.113.3"]),
+        );
+        let home = Home::of(vec![other.clone(), one]).await;
+        home.sync().await;
+        let mut edited = numbered(30, &["203.0.113.2"]);
+        edited["id"] = json!(id(1));
+        home.server.set(|otx| otx.pulses = vec![edited, other]);
+        home.sync().await;
+        let all = home.indicators().await;
+        let both = &all["203.0.113.1"];
+        assert_eq!((&both["active"], &both["pulse_ids"]), (&json!(true), &json!([id(2)])));
+        assert_eq!(both["pulses"][0]["left_at"], NOW, "the pulse that dropped it");
+        assert_eq!(home.sync().await.writes(), 0);
+        let mut empty = numbered(60, &[]);
+        empty["id"] = json!(id(2));
+        home.server.set(|otx| otx.pulses[1] = empty);
+        home.sync().await;
+        let all = home.indicators().await;
+        assert_eq!(
+            (&all["203.0.113.1"]["active"], &all["203.0.113.1"]["left_at"]),
+            (&json!(false), &json!(NOW))
+        );
+        assert_eq!(all["203.0.113.2"]["active"], true);
+        assert_eq!(home.pulses().await[&id(2)]["active"], true, "it is there, without indicators");
+    });
+}
+
+fn a_deleted_pulse_is_marked_with_its_part_of_each_indicator() {
+    block_on(async {
+        let home = Home::of(vec![
+            numbered(2, &["203.0.113.1", "203.0.113.3"]),
+            numbered(1, &["203.0.113.1"]),
+        ])
+        .await;
+        home.sync().await;
+        home.server.set(|otx| {
+            otx.pulses.remove(0);
+            let event = |action: &str, at: &str| json!({"id": 1, "action": action, "object_type": "pulse", "object_id": id(2), "created": at});
+            otx.events = vec![event("subscribe", "2026-02-28T00:00:00"), event("delete", "2026-03-01T00:00:00")];
+        });
+        let report = home.sync().await;
+        assert!(notes(&report).contains("its part of 2 indicators"), "{report:?}");
+        let gone = &home.pulses().await[&id(2)];
+        assert_eq!((&gone["active"], &gone["left_at"]), (&json!(false), &json!(NOW)));
+        let all = home.indicators().await;
+        assert_eq!(all["203.0.113.1"]["active"], true, "another pulse names it");
+        assert_eq!(all["203.0.113.1"]["pulses_count"], 1);
+        assert_eq!(all["203.0.113.3"]["active"], false);
+        assert_eq!(home.sync().await.writes(), 0);
+    });
+}
+
+fn a_key_that_is_refused_leaves_the_others_alone() {
+    block_on(async {
+        for status in [403, 429] {
+            let home = Home::of(many(45)).await;
+            home.server.set(|otx| otx.refused = Some(("one", status)));
+            let report = home.sync().await;
+            assert_eq!(counts(&report, pulse::INDEX).new, 45);
+            let told = notes(&report);
+            assert!(told.contains("rests until") && !told.contains("key one"), "{told}");
+            home.server.set(|otx| assert_eq!((otx.keys["one"], otx.keys["two"]), (1, 3)));
+        }
+        let home = Home::with(many(45), &[("OTX_API_KEY", "one")]).await;
+        home.server.set(|otx| otx.refused = Some(("one", 429)));
+        let report = home.run("sync_otx_pulses").await;
+        assert_eq!(report.sources[0].outcome, Outcome::BudgetSpent, "{report:?}");
+        // It is not asked while its key rests.
+        home.run("sync_otx_pulses").await;
+        home.server.set(|otx| assert_eq!(otx.keys["one"], 1));
+    });
+}
+
+fn no_key_is_used_beyond_its_limit_and_each_up_to_it() {
+    block_on(async {
+        let home = Home::with(Vec::new(), &[("OTX_DAILY_LIMIT", "5")]).await;
+        let home = &home;
+        let worker = async || {
+            for _ in 0..2 {
+                home.run("test_otx_connection").await;
+            }
+        };
+        // Eight uses of each key are wanted.
+        tokio::join!(worker(), worker(), worker(), worker());
+        home.server.set(|otx| assert_eq!((otx.keys["one"], otx.keys["two"]), (5, 5)));
+    });
+}
+
+fn a_reset_and_midnight_agree() {
+    let limit = [("OTX_DAILY_LIMIT", "2"), ("OTX_API_KEY", "one")];
+    // Midnight in São Paulo is 03:00 UTC.
+    let at = |clock: &'static str| [limit[0], limit[1], ("MINERVA_CLOCK", clock)];
+    let slot = |time: &str| json!({"source": "aws.events", "detail-type": "Scheduled Event", "time": time, "detail": {}});
+    let spent = async |home: &Home| {
+        let report = home.run("sync_otx_pulses").await;
+        assert_eq!(report.sources[0].outcome, Outcome::BudgetSpent, "{report:?}");
+    };
+    block_on(async {
+        let home = Home::with(many(3), &at("2026-03-01T12:00:00Z")).await;
+        home.run("test_otx_connection").await;
+        home.run("test_otx_connection").await;
+        spent(&home).await;
+        // However late it runs: the slot of the day on which they were used clears none of these uses.
+        let late = home
+            .run_within(
+                "reset_otx_daily_usage",
+                slot("2026-03-01T03:00:00Z"),
+                Duration::from_secs(60),
+            )
+            .await;
+        assert_eq!((&late.detail["day"], &late.detail["reset"]), (&json!("2026-03-01"), &json!(0)));
+        spent(&home).await;
+        // Still the same day; and a minute later another one, whoever resets or not.
+        let home = home.reopened(&at("2026-03-02T02:59:00Z")).await;
+        spent(&home).await;
+        let home = home.reopened(&at("2026-03-02T03:00:00Z")).await;
+        assert_eq!(counts(&home.sync().await, pulse::INDEX).new, 3);
+        let reset = home
+            .run_within(
+                "reset_otx_daily_usage",
+                slot("2026-03-02T03:00:00Z"),
+                Duration::from_secs(60),
+            )
+            .await;
+        assert_eq!(
+            (&reset.detail["day"], &reset.detail["reset"]),
+            (&json!("2026-03-02"), &json!(1))
+        );
+        assert_eq!(reset.detail["keys"][0]["spent"], 1, "today's stands: {reset:?}");
+        home.run("test_otx_connection").await;
+        spent(&home).await;
+        // On demand it does.
+        assert_eq!(home.run("reset_otx_daily_usage").await.detail["reset"], 1);
+        home.sync().await;
+        home.server.set(|otx| assert_eq!(otx.keys["one"], 2 + 2 + 2));
+    });
+}
+
+/// The keys' days end when the timetable says that they are reset.
+fn the_keys_live_in_the_zone_of_the_timetable() {
+    let text = std::fs::read_to_string(
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../infra/schedule.toml"),
+    );
+    let timetable: toml::Table = text.unwrap().parse().unwrap();
+    assert_eq!(timetable["defaults"]["zone"].as_str(), Some(otx::ZONE));
+}
+
+fn a_test_names_each_key_by_its_digest() {
+    block_on(async {
+        let home = Home::with(Vec::new(), &[("OTX_API_KEY", "first-secret,second-secret")]).await;
+        home.server.set(|otx| otx.refused = Some(("second-secret", 403)));
+        let report = home.run("test_otx_connection").await;
+        let keys = report.detail["keys"].as_array().unwrap();
+        assert_eq!((&keys[0]["status"], &keys[0]["user"]), (&json!("valid"), &json!("analyst")));
+        assert_eq!((&keys[1]["status"], &keys[1]["used_today"]), (&json!("refused"), &json!(1)));
+        assert!(keys[1]["rests_until"].is_string(), "{report:?}");
+        assert!(!serde_json::to_string(&report).unwrap().contains("secret"), "{report:?}");
+        home.server.set(|otx| assert_eq!(otx.requests, ["users/me", "users/me"]));
+    });
+}
+
+fn without_a_key_the_setting_is_named() {
+    block_on(async {
+        let home = Home::with(Vec::new(), &[("OTX_API_KEY", " ")]).await;
+        for task in ["sync_otx_pulses", "test_otx_connection"] {
+            let report = home.run(task).await;
+            let problem = report.error.as_ref().unwrap();
+            assert_eq!(problem.class, base::Class::Config, "{report:?}");
+            assert!(problem.message.contains("OTX_API_KEY"), "{report:?}");
+        }
+        assert_eq!(home.run("reset_otx_daily_usage").await.status, Status::Complete);
+    });
+}
