@@ -208,10 +208,7 @@ pub(crate) async fn read(visit: &mut Visit<'_>, otx: &Pulses) -> Result<(), Stop
         again(visit, otx, &mut cursor).await?;
     }
     loop {
-        let place = match cursor.reading.clone() {
-            Some(place) => place,
-            None => Place::default(),
-        };
+        let place = cursor.reading.clone().unwrap_or_default();
         if !list(visit, otx, &mut cursor, place, is_in_doubt).await? {
             return Ok(());
         }
@@ -263,7 +260,9 @@ async fn list(
         let stored = pulses(visit, otx, cursor, &page.results, is_in_doubt).await?;
         is_in_doubt = false;
         place.top = place.top.max(stored.newest);
-        let is_idle = !stored.ids.into_iter().fold(false, |is_new, id| seen.insert(id) || is_new);
+        let before = seen.len();
+        seen.extend(stored.ids);
+        let is_idle = seen.len() == before;
         idle = if is_idle { idle + 1 } else { 0 };
         let is_behind = stored.newest < cursor.activity.max(cursor.since);
         dates.extend(stored.dates);
@@ -622,7 +621,7 @@ async fn again(visit: &mut Visit<'_>, otx: &Pulses, cursor: &mut Cursor) -> Resu
             }
             Err(stop) if stop.outcome == Outcome::BudgetSpent => return Err(stop),
             Err(stop) => {
-                visit.note(format!("pulse {id} is asked for again next time: {}", stop.error))
+                visit.note(format!("pulse {id} is asked for again next time: {}", stop.error));
             }
         }
         visit.save(json!(cursor)).await?;
