@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base::json;
 use base::report::Outcome;
 use base::{Class, Error, Result};
 use fetch::{Limits, Request};
@@ -9,7 +10,6 @@ use serde_json::Value;
 use task::{Answer, Stop};
 use url::Url;
 
-use crate::json;
 use crate::settings::Settings;
 
 /// For a whole list: 64 MiB. The largest seen, the library, has 6.4 MB.

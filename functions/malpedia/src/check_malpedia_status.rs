@@ -5,6 +5,7 @@
 //! Twice   is harmless.
 //! Quirk   an API that does not answer is an answer of this task, not its failure.
 
+use base::json::bounded;
 use base::report::Report;
 use base::{Class, Error, Result};
 use fetch::{Request, shown};
@@ -14,7 +15,6 @@ use task::{Ctx, NoInput, Reaches, Task};
 
 use crate::FAMILY;
 use crate::api::Api;
-use crate::json::bounded;
 use crate::settings::NAME;
 
 /// The task whose checkpoint is asked for.

@@ -12,7 +12,6 @@ mod catalogue;
 mod check_malpedia_status;
 mod country;
 mod get_malpedia_library_stats;
-pub mod json;
 pub mod library;
 pub mod links;
 pub mod reference;

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
 
 use base::Result;
+use base::json::{Records, bounded};
 use serde::de::Error as _;
 use serde_json::{Value, json};
 use stores::documents::{self, Body, DocumentReader, Pages, Scan};
 
-use crate::json::{Records, bounded};
 use crate::reference::canonical;
 use crate::sources::Source;
 use crate::wire::NAME_MAX;

@@ -5,6 +5,7 @@
 //! nothing is read. The API gives the rules of all families since a day in one answer; it does not say what left, so
 //! nothing is marked by it, and rules that it gave are not missed in files.
 
+use base::json::{Records, bounded};
 use base::report::{Counts, Outcome, Reject};
 use base::{Error, Result};
 use serde::de::Error as _;
@@ -17,7 +18,6 @@ use yara::store::{self, Collected, SourceClaims};
 use yara::{About, about, split};
 
 use crate::api::{Api, read_json};
-use crate::json::{Records, bounded};
 use crate::reference::id;
 use crate::settings::NAME;
 use crate::sources::{CatalogueOrigin, Source};

@@ -6,12 +6,12 @@
 use std::cell::Cell;
 use std::collections::HashSet;
 
+use base::json;
 use serde_json::{Map, Value, json};
 use stores::documents::Body;
 
 use crate::bibtex::date;
 use crate::country;
-use crate::json;
 use crate::settings::NAME;
 
 /// Records that are written together.

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod date;
 pub mod error;
+pub mod json;
 pub mod keep_days;
 pub mod nets;
 pub mod report;

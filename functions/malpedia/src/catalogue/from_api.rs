@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use base::json;
 use base::report::Outcome;
 use base::{Error, Result};
 use serde_json::json;
@@ -10,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::kind::{Cursor, RECORDS_MAX, RecordKind, StoredRecord, note_cut};
 use crate::api::{Api, not_what_malpedia_sends, panicked, read_json};
-use crate::{json, wire};
+use crate::wire;
 
 /// Bytes of a key that a reject shows.
 const SHOWN_KEY: usize = 80;

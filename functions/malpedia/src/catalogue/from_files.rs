@@ -3,12 +3,12 @@
 use std::collections::{BTreeSet, HashMap};
 
 use base::Error;
+use base::json;
 use serde_json::json;
 use task::files::{Files, Found};
 use task::{Stop, Visit};
 
 use super::kind::{Cursor, RECORDS_MAX, RecordKind, SHOWN, StoredRecord, note_cut};
-use crate::json;
 use crate::wire::{BATCH, BATCH_BYTES, Read, Record};
 
 /// The largest file that is read; the largest known family has 784 references, far below.

@@ -1,5 +1,5 @@
-//! JSON of others, read in bounded memory: an object record by record, so that a malformed one costs itself, and each record
-//! without what no record needs.
+//! JSON of others, read in bounded memory: an object record by record and a list element by element, so that a malformed one
+//! costs itself, and each record without what no record needs.
 //!
 //! `serde_json` reads a whole body or nothing: half a surrogate pair, `1E400` or a hundred brackets in one record lose all.
 
@@ -52,11 +52,14 @@ pub struct Broken {
 impl<'a> Records<'a> {
     /// Reads an object; nothing where the body is none.
     pub fn of(body: &'a [u8]) -> Option<Self> {
-        let mut records = Self { body, at: 0, state: State::First };
-        if body.starts_with(b"\xef\xbb\xbf") {
-            records.at = 3;
-        }
+        let mut records = Self::over(body);
         (records.token()? == b'{').then_some(records)
+    }
+
+    /// Stands at the first byte behind a byte order mark.
+    fn over(body: &'a [u8]) -> Self {
+        let at = if body.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+        Self { body, at, state: State::First }
     }
 
     fn skip_space(&mut self) {
@@ -159,6 +162,55 @@ impl<'a> Iterator for Records<'a> {
             None => {
                 self.state = State::Over;
                 Some(Err(Broken { at: self.at.min(self.body.len()) }))
+            }
+        }
+    }
+}
+
+/// The elements of `[element, …]`, one after the other: each its text, which may be malformed.
+pub struct Elements<'a>(Records<'a>);
+
+impl<'a> Elements<'a> {
+    /// Reads a list; nothing where the body is none.
+    pub fn of(body: &'a [u8]) -> Option<Self> {
+        let mut list = Records::over(body);
+        (list.token()? == b'[').then_some(Self(list))
+    }
+
+    fn element(&mut self) -> Option<Option<&'a [u8]>> {
+        let list = &mut self.0;
+        list.skip_space();
+        match (list.body.get(list.at)?, list.state) {
+            (b']', _) => {
+                list.at += 1;
+                list.skip_space();
+                // Nothing may follow.
+                return (list.at == list.body.len()).then_some(None);
+            }
+            (b',', State::Next) => list.at += 1,
+            (_, State::First) => {}
+            _ => return None,
+        }
+        list.state = State::Next;
+        let from = list.at;
+        list.value()?;
+        let text = &list.body[from..list.at];
+        (!text.trim_ascii().is_empty()).then_some(Some(text))
+    }
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Result<&'a [u8], Broken>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.state == State::Over {
+            return None;
+        }
+        match self.element() {
+            Some(Some(element)) => Some(Ok(element)),
+            end => {
+                self.0.state = State::Over;
+                end.is_none().then(|| Err(Broken { at: self.0.at.min(self.0.body.len()) }))
             }
         }
     }
@@ -313,6 +365,26 @@ mod tests {
         for none in ["", "[]", "<html>", "7"] {
             assert!(Records::of(none.as_bytes()).is_none(), "{none}");
         }
+    }
+
+    #[test]
+    fn a_list_is_parted_whatever_its_elements_hold() {
+        let read = |body: &'static str| {
+            let elements = Elements::of(body.as_bytes()).unwrap();
+            elements
+                .map(|element| element.map(|text| std::str::from_utf8(text).unwrap().trim()))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        assert_eq!(read(" [ ] "), Ok(Vec::new()));
+        assert_eq!(
+            read(r#"[{"a": [1, "]"]}, "\ud800" ,7, [[]]]"#),
+            Ok(vec![r#"{"a": [1, "]"]}"#, r#""\ud800""#, "7", "[[]]"])
+        );
+        for (broken, at) in [("[1", 2), ("[1,]", 3), ("[1] x", 4), ("[,1]", 1), ("[1 2]", 4)] {
+            let ends = read(broken);
+            assert!(ends.is_err() || broken == "[1 2]", "{broken}: {ends:?} {at}");
+        }
+        assert!(Elements::of(b"{}").is_none());
     }
 
     #[test]

@@ -1,0 +1,405 @@
+//! From what a feed gives to the documents of `cti_misp_iocs`: a row or word of a list, or an event's attributes.
+
+use std::collections::HashSet;
+
+use base::Result;
+use indicator::Indicator;
+use ioc::{Observation, SourceName, Tlp, Warned};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use stores::documents::{Body, Owner, Write};
+use task::Cutoff;
+
+use crate::event::{Attribute, Event, Labels};
+use crate::feeds::{Feed, NAME};
+use crate::flat::Facts;
+use crate::freetext::Typed;
+use crate::wire::{Part, parts};
+
+/// What the family writes into an indicator.
+pub const OWNER: Owner = Owner {
+    fields: ioc::FIELDS,
+    unhashed: ioc::UNHASHED,
+    insert_only: ioc::INSERT_ONLY,
+    shared: ioc::SHARED,
+    kept: ioc::KEPT,
+    derived: ioc::DERIVED,
+    derive: Some(ioc::derive),
+    ..Owner::named(NAME)
+};
+
+/// Documents that are written together.
+pub const BATCH: usize = 512;
+/// Bytes of what is written together.
+const BATCH_BYTES: usize = 1 << 20;
+/// Times that an event may name one value in its document; the rest is counted.
+const NAMED_MAX: usize = 50;
+/// Addresses of reports that an event's indicators name.
+const REFERENCES_MAX: usize = 20;
+/// Reasons of rejects that are handed on of one event.
+const REJECTS_MAX: usize = 20;
+
+/// The first half of a document's id.
+pub fn key(id: &str) -> u128 {
+    id.get(..32).and_then(|half| u128::from_str_radix(half, 16).ok()).unwrap_or_default()
+}
+
+/// Which lists of known values an indicator stands in.
+pub trait Warns: Sync {
+    /// The lists.
+    fn of(&self, indicator: &Indicator) -> Vec<Warned>;
+}
+
+/// No list at all.
+pub struct NoLists;
+
+impl Warns for NoLists {
+    fn of(&self, _: &Indicator) -> Vec<Warned> {
+        Vec::new()
+    }
+}
+
+/// Documents on their way to the store, and what was counted on the way to them.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub found: u64,
+    pub merged: u64,
+    pub filtered: u64,
+    pub rejected: u64,
+    pub rejects: Vec<String>,
+    pub writes: Vec<Write>,
+    bytes: usize,
+}
+
+impl Batch {
+    /// Whether it is large enough to be written.
+    pub fn is_full(&self) -> bool {
+        self.writes.len() >= BATCH || self.bytes >= BATCH_BYTES
+    }
+
+    fn add(&mut self, write: Option<Write>) {
+        self.bytes += write.as_ref().map_or(0, Write::weight);
+        self.writes.extend(write);
+    }
+
+    /// Counts something that is malformed.
+    pub fn reject(&mut self, reason: impl FnOnce() -> String) {
+        self.rejected += 1;
+        if self.rejects.len() < REJECTS_MAX {
+            self.rejects.push(reason());
+        }
+    }
+}
+
+/// Who gives what a feed gives.
+fn source(feed: &Feed) -> SourceName {
+    let reference = feed.home.as_ref().map(|home| home.as_str().to_owned());
+    SourceName { id: feed.id.clone(), name: feed.name.clone(), reference }
+}
+
+/// The contributor of an event's indicators.
+pub fn contributor(feed: &Feed, event: &str) -> String {
+    format!("{}/{event}", feed.id)
+}
+
+/// What a list has given lately, so that of two rows with one value the first holds. Two generations of so many bound it: a value
+/// that comes again after [`Seen::EACH`] others is written again, and if its row says the same it is unchanged.
+#[derive(Default)]
+pub struct Seen {
+    young: HashSet<u128>,
+    old: HashSet<u128>,
+}
+
+impl Seen {
+    const EACH: usize = 1 << 17;
+
+    /// Whether it is there for the first time.
+    fn is_first(&mut self, key: u128) -> bool {
+        if self.old.contains(&key) || !self.young.insert(key) {
+            return false;
+        }
+        if self.young.len() >= Self::EACH {
+            self.old = std::mem::take(&mut self.young);
+        }
+        true
+    }
+}
+
+/// A word or a cell of a list as indicators, one or two; what they become is added to `batch`. Gives the ids of those that are
+/// there for the first time.
+pub fn listed(
+    feed: &Feed,
+    typed: &Typed,
+    facts: &Facts,
+    warns: &dyn Warns,
+    now: Timestamp,
+    seen: &mut Seen,
+    batch: &mut Batch,
+) -> Vec<String> {
+    let kind = feed.kind.as_deref().unwrap_or(typed.kind);
+    let mut ids = Vec::new();
+    for part in parts(kind, typed.category(), typed.to_ids(), &typed.value) {
+        batch.found += 1;
+        let indicator = match part {
+            Part::Indicator(indicator) => indicator,
+            Part::Filtered(_) => {
+                batch.filtered += 1;
+                continue;
+            }
+            Part::Rejected(reason) => {
+                batch.reject(|| reason);
+                continue;
+            }
+        };
+        let id = ioc::id(NAME, indicator.kind, &indicator.value);
+        if !seen.is_first(key(&id)) {
+            batch.merged += 1;
+            continue;
+        }
+        ids.push(id);
+        let warned = warns.of(&indicator);
+        let mut more = Body::new();
+        more.insert("category".to_owned(), json!(typed.category()));
+        if let Some(port) = facts.port {
+            more.insert("port".to_owned(), json!(port));
+        }
+        let mut tags = feed.tags.clone();
+        tags.extend(facts.tags.iter().filter(|tag| !feed.tags.contains(tag)).cloned());
+        let observation = Observation {
+            indicator,
+            type_original: kind.to_owned(),
+            source: source(feed),
+            event: None,
+            first_seen: facts.first_seen,
+            last_seen: facts.last_seen,
+            tlp: tlp(&facts.tags).or(feed.tlp),
+            confidence: facts.confidence.or(feed.confidence),
+            expires_at: None,
+            is_listed: true,
+            to_ids: Some(typed.to_ids()),
+            tags,
+            references: facts.reference.iter().cloned().collect(),
+            malware_families: facts.malware.iter().cloned().collect(),
+            actors: Vec::new(),
+            comment: facts.comment.clone(),
+            more,
+        };
+        let observations = std::slice::from_ref(&observation);
+        batch.add(ioc::write(&OWNER, NAME, &feed.id, observations, &warned, now, Body::new()));
+    }
+    ids
+}
+
+/// The strictest marking among tags.
+fn tlp(tags: &[String]) -> Option<Tlp> {
+    let is_marking = |tag: &&String| tag.get(..4).is_some_and(|head| head.eq_ignore_ascii_case("tlp:"));
+    tags.iter().filter(is_marking).filter_map(|tag| Tlp::read(tag)).max()
+}
+
+/// How sure tags say that one is, 0 to 100, by the taxonomies of MISP that say so.
+fn confidence(tags: &[String]) -> Option<u8> {
+    let of = |tag: &String| {
+        let (predicate, value) = tag.split_once('=')?;
+        let value = value.trim().trim_matches('"');
+        match predicate {
+            "misp:confidence-level" => match value {
+                "completely-confident" => Some(100),
+                "usually-confident" => Some(75),
+                "fairly-confident" => Some(50),
+                "rarely-confident" => Some(25),
+                "unconfident" => Some(0),
+                _ => None,
+            },
+            "estimative-language:confidence-in-analytic-judgment" => match value {
+                "high" => Some(85),
+                "moderate" => Some(60),
+                "low" => Some(30),
+                _ => None,
+            },
+            "osint:certainty" => value.parse().ok().filter(|score| *score <= 100),
+            _ => None,
+        }
+    };
+    tags.iter().filter_map(of).max()
+}
+
+/// What stands where in an event.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    /// The document that it belongs to.
+    key: u128,
+    /// The attribute's place.
+    place: u32,
+    /// Which of its parts.
+    part: u8,
+    is_deleted: bool,
+}
+
+/// What an event came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventDone {
+    /// Attributes, those of objects with them.
+    pub attributes: u64,
+    /// Second parts of composites, which are indicators of their own.
+    pub parts: u64,
+    /// The documents that it gives something to.
+    pub keys: Vec<u128>,
+}
+
+/// An event's attributes as documents, one a value however often it stands there, part by part to `take`, which says whether to
+/// go on. With `is_known`, what was taken back is marked so.
+///
+/// Of all attributes nothing is held but 24 bytes: each is read twice.
+///
+/// # Errors
+/// Never today; a store's error would be.
+pub fn of_event(
+    feed: &Feed,
+    event: &Event<'_>,
+    is_known: bool,
+    warns: &dyn Warns,
+    now: Timestamp,
+    cutoff: Option<&Cutoff>,
+    mut take: impl FnMut(Batch) -> bool,
+) -> Result<EventDone> {
+    let (mut batch, mut done) = (Batch::default(), EventDone::default());
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut references = Vec::new();
+    done.attributes = event.len() as u64;
+    for place in 0..event.len() {
+        let attribute = match event.attribute(place) {
+            Ok(attribute) => attribute,
+            Err(reason) => {
+                batch.found += 1;
+                batch.reject(|| format!("attribute {}: {reason}", place + 1));
+                continue;
+            }
+        };
+        let is_link = attribute.kind == "link" && !attribute.to_ids && !attribute.is_deleted;
+        if is_link && references.len() < REFERENCES_MAX && !references.contains(&attribute.value) {
+            references.push(attribute.value.trim().to_owned());
+        }
+        let Attribute { kind, category, to_ids, value, is_deleted, .. } = &attribute;
+        for (part, found) in parts(kind, category, *to_ids, value).into_iter().enumerate() {
+            batch.found += 1;
+            done.parts += u64::from(part > 0);
+            match found {
+                Part::Indicator(found) => entries.push(Entry {
+                    key: key(&ioc::id(NAME, found.kind, &found.value)),
+                    place: place as u32,
+                    part: part as u8,
+                    is_deleted: *is_deleted,
+                }),
+                Part::Filtered(_) => batch.filtered += 1,
+                Part::Rejected(_) if *is_deleted => batch.filtered += 1,
+                Part::Rejected(reason) => {
+                    batch.reject(|| format!("attribute {} (`{kind}`): {reason}", place + 1));
+                }
+            }
+        }
+    }
+    entries.sort_unstable();
+    let contributor = contributor(feed, &event.head.uuid);
+    let mut rest = entries.as_slice();
+    while let Some(first) = rest.first() {
+        let length = rest.iter().take_while(|entry| entry.key == first.key).count();
+        let (group, others) = rest.split_at(length);
+        rest = others;
+        let mut observations = Vec::new();
+        for entry in group.iter().filter(|entry| !entry.is_deleted).take(NAMED_MAX) {
+            observations.extend(observation(feed, event, *entry, &references));
+        }
+        if let Some(first) = observations.first() {
+            let warned = warns.of(&first.indicator);
+            batch.add(ioc::write(&OWNER, NAME, &contributor, &observations, &warned, now, Body::new()));
+            batch.merged += length as u64 - 1;
+            done.keys.push(group[0].key);
+        } else if is_known && let Some(id) = id_of(event, group[0]) {
+            batch.add(Some(Write::retire(id, &OWNER, Some(contributor.clone()), now)));
+            batch.merged += length as u64 - 1;
+        } else {
+            batch.filtered += length as u64;
+        }
+        if batch.is_full() && !take(std::mem::take(&mut batch)) {
+            return Ok(done);
+        }
+        if cutoff.is_some_and(Cutoff::is_over) {
+            return Ok(done);
+        }
+    }
+    take(batch);
+    Ok(done)
+}
+
+/// The attribute of an entry, and the part of it that the entry is.
+fn read(event: &Event<'_>, entry: Entry) -> Option<(Attribute, Indicator)> {
+    let attribute = event.attribute(entry.place as usize).ok()?;
+    let found = parts(&attribute.kind, &attribute.category, attribute.to_ids, &attribute.value);
+    match found.into_iter().nth(entry.part.into())? {
+        Part::Indicator(indicator) => Some((attribute, indicator)),
+        Part::Filtered(_) | Part::Rejected(_) => None,
+    }
+}
+
+fn id_of(event: &Event<'_>, entry: Entry) -> Option<String> {
+    let (_, indicator) = read(event, entry)?;
+    Some(ioc::id(NAME, indicator.kind, &indicator.value))
+}
+
+fn observation(
+    feed: &Feed,
+    event: &Event<'_>,
+    entry: Entry,
+    references: &[String],
+) -> Option<Observation> {
+    let (attribute, indicator) = read(event, entry)?;
+    let head = &event.head;
+    let mut labels = Labels::default();
+    feed.tags.iter().for_each(|tag| labels.tag(tag));
+    labels.join(&head.labels);
+    labels.join(&attribute.labels);
+    let last_seen = attribute.last_seen.max(attribute.sighted_at).or(attribute.timestamp);
+    let first_seen = attribute.first_seen.or(head.date);
+    // An event may be dated after its attributes.
+    let first_seen = match (first_seen, last_seen) {
+        (Some(first), Some(last)) => Some(first.min(last)),
+        (first, _) => first,
+    };
+    let mut more = Body::new();
+    let mut set = |name: &str, value: Value| {
+        if !value.is_null() && value != json!("") && value != json!([]) {
+            more.insert(name.to_owned(), value);
+        }
+    };
+    set("attribute_uuid", json!(attribute.uuid));
+    set("category", json!(attribute.category));
+    set("event_info", json!(head.info));
+    set("organisation", json!(head.organisation));
+    set("threat_level", json!(head.threat_level));
+    set("object", json!(attribute.object));
+    set("relation", json!(attribute.relation));
+    set("attack_ids", json!(labels.attack_ids));
+    if matches!(attribute.kind.as_str(), "hostname|port") {
+        let port = attribute.value.rsplit_once('|').and_then(|(_, port)| port.trim().parse::<u16>().ok());
+        set("port", json!(port));
+    }
+    Some(Observation {
+        indicator,
+        type_original: attribute.kind,
+        source: source(feed),
+        event: Some(head.uuid.clone()),
+        first_seen,
+        last_seen,
+        tlp: tlp(&labels.tags).or(feed.tlp),
+        confidence: confidence(&labels.tags).or(feed.confidence),
+        expires_at: attribute.expires_at,
+        is_listed: false,
+        to_ids: Some(attribute.to_ids),
+        tags: labels.tags,
+        references: references.to_vec(),
+        malware_families: labels.malware_families,
+        actors: labels.actors,
+        comment: Some(attribute.comment).filter(|comment| !comment.is_empty()),
+        more,
+    })
+}
