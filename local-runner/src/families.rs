@@ -6,7 +6,7 @@ use task::{Family, Registered};
 
 /// Every family.
 pub const FAMILIES: &[Family] =
-    &[malpedia::FAMILY, otx::FAMILY, rss::FAMILY, signature_base::FAMILY];
+    &[malpedia::FAMILY, misp::FAMILY, otx::FAMILY, rss::FAMILY, signature_base::FAMILY];
 
 /// Every task, by family.
 pub fn all_tasks() -> impl Iterator<Item = (&'static str, &'static Registered)> {

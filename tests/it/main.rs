@@ -35,6 +35,7 @@ mod malpedia_rules;
 mod malpedia_stores;
 mod malpedia_told;
 mod malpedia_values;
+mod misp;
 mod operator;
 mod otx;
 mod owners;
@@ -76,6 +77,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("malpedia_catalogue", malpedia_catalogue::TRIALS),
     ("malpedia_told", malpedia_told::TRIALS),
     ("malpedia_values", malpedia_values::TRIALS),
+    ("misp", misp::TRIALS),
     ("malpedia_rules", malpedia_rules::TRIALS),
     ("operator", operator::TRIALS),
     ("otx", otx::TRIALS),
@@ -125,6 +127,7 @@ fn main() -> ExitCode {
     skip("door::another_user", true, &|| known(door::unavailable()));
     skip("page::", false, &|| known(page::unavailable()));
     skip("malpedia::the_real_sample", true, &|| known(malpedia::unavailable()));
+    skip("misp::pymisp", false, &|| known(misp::unavailable()));
     skip("yara::yara_and_yara_x", false, &yara::unavailable);
     skip("yara::the_whole_agrees", true, &yara::no_corpus);
     skip("yara::every_indicator_of_the_whole", true, &yara::no_corpus);

@@ -115,7 +115,11 @@ impl<'a> Event<'a> {
     fn within(text: &'a [u8], wrappers: usize) -> Result<Self, NoEvent> {
         if let Some(mut elements) = Elements::of(text) {
             let first = elements.next().ok_or(NoEvent::Other)?.map_err(broken)?;
-            return if wrappers > 0 { Self::within(first, wrappers - 1) } else { Err(NoEvent::Other) };
+            return if wrappers > 0 {
+                Self::within(first, wrappers - 1)
+            } else {
+                Err(NoEvent::Other)
+            };
         }
         let mut is_bare = false;
         for record in Records::of(text).ok_or(NoEvent::Other)? {
@@ -355,8 +359,18 @@ impl Labels {
     /// A cluster of a galaxy: `APT28 - G0007` of `mitre-intrusion-set`.
     fn cluster(&mut self, kind: &str, value: &str) {
         const FAMILIES: [&str; 12] = [
-            "malpedia", "ransomware", "rat", "banker", "stealer", "botnet", "backdoor", "exploit-kit",
-            "tool", "android", "cryptominers", "malware",
+            "malpedia",
+            "ransomware",
+            "rat",
+            "banker",
+            "stealer",
+            "botnet",
+            "backdoor",
+            "exploit-kit",
+            "tool",
+            "android",
+            "cryptominers",
+            "malware",
         ];
         let kind = kind.to_ascii_lowercase();
         let (name, number) = match value.rsplit_once(" - ") {
@@ -367,9 +381,15 @@ impl Labels {
             if let Some(number) = number {
                 add(&mut self.attack_ids, number);
             }
-        } else if ["threat-actor", "intrusion-set", "activity-group"].iter().any(|word| kind.contains(word)) {
+        } else if ["threat-actor", "intrusion-set", "activity-group"]
+            .iter()
+            .any(|word| kind.contains(word))
+        {
             add(&mut self.actors, name);
-        } else if FAMILIES.contains(&kind.as_str()) || kind.ends_with("-malware") || kind.ends_with("-tool") {
+        } else if FAMILIES.contains(&kind.as_str())
+            || kind.ends_with("-malware")
+            || kind.ends_with("-tool")
+        {
             add(&mut self.malware_families, name);
         }
     }

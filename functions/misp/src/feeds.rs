@@ -225,7 +225,9 @@ impl Feed {
             };
             let value = value.trim().to_owned();
             let is_name = !name.is_empty()
-                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
             if !is_name || value.is_empty() || value.contains(char::is_control) {
                 return Err(Error::config(format!(
                     "use the header `{name}` of the feed `{}`: it has no value on one line",
@@ -397,9 +399,9 @@ impl Feeds {
             Some(path) => {
                 let shown = path.display().to_string();
                 let text = tokio::fs::read_to_string(path).await.map_err(|cause| {
-                    Error::config(format!("read the feeds `{shown}`"))
-                        .because(cause)
-                        .hint("`MISP_FEEDS` names a TOML file, or a JSON file of MISP's own descriptions")
+                    Error::config(format!("read the feeds `{shown}`")).because(cause).hint(
+                        "`MISP_FEEDS` names a TOML file, or a JSON file of MISP's own descriptions",
+                    )
                 })?;
                 (text, shown)
             }
@@ -672,7 +674,11 @@ pub(crate) fn check(entry: &SourceEntry) -> Result<()> {
         Err(Error::config(format!("define a feed: `{shown}` is no {what}")).hint(form.to_owned()))
     };
     if !is_slug(&entry.id) {
-        return wrong("id", &entry.id, "it has ASCII letters, digits, `-`, `_` and `.`, at most 100");
+        return wrong(
+            "id",
+            &entry.id,
+            "it has ASCII letters, digits, `-`, `_` and `.`, at most 100",
+        );
     }
     if let Some(format) = entry.category.as_ref().filter(|one| !FORMATS.contains(&one.as_str())) {
         return wrong("format", format, "it is `misp`, `csv` or `freetext`");
@@ -738,7 +744,16 @@ mod tests {
         let enabled = feeds.all().iter().filter(|feed| feed.enabled).count();
         assert!(enabled >= 15 && enabled < feeds.all().len(), "{enabled}");
         // The predecessor's, by its keys.
-        for id in ["circl_osint", "urlhaus", "botvrij", "threatfox", "openphish", "serpro", "sslbl", "diamondfox_c2"] {
+        for id in [
+            "circl_osint",
+            "urlhaus",
+            "botvrij",
+            "threatfox",
+            "openphish",
+            "serpro",
+            "sslbl",
+            "diamondfox_c2",
+        ] {
             assert_eq!(feeds.named(id).unwrap().id, id);
         }
     }
@@ -769,7 +784,10 @@ mod tests {
         ]"##;
         let feeds = Feeds::parse(text, "a test").unwrap();
         let [one, two, three] = feeds.all() else { panic!("{feeds:?}") };
-        assert_eq!((one.id.as_str(), two.id.as_str(), three.id.as_str()), ("a-list", "a-list-2", "feed-7"));
+        assert_eq!(
+            (one.id.as_str(), two.id.as_str(), three.id.as_str()),
+            ("a-list", "a-list-2", "feed-7")
+        );
         assert_eq!((one.settings.csv.value.as_slice(), one.delimiter()), (&[3, 4][..], "\t"));
         assert!(one.excluded().unwrap().unwrap().is_match("by THREATVIEW.io"));
         assert_eq!(one.headers.get("X-B").map(String::as_str), Some("c: d"));
@@ -778,15 +796,20 @@ mod tests {
         assert!(!three.enabled);
         let tags = ["x".to_owned()];
         assert!(three.rules.take(&tags, [Some("u"), Some("Other")]));
-        assert!(!three.rules.take(&tags, [None, Some("circl")]) && !three.rules.take(&[], [None, None]));
-        let error = Feeds::parse(r#"[{"Feed": {"name": "B", "url": "x", "source_format": "csv"}}]"#, "b");
+        assert!(
+            !three.rules.take(&tags, [None, Some("circl")]) && !three.rules.take(&[], [None, None])
+        );
+        let error =
+            Feeds::parse(r#"[{"Feed": {"name": "B", "url": "x", "source_format": "csv"}}]"#, "b");
         assert!(error.unwrap_err().to_string().contains("entry 1, `B`"));
     }
 
     #[test]
     fn a_slip_in_a_list_is_named() {
         let list = |more: &str| {
-            format!("[[feed]]\nid = \"a\"\nname = \"A\"\nurl = \"https://e.org/\"\nformat = \"csv\"\n{more}")
+            format!(
+                "[[feed]]\nid = \"a\"\nname = \"A\"\nurl = \"https://e.org/\"\nformat = \"csv\"\n{more}"
+            )
         };
         for (text, named) in [
             (list(&list("")), "`a` stands twice"),
@@ -796,7 +819,11 @@ mod tests {
             let error = Feeds::parse(&text, "x.toml").unwrap_err().to_string();
             assert!(error.contains(named), "{error}");
         }
-        for text in [list("enabld = true"), list("").replace("csv", "xml"), list("settings = { csv = { value = \"a\" } }")] {
+        for text in [
+            list("enabld = true"),
+            list("").replace("csv", "xml"),
+            list("settings = { csv = { value = \"a\" } }"),
+        ] {
             assert!(Feeds::parse(&text, "x.toml").is_err(), "{text}");
         }
         let feeds = Feeds::parse(&list(""), "x.toml").unwrap();

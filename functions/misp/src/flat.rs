@@ -49,9 +49,11 @@ pub enum Found {
     Untyped(String),
 }
 
-/// What a row says of its indicators.
+/// What a list says of an indicator.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
+    /// The word or cell as it stands there.
+    pub raw: String,
     pub first_seen: Option<Timestamp>,
     pub last_seen: Option<Timestamp>,
     pub malware: Option<String>,
@@ -71,6 +73,8 @@ pub struct Reader<'f> {
     place: Place,
     is_first_row: bool,
     has_text: bool,
+    /// Whether the beginning may be the end of something else.
+    is_ragged: bool,
 }
 
 impl<'f> Reader<'f> {
@@ -93,7 +97,15 @@ impl<'f> Reader<'f> {
             place,
             is_first_row: place.offset == 0,
             has_text: place.offset > 0,
+            is_ragged: false,
         })
+    }
+
+    /// Reads on in what may be another version, so that the place may be in the middle of something: up to the next line, or word,
+    /// nothing is read. What comes next is the byte before the place.
+    pub fn begin_ragged(&mut self) {
+        self.is_ragged = true;
+        self.place.offset = self.place.offset.saturating_sub(1);
     }
 
     /// Where in the body to go on.
@@ -124,6 +136,19 @@ impl<'f> Reader<'f> {
                 _ => Form::Text,
             });
             self.place.is_json = self.form == Some(Form::Json);
+        }
+        if self.is_ragged {
+            let is_rows = self.form == Some(Form::Rows);
+            let is_end_of_it = |byte: &u8| {
+                *byte == b'\n' || (!is_rows && (byte.is_ascii_whitespace() || *byte == b','))
+            };
+            at = match buffer.iter().position(is_end_of_it) {
+                Some(end) => {
+                    self.is_ragged = false;
+                    end + 1
+                }
+                None => buffer.len(),
+            };
         }
         while at < buffer.len() {
             let rest = &buffer[at..];
@@ -156,8 +181,9 @@ impl<'f> Reader<'f> {
             // Long lines are cut between words.
             _ => {
                 let head = &rest[..PIECE_MAX.min(rest.len())];
-                let is_end_of_word =
-                    |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b',' | b';' | b'<' | b'>');
+                let is_end_of_word = |byte: &u8| {
+                    byte.is_ascii_whitespace() || matches!(byte, b',' | b';' | b'<' | b'>')
+                };
                 match head.iter().rposition(is_end_of_word) {
                     Some(place) => place + 1,
                     None => {
@@ -181,11 +207,14 @@ impl<'f> Reader<'f> {
             return length;
         }
         let text = String::from_utf8_lossy(&rest[..length]);
-        let mut text = text.trim();
-        if was_skipping {
+        let text = match was_skipping {
             // The end of a word whose beginning was passed over.
-            text = text.split_once([' ', '\t', ',', ';', '<', '>']).map_or("", |(_, rest)| rest);
-        }
+            true => text
+                .split_once([' ', '\t', ',', ';', '<', '>', '\n'])
+                .map_or("", |(_, rest)| rest)
+                .trim(),
+            false => text.trim(),
+        };
         if self.feed.comments.as_ref().is_some_and(|mark| text.starts_with(mark.as_str())) {
             return length;
         }
@@ -207,7 +236,7 @@ impl<'f> Reader<'f> {
             return Found::Excluded;
         }
         let port = typed.port.or(facts.port);
-        Found::Typed(typed, Box::new(Facts { port, ..facts.clone() }))
+        Found::Typed(typed, Box::new(Facts { raw: word.to_owned(), port, ..facts.clone() }))
     }
 
     /// The next text of a JSON document that is no key.
@@ -236,7 +265,8 @@ impl<'f> Reader<'f> {
         }
         let Some(begin) = memchr::memchr(b'"', rest) else { return rest.len() };
         let whole = end_of(begin + 1);
-        let next = whole.and_then(|end| rest[end..].iter().find(|byte| !byte.is_ascii_whitespace()));
+        let next =
+            whole.and_then(|end| rest[end..].iter().find(|byte| !byte.is_ascii_whitespace()));
         let end = match (whole, next) {
             (Some(end), Some(_)) => end,
             (Some(end), None) if is_end => end,
@@ -394,15 +424,18 @@ impl Facts {
         let cell = |column: Option<usize>| {
             let text = cells.get(column?.checked_sub(1)?).copied()?;
             // How lists say that they know nothing.
-            let is_nothing = matches!(text.to_ascii_lowercase().as_str(), "" | "none" | "null" | "n/a" | "-");
+            let is_nothing =
+                matches!(text.to_ascii_lowercase().as_str(), "" | "none" | "null" | "n/a" | "-");
             (!is_nothing).then_some(text)
         };
         let instant = |column| {
-            cell(column).and_then(|text| date::instant(text).or_else(|| date::parse(text, Some("en"))))
+            cell(column)
+                .and_then(|text| date::instant(text).or_else(|| date::parse(text, Some("en"))))
         };
         let tags = cell(columns.tags).unwrap_or_default().split([',', '|']);
         let tags = tags.map(|tag| short(tag.trim())).filter(|tag| !tag.is_empty());
         Self {
+            raw: String::new(),
             first_seen: instant(columns.first_seen),
             last_seen: instant(columns.last_seen),
             malware: cell(columns.malware).map(short),
@@ -424,7 +457,9 @@ pub fn is_web_page(head: &[u8]) -> bool {
     let head = String::from_utf8_lossy(head.get(..HEAD).unwrap_or(head)).to_ascii_lowercase();
     let mut text = head.trim_start_matches('\u{feff}').trim_start();
     // What may stand before the page's own first word.
-    while let Some(rest) = text.strip_prefix("<!--").and_then(|rest| rest.split_once("-->"))
+    while let Some(rest) = text
+        .strip_prefix("<!--")
+        .and_then(|rest| rest.split_once("-->"))
         .or_else(|| text.strip_prefix("<?xml").and_then(|rest| rest.split_once("?>")))
     {
         text = rest.1.trim_start();
@@ -450,7 +485,8 @@ mod tests {
     #[track_caller]
     fn read(feed: &Feed, body: &[u8]) -> Vec<String> {
         let mut all: Option<Vec<String>> = None;
-        for size in [1, 3, 700, body.len().max(1)] {
+        let small = if body.len() < 4_096 { 1 } else { 997 };
+        for size in [small, 3 * small, 700, body.len().max(1)] {
             for resumes in [false, true] {
                 let mut shown = Vec::new();
                 let mut take = |found| {
@@ -505,7 +541,10 @@ mod tests {
                 &["domain claudfront.net", "ip-dst 1.2.3.4", "domain evil.com"],
             ),
             (
-                feed("csv", "settings.csv = { value = \"1,3\" }\nsettings.common = { excluderegex = \"/^#.*|Threatview.*/i\" }"),
+                feed(
+                    "csv",
+                    "settings.csv = { value = \"1,3\" }\nsettings.common = { excluderegex = \"/^#.*|Threatview.*/i\" }",
+                ),
                 "1.2.3.4,x,evil.com\n5.6.7.8,x,http://threatview.io/\n",
                 &["ip-dst 1.2.3.4", "domain evil.com", "ip-dst 5.6.7.8", "excluded"],
             ),
@@ -552,17 +591,45 @@ mod tests {
         });
         assert_eq!(facts[0].first_seen.unwrap().to_string(), "2024-01-02T03:04:05Z");
         assert_eq!((facts[0].port, facts[0].malware.as_deref()), (Some(443), Some("Emotet")));
-        assert_eq!((facts[0].tags.as_slice(), facts[0].confidence), (&["a".to_owned(), "b".to_owned()][..], Some(75)));
-        assert_eq!(facts[1], Facts::default());
+        assert_eq!(
+            (facts[0].tags.as_slice(), facts[0].confidence),
+            (&["a".to_owned(), "b".to_owned()][..], Some(75))
+        );
+        assert_eq!(facts[1], Facts { raw: "5.6.7.8".to_owned(), ..Facts::default() });
     }
 
     #[test]
     fn a_page_is_told_from_a_list() {
-        for page in ["\u{feff}\n<!DOCTYPE html>", "<HTML>", "<!-- x --> <html", "<?xml version='1.0'?><html>"] {
+        for page in [
+            "\u{feff}\n<!DOCTYPE html>",
+            "<HTML>",
+            "<!-- x --> <html",
+            "<?xml version='1.0'?><html>",
+        ] {
             assert!(is_web_page(page.as_bytes()), "{page}");
         }
         for list in ["evil.com", "<pre>\nhttp://e.org/", "{\"a\": \"<html>\"}", ""] {
             assert!(!is_web_page(list.as_bytes()), "{list}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_the_middle_of_something_is_not_read() {
+        for (format, body, offset, expected) in [
+            ("freetext", "evil.com\nevil.net\n", 9, &["domain evil.net"][..]),
+            ("freetext", "evil.com\nevil.net a.evil.org\n", 10, &["hostname a.evil.org"]),
+            ("csv", "evil.com,evil.org\nevil.net\n", 12, &["domain evil.net"]),
+        ] {
+            let feed = feed(format, "");
+            let mut reader = Reader::new(&feed, Place { offset, ..Place::default() }).unwrap();
+            reader.begin_ragged();
+            let mut shown = Vec::new();
+            reader.push(&body.as_bytes()[offset as usize - 1..], true, &mut |found| match found {
+                Found::Typed(typed, _) => shown.push(format!("{} {}", typed.kind, typed.value)),
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(shown, expected, "{body}");
+            assert_eq!(reader.place().offset, body.len() as u64);
         }
     }
 

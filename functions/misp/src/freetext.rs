@@ -76,7 +76,10 @@ pub fn words(line: &str, take: &mut impl FnMut(&str) -> bool) {
             rest = after;
             break;
         };
-        let is_whole = quoted.len() <= QUOTED_MAX && quoted.contains(is_separator);
+        // Of a text with spaces only a path is one thing; `see evil.com and e.net` is a sentence.
+        let is_whole = quoted.len() <= QUOTED_MAX
+            && quoted.contains(is_separator)
+            && (quoted.contains('\\') || !quoted.contains(char::is_whitespace));
         if !is_whole || !take(quoted) {
             plain_words(quoted, take);
         }
@@ -101,8 +104,10 @@ fn is_separator(letter: char) -> bool {
 /// A word without what stands around it in prose.
 pub fn trimmed(word: &str) -> &str {
     let is_around = |letter: char| {
-        matches!(letter, '\'' | '"' | '.' | ',' | '(' | ')' | '`' | '\u{2018}'..='\u{201f}' | '«' | '»')
-            || letter.is_whitespace()
+        matches!(
+            letter,
+            '\'' | '"' | '.' | ',' | '(' | ')' | '`' | '\u{2018}'..='\u{201f}' | '«' | '»'
+        ) || letter.is_whitespace()
             || letter.is_control()
     };
     word.trim_matches(is_around).trim_end_matches(':')
@@ -130,7 +135,10 @@ pub fn resolve(word: &str) -> Option<Typed> {
     }
     let (without_port, port) = parted(text);
     address(text, without_port, port)
-        .or_else(|| host(without_port).map(|kind| Typed { port, ..Typed::new(kind, without_port) }))
+        .or_else(|| {
+            let (kind, name) = host(without_port)?;
+            Some(Typed { port, ..Typed::new(kind, name) })
+        })
         .or_else(|| url(text))
         // A name that was defanged is that of no file.
         .or_else(|| if text == word { file_or_key(word) } else { None })
@@ -249,16 +257,17 @@ fn address(text: &str, without_port: &str, port: Option<u16>) -> Option<Typed> {
     is_range.then(|| Typed::new("ip-dst", text))
 }
 
-/// Whether a text is a name in DNS under a known top level, and whether it has more than two labels.
-fn host(text: &str) -> Option<&'static str> {
+/// A name in DNS under a known top level, without a wildcard before it: a domain, or a host where it has more than two labels.
+fn host(text: &str) -> Option<(&'static str, &str)> {
     let name = text.strip_prefix("*.").unwrap_or(text);
-    let is_label_letter =
-        |letter: char| matches!(letter, '.' | '-') || letter.is_alphanumeric() || !letter.is_ascii();
-    if !name.contains('.') || !name.chars().all(is_label_letter) {
+    let is_of_label = |letter: char| {
+        matches!(letter, '.' | '-') || letter.is_alphanumeric() || !letter.is_ascii()
+    };
+    if !name.contains('.') || !name.chars().all(is_of_label) {
         return None;
     }
     parse(Some(IndicatorKind::Domain), name).ok()?;
-    Some(if name.split('.').count() <= 2 { "domain" } else { "hostname" })
+    Some((if name.split('.').count() <= 2 { "domain" } else { "hostname" }, name))
 }
 
 fn url(text: &str) -> Option<Typed> {
@@ -308,7 +317,8 @@ fn file_or_key(word: &str) -> Option<Typed> {
     if word.contains("://") || word.contains(['\n', '\r', '|', '@']) {
         return None;
     }
-    let is_on_drive = matches!(word.as_bytes(), [drive, b':', b'\\', _, ..] if drive.is_ascii_alphabetic());
+    let is_on_drive =
+        matches!(word.as_bytes(), [drive, b':', b'\\', _, ..] if drive.is_ascii_alphabetic());
     if is_on_drive || is_file(word) {
         return Some(Typed::new("filename", word));
     }
@@ -342,9 +352,8 @@ fn is_telephone(word: &str) -> bool {
         None => (false, word),
     };
     let groups: Vec<&str> = rest.split('-').take(8).collect();
-    let is_date = groups.len() == 3
-        && (groups[0].len() == 4 || groups[2].len() == 4)
-        && groups[1].len() <= 2;
+    let is_date =
+        groups.len() == 3 && (groups[0].len() == 4 || groups[2].len() == 4) && groups[1].len() <= 2;
     DIGITS.contains(&digits)
         && rest.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'/'))
         && rest.ends_with(|last: char| last.is_ascii_digit())
@@ -365,7 +374,8 @@ mod tests {
             words(line, &mut |word| {
                 let typed = resolve(word);
                 let is_taken = typed.is_some();
-                found.extend(typed.filter(|one| found.iter().all(|other| other.value != one.value)));
+                found
+                    .extend(typed.filter(|one| found.iter().all(|other| other.value != one.value)));
                 is_taken
             });
         }
@@ -415,13 +425,19 @@ mod tests {
                 "hxxp://evil[.]com/a HXXPS[:]//evil(dot)com/b",
                 &["url http://evil.com/a", "url https://evil.com/b"],
             ),
-            ("meow://evil.com/x [hxxp://]evil.net/y", &["url http://evil.com/x", "url http://evil.net/y"]),
+            (
+                "meow://evil.com/x [hxxp://]evil.net/y",
+                &["url http://evil.com/x", "url http://evil.net/y"],
+            ),
             ("exa[m]ple.com. EXAMPLE.COM", &["domain example.com", "domain EXAMPLE.COM"]),
             ("192.0.2.1[:]8080 192.0.2[.]2", &["ip-dst|port 192.0.2.1|8080", "ip-dst 192.0.2.2"]),
             ("192.0.2.0/24 192.0.2.0/99", &["ip-dst 192.0.2.0/24", "url 192.0.2.0/99"]),
-            ("192.0.2.1|443 evil.com|192.0.2.1", &["ip-dst|port 192.0.2.1|443", "domain|ip evil.com|192.0.2.1"]),
+            (
+                "192.0.2.1|443 evil.com|192.0.2.1",
+                &["ip-dst|port 192.0.2.1|443", "domain|ip evil.com|192.0.2.1"],
+            ),
             ("2001:db8::8080", &["ip-dst 2001:db8::8080"]),
-            ("a.b.example.com *.example.org", &["hostname a.b.example.com", "hostname *.example.org"]),
+            ("a.b.example.com *.example.org", &["hostname a.b.example.com", "domain example.org"]),
             ("evil\u{200b}.example.com", &["hostname evil.example.com"]),
             ("http://192.0.2.1:8080", &["url http://192.0.2.1:8080"]),
             ("12/2021 and/or n/a 08/21/2018", &[]),
@@ -430,13 +446,13 @@ mod tests {
             ("C:\\ProgramData\\x HKCU\\Run", &["filename C:\\ProgramData\\x", "regkey HKCU\\Run"]),
             ("evil[.]unknowntop", &[]),
             ("cve-2024-12345", &["vulnerability CVE-2024-12345"]),
-            ("+49-30-123456 030-1234-567", &["phone-number +49-30-123456", "phone-number 030-1234-567"]),
+            (
+                "+49-30-123456 030-1234-567",
+                &["phone-number +49-30-123456", "phone-number 030-1234-567"],
+            ),
             ("21-08-2018 2018-08-21 1234567890", &[]),
             ("as64496", &["AS AS64496"]),
-            (
-                "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa",
-                &["btc 1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa"],
-            ),
+            ("1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa", &["btc 1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa"]),
             (
                 "{\"x\": \"http://e.org/a,b\"} \"see evil.com and e.net\" 5\" evil.org",
                 &["url http://e.org/a,b", "domain evil.com", "domain e.net", "domain evil.org"],

@@ -82,6 +82,16 @@ impl Batch {
         self.writes.extend(write);
     }
 
+    /// Takes over another's.
+    pub fn join(&mut self, other: Self) {
+        self.found += other.found;
+        self.merged += other.merged;
+        self.filtered += other.filtered;
+        self.rejected += other.rejected;
+        self.rejects.extend(other.rejects);
+        self.writes.extend(other.writes);
+    }
+
     /// Counts something that is malformed.
     pub fn reject(&mut self, reason: impl FnOnce() -> String) {
         self.rejected += 1;
@@ -138,10 +148,14 @@ pub fn listed(
 ) -> Vec<String> {
     let kind = feed.kind.as_deref().unwrap_or(typed.kind);
     let mut ids = Vec::new();
-    for part in parts(kind, typed.category(), typed.to_ids(), &typed.value) {
+    let parts = parts(kind, typed.category(), typed.to_ids(), &typed.value);
+    let is_one = parts.len() == 1;
+    for part in parts {
         batch.found += 1;
         let indicator = match part {
-            Part::Indicator(indicator) => indicator,
+            // As the list has it, which was refanged to find its type.
+            Part::Indicator(found) if is_one => Indicator { raw: facts.raw.clone(), ..found },
+            Part::Indicator(found) => found,
             Part::Filtered(_) => {
                 batch.filtered += 1;
                 continue;
@@ -192,7 +206,8 @@ pub fn listed(
 
 /// The strictest marking among tags.
 fn tlp(tags: &[String]) -> Option<Tlp> {
-    let is_marking = |tag: &&String| tag.get(..4).is_some_and(|head| head.eq_ignore_ascii_case("tlp:"));
+    let is_marking =
+        |tag: &&String| tag.get(..4).is_some_and(|head| head.eq_ignore_ascii_case("tlp:"));
     tags.iter().filter(is_marking).filter_map(|tag| Tlp::read(tag)).max()
 }
 
@@ -244,6 +259,8 @@ pub struct EventDone {
     pub parts: u64,
     /// The documents that it gives something to.
     pub keys: Vec<u128>,
+    /// Whether its file is another than the manifest's digest is of.
+    pub differs: bool,
 }
 
 /// An event's attributes as documents, one a value however often it stands there, part by part to `take`, which says whether to
@@ -311,7 +328,15 @@ pub fn of_event(
         }
         if let Some(first) = observations.first() {
             let warned = warns.of(&first.indicator);
-            batch.add(ioc::write(&OWNER, NAME, &contributor, &observations, &warned, now, Body::new()));
+            batch.add(ioc::write(
+                &OWNER,
+                NAME,
+                &contributor,
+                &observations,
+                &warned,
+                now,
+                Body::new(),
+            ));
             batch.merged += length as u64 - 1;
             done.keys.push(group[0].key);
         } else if is_known && let Some(id) = id_of(event, group[0]) {
@@ -380,7 +405,8 @@ fn observation(
     set("relation", json!(attribute.relation));
     set("attack_ids", json!(labels.attack_ids));
     if matches!(attribute.kind.as_str(), "hostname|port") {
-        let port = attribute.value.rsplit_once('|').and_then(|(_, port)| port.trim().parse::<u16>().ok());
+        let port =
+            attribute.value.rsplit_once('|').and_then(|(_, port)| port.trim().parse::<u16>().ok());
         set("port", json!(port));
     }
     Some(Observation {

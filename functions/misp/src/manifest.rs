@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use base::json::Records;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
@@ -16,6 +17,9 @@ use crate::feeds::Rules;
 
 /// Events of one feed; the largest public feed has some 30,000.
 pub const EVENTS_MAX: usize = 200_000;
+
+/// Seconds by which a server's clock may be ahead of ours.
+const AHEAD_MAX_S: i64 = 86_400;
 
 /// Bytes of one event's entry.
 const ENTRY_BYTES_MAX: usize = 1 << 20;
@@ -144,9 +148,15 @@ impl Marks {
         self.0.is_empty()
     }
 
-    /// The entries that are not stored, or stored under an earlier timestamp, those that were changed longest ago first.
-    pub fn new_in(&self, manifest: &Manifest) -> Vec<Entry> {
-        let is_new = |entry: &&Entry| self.of(&entry.uuid).is_none_or(|stored| entry.timestamp > stored);
+    /// The entries that are not stored, or stored under an earlier timestamp, those that were changed longest ago first. A mark
+    /// that lies ahead of `now` was set under a wrong clock, and any other timestamp is newer.
+    pub fn new_in(&self, manifest: &Manifest, now: Timestamp) -> Vec<Entry> {
+        let ahead = now.as_second() + AHEAD_MAX_S;
+        let is_new = |entry: &&Entry| {
+            self.of(&entry.uuid).is_none_or(|stored| {
+                entry.timestamp > stored || (i64::from(stored) > ahead && entry.timestamp != stored)
+            })
+        };
         let mut new: Vec<Entry> = manifest.entries.iter().filter(is_new).cloned().collect();
         new.sort_by_key(|entry| (entry.timestamp, entry.uuid));
         new
@@ -203,7 +213,9 @@ mod tests {
     fn manifest(events: &[(u32, &str)]) -> Manifest {
         let events: Vec<String> = events
             .iter()
-            .map(|(number, timestamp)| format!("\"{}\": {{\"timestamp\": {timestamp}}}", uuid(*number)))
+            .map(|(number, timestamp)| {
+                format!("\"{}\": {{\"timestamp\": {timestamp}}}", uuid(*number))
+            })
             .collect();
         Manifest::read(format!("{{{}}}", events.join(",")).as_bytes(), &Rules::default()).unwrap()
     }
@@ -215,11 +227,24 @@ mod tests {
             marks.set(uuid(number), timestamp);
         }
         // Numbers as texts; an equal timestamp; one that was published late; one that went back.
-        let manifest =
-            manifest(&[(3, "99"), (2, "\"101\""), (1, "\"100\""), (4, "7"), (5, "100"), (6, "101")]);
-        let new: Vec<Uuid> = marks.new_in(&manifest).into_iter().map(|entry| entry.uuid).collect();
+        let manifest = manifest(&[
+            (3, "99"),
+            (2, "\"101\""),
+            (1, "\"100\""),
+            (4, "7"),
+            (5, "100"),
+            (6, "101"),
+        ]);
+        let new: Vec<Uuid> = marks
+            .new_in(&manifest, Timestamp::from_second(1_000_000).unwrap())
+            .into_iter()
+            .map(|entry| entry.uuid)
+            .collect();
         assert_eq!(new, [4, 5, 2, 6].map(uuid));
         assert_eq!(marks.gone_from(&manifest), [uuid(9)]);
+        marks.set(uuid(3), 4_000_000_000);
+        let back = marks.new_in(&manifest, Timestamp::from_second(1_000_000).unwrap());
+        assert!(back.iter().any(|entry| entry.uuid == uuid(3)), "its mark lies far ahead");
     }
 
     #[test]
@@ -237,11 +262,15 @@ mod tests {
     #[test]
     fn a_malformed_entry_costs_itself_and_a_cut_manifest_is_none() {
         let good = format!("\"{}\": {{\"timestamp\": 1}}", uuid(1));
-        let body = format!("{{\"../../x\": {{}}, \"{}\": 7, {good}, \"hashes.csv\": {{}}}}", uuid(2));
+        let body =
+            format!("{{\"../../x\": {{}}, \"{}\": 7, {good}, \"hashes.csv\": {{}}}}", uuid(2));
         let read = Manifest::read(body.as_bytes(), &Rules::default()).unwrap();
         assert_eq!((read.entries.len(), read.rejects.len()), (1, 3));
         let cut = &body[..body.len() - 3];
-        assert!(matches!(Manifest::read(cut.as_bytes(), &Rules::default()), Err(NoManifest::Broken(_))));
+        assert!(matches!(
+            Manifest::read(cut.as_bytes(), &Rules::default()),
+            Err(NoManifest::Broken(_))
+        ));
         for none in ["", "<html>", "[]"] {
             let read = Manifest::read(none.as_bytes(), &Rules::default());
             assert_eq!(read.unwrap_err(), NoManifest::Other, "{none}");

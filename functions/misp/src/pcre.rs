@@ -9,7 +9,7 @@ const SIZE_MAX: usize = 1 << 20;
 ///
 /// # Errors
 /// Why it is none that is matched in linear time.
-pub fn linear(text: &str) -> Result<Regex, String> {
+pub(crate) fn linear(text: &str) -> Result<Regex, String> {
     let text = text.trim();
     let (pattern, flags) = parted(text).unwrap_or((text, ""));
     let mut anchored = false;
@@ -42,7 +42,8 @@ pub fn linear(text: &str) -> Result<Regex, String> {
 /// The pattern and the flags behind it, where a text has delimiters.
 fn parted(text: &str) -> Option<(&str, &str)> {
     let open = text.chars().next().filter(|first| {
-        first.is_ascii_punctuation() && !matches!(first, '\\' | '^' | '.' | '$' | '*' | '+' | '?' | '|')
+        first.is_ascii_punctuation()
+            && !matches!(first, '\\' | '^' | '.' | '$' | '*' | '+' | '?' | '|')
     })?;
     let close = match open {
         '(' => ')',
@@ -52,7 +53,9 @@ fn parted(text: &str) -> Option<(&str, &str)> {
         other => other,
     };
     let (pattern, flags) = text[1..].rsplit_once(close)?;
-    flags.bytes().all(|byte| byte.is_ascii_alphabetic() || byte.is_ascii_whitespace())
+    flags
+        .bytes()
+        .all(|byte| byte.is_ascii_alphabetic() || byte.is_ascii_whitespace())
         .then_some((pattern, flags))
 }
 
@@ -90,7 +93,11 @@ mod tests {
     #[test]
     fn literals_of_pcre_match_as_they_do_there() {
         for (expression, matches, others) in [
-            (r"/^http:\/\/www.phishtank.com/i", "HTTP://www.phishtank.com/x", "http://e.org/http://www"),
+            (
+                r"/^http:\/\/www.phishtank.com/i",
+                "HTTP://www.phishtank.com/x",
+                "http://e.org/http://www",
+            ),
             ("/^#.*|Threatview.*/i", "by threatview.io", "e.org"),
             ("#^a/b#", "a/b", "A/b"),
             ("{^a{2}$}", "aa", "a"),

@@ -70,7 +70,8 @@ impl Unzip {
                         self.state = State::Over;
                         break;
                     }
-                    let stands_still = inflater.total_in() == read && inflater.total_out() == written;
+                    let stands_still =
+                        inflater.total_in() == read && inflater.total_out() == written;
                     if stands_still || (place == part.len() && out.len() < out.capacity()) {
                         break;
                     }
@@ -95,7 +96,8 @@ impl Unzip {
             return Err("it is no archive, or an empty one".to_owned());
         }
         let short = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
-        let long = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let long =
+            |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let (flags, method) = (short(6), short(8));
         let begins = HEAD + usize::from(short(26)) + usize::from(short(28));
         if head.len() < begins {
@@ -108,7 +110,11 @@ impl Unzip {
         self.state = match method {
             0 if has_size => State::Stored { left: u64::from(long(18)) },
             8 => State::Deflated(Box::new(Decompress::new(false))),
-            _ => return Err(format!("its first file is compressed in a way that is not read (`{method}`)")),
+            _ => {
+                return Err(format!(
+                    "its first file is compressed in a way that is not read (`{method}`)"
+                ));
+            }
         };
         Ok(Some(begins))
     }
@@ -164,7 +170,8 @@ mod tests {
 
     #[test]
     fn the_first_file_comes_out_however_it_is_parted() {
-        let content: Vec<u8> = (0..200_000_u32).flat_map(|n| format!("{n}\n").into_bytes()).collect();
+        let content: Vec<u8> =
+            (0..200_000_u32).flat_map(|n| format!("{n}\n").into_bytes()).collect();
         for archive in [zip(&content, 8, 8), zip(&content, 8, 0), zip(&content, 0, 0)] {
             for size in [1_usize, 7, 4_096, usize::MAX] {
                 let (mut unzip, mut out) = (Unzip::default(), Vec::new());

@@ -33,7 +33,12 @@ fn meaning(kind: &str) -> Meaning {
         "hostname|port" => Meaning::HostPort,
         "url" | "uri" => One(Kind::Url),
         "link" => Meaning::Link,
-        "email" | "email-src" | "email-dst" | "email-reply-to" | "target-email" | "dns-soa-email"
+        "email"
+        | "email-src"
+        | "email-dst"
+        | "email-reply-to"
+        | "target-email"
+        | "dns-soa-email"
         | "whois-registrant-email" => One(Kind::Email),
         "filename" | "attachment" | "email-attachment" => One(Kind::Filename),
         "malware-sample" => Pair(Kind::Filename, Some(Kind::Md5)),
@@ -45,8 +50,8 @@ fn meaning(kind: &str) -> Meaning {
         "btc" => One(Kind::Btc),
         "AS" => One(Kind::Asn),
         "comment" | "text" | "other" | "datetime" | "counter" | "float" | "integer" | "boolean"
-        | "size-in-bytes" | "internal reference" | "anonymised" | "threat-actor" | "campaign-name"
-        | "campaign-id" => Meaning::Remark,
+        | "size-in-bytes" | "internal reference" | "anonymised" | "threat-actor"
+        | "campaign-name" | "campaign-id" => Meaning::Remark,
         other => One(hash_kind(other)),
     }
 }

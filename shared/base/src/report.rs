@@ -118,6 +118,8 @@ pub enum Outcome {
     // What a body can turn out to be.
     /// Nothing, or nothing of what the source is for.
     Empty,
+    /// Much less than it gave before, so that nothing is believed to have left.
+    Shrunk,
     /// A page for people.
     WebPage,
     /// Something that is no feed.
@@ -170,6 +172,7 @@ impl Outcome {
             Self::RateLimited => "rate_limited",
             Self::Status => "status",
             Self::Empty => "empty",
+            Self::Shrunk => "shrunk",
             Self::WebPage => "web_page",
             Self::NotAFeed => "not_a_feed",
             Self::TooDeep => "too_deep",

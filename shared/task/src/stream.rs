@@ -100,6 +100,16 @@ impl Visit<'_> {
         Ok(Some(BodyStream { url, stream }))
     }
 
+    /// Asks again for an address that this visit has asked for: a version of which an earlier run read the beginning is seen whole
+    /// only when it is read once more. Gives nothing when the server has the version again that was stored before.
+    ///
+    /// # Errors
+    /// Why there is no body.
+    pub async fn stream_again(&mut self, request: Request<'_>) -> Result<Option<BodyStream>, Stop> {
+        self.may_ask_again(request.url());
+        self.stream(request, None).await
+    }
+
     /// Takes back a stream that was read to its end: the next visit asks whether there is another version.
     pub fn close(&mut self, stream: BodyStream) {
         self.note_bytes(stream.stream.bytes_on_wire());

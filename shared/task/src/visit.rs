@@ -387,6 +387,11 @@ impl<'a> Visit<'a> {
         self.counts.entry(index.name).or_default().merged += items;
     }
 
+    /// Counts items that a rule leaves out.
+    pub fn filtered(&mut self, index: &'static Index, items: u64) {
+        self.counts.entry(index.name).or_default().filtered += items;
+    }
+
     /// Counts items that are known to be stored and equal without being written again.
     pub fn unchanged(&mut self, index: &'static Index, items: u64) {
         self.counts.entry(index.name).or_default().unchanged += items;

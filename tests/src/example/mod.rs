@@ -1,7 +1,7 @@
 //! A family that exists for the contract alone: what a manifest of thousands, two indices in one visit, a body of gigabytes and
 //! keys with a budget ask of a visit, before a real family does.
 //!
-//! `src/bin/example.rs` runs one of its tasks once, in a process of its own that a trial can kill.
+//! `src/bin/example.rs` runs one of its tasks, or of the MISP family's, once, in a process of its own that a trial can kill.
 
 use std::process::ExitCode;
 
@@ -41,10 +41,12 @@ pub fn main() -> ExitCode {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let printed = runtime.expect("the runtime starts").block_on(async {
-        let config = Config::from_env(&[FAMILY.settings]).expect("the trial's settings are right");
+        let config = Config::from_env(&[FAMILY.settings, misp::FAMILY.settings])
+            .expect("the trial's settings are right");
         let home = task::function::Home::open(config).await.expect("the stores open");
         let home = task::function::Home { events: task::events::Events::kept(), ..home };
-        let task = FAMILY.tasks.iter().find(|task| task.name == name).expect("it is listed");
+        let mut tasks = FAMILY.tasks.iter().chain(misp::FAMILY.tasks);
+        let task = tasks.find(|task| task.name == name).expect("it is listed");
         let time = std::time::Duration::from_millis(time.parse().expect("a number"));
         let event = serde_json::from_str(event).expect("the event is JSON");
         let deadline = base::clock::Deadline::after(time);

@@ -1,0 +1,485 @@
+//! A list on its way from its feed to the store, as a stream of any length: a killed or cut run goes on behind what it stored,
+//! and a complete reading marks what left.
+
+use std::time::{Duration, Instant};
+
+use base::address::masked;
+use base::report::Outcome;
+use base::{Error, Result};
+use fetch::{Limits, Request};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use stores::documents::{Filter, Index};
+use task::{BodyStream, Position, Present, Stop, Visit};
+
+use crate::feeds::{Feed, INDEX};
+use crate::flat::{Found, HEAD, Place, Reader, is_web_page};
+use crate::indicators::{BATCH, Batch, OWNER, Seen, Warns, listed};
+use crate::sync::How;
+use crate::unzip::{MAGIC, Unzip};
+
+const ACCEPT: &str =
+    "text/plain, text/csv, application/json, application/zip, application/gzip, */*;q=0.5";
+
+/// Bytes without an indicator after which a body is none of a list.
+const BARREN_BYTES_MAX: u64 = 64 << 20;
+
+/// Bytes of an archive that are unpacked at a time: each may become a thousand.
+const PACKED: usize = 1 << 10;
+
+/// A body that comes more slowly than this, in bytes a second, after so long a wait, is given up.
+const LEAST_RATE: u64 = 256;
+const SLOW_FOR: Duration = Duration::from_secs(60);
+
+/// For how long a list that shrank is not believed.
+pub(crate) const SHRUNK_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// A list this small may lose nine tenths without that being a sign of anything.
+pub(crate) const SHRUNK_FROM: u64 = 10;
+
+/// How far a list is stored.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Cursor {
+    /// A reading that did not come to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reading: Option<Reading>,
+    /// Indicators of the last complete reading.
+    listed: Option<u64>,
+    /// Whether its server tells one version from another.
+    is_versioned: Option<bool>,
+    /// Since when it gives much less than it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shrunk_since: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Reading {
+    position: Position,
+    place: Place,
+    /// Whether the body is an archive, so that `place` is one in its file.
+    is_packed: bool,
+    /// Indicators up to here.
+    listed: u64,
+    /// Whether all is stored, and what is left is to see what left.
+    is_read: bool,
+}
+
+/// Whether so many of so many before are too few to be believed.
+pub(crate) fn has_shrunk(before: u64, now: u64) -> bool {
+    before > 0 && (now == 0 || (before >= SHRUNK_FROM && now * 10 <= before))
+}
+
+/// What a body turns out to be, on its way through.
+struct Body<'f> {
+    stream: BodyStream,
+    reader: Reader<'f>,
+    /// What is unpacked; nothing where the body is no archive.
+    unzip: Option<Unzip>,
+    /// Bytes that were read before and come again.
+    skip: u64,
+    head: Vec<u8>,
+    is_begun: bool,
+    bytes: u64,
+    waited: Duration,
+}
+
+impl<'f> Body<'f> {
+    fn new(stream: BodyStream, feed: &'f Feed, from: Option<&Reading>) -> Result<Self> {
+        let is_packed = from.is_some_and(|from| from.is_packed);
+        let place = from.map(|from| from.place).unwrap_or_default();
+        let mut reader = Reader::new(feed, place)?;
+        if from.is_some_and(|from| from.position.version.is_empty()) {
+            reader.begin_ragged();
+        }
+        let skip = reader.place().offset - if is_packed { 0 } else { stream.position().offset };
+        Ok(Self {
+            stream,
+            reader,
+            unzip: is_packed.then(Unzip::default),
+            skip,
+            head: Vec::new(),
+            is_begun: from.is_some(),
+            bytes: 0,
+            waited: Duration::ZERO,
+        })
+    }
+
+    /// Reads the next part; false at the end of the body.
+    async fn next(&mut self, feed: &Feed, take: &mut impl FnMut(Found)) -> Result<bool, Stop> {
+        let asked = Instant::now();
+        let part = self.stream.chunk().await?;
+        self.waited += asked.elapsed();
+        self.bytes += part.as_ref().map_or(0, |part| part.len() as u64);
+        if self.waited > SLOW_FOR && self.bytes < self.waited.as_secs() * LEAST_RATE {
+            let error = Error::upstream(format!(
+                "read `{}`: `{}` bytes came in {} s",
+                masked(&feed.url),
+                self.bytes,
+                self.waited.as_secs()
+            ));
+            return Err(Stop::new(Outcome::TimedOut, error));
+        }
+        let is_end = part.is_none();
+        let mut part = part.unwrap_or_default();
+        if !self.is_begun {
+            self.head.extend_from_slice(&part);
+            if self.head.len() < HEAD && !is_end {
+                return Ok(true);
+            }
+            self.is_begun = true;
+            part = std::mem::take(&mut self.head).into();
+            self.judge(feed, &part)?;
+        }
+        let Some(unzip) = &mut self.unzip else {
+            let passed_over = part.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
+            self.skip -= passed_over as u64;
+            self.reader.push(&part[passed_over..], is_end, take);
+            return Ok(!is_end);
+        };
+        let mut unpacked = Vec::new();
+        for packed in part.chunks(PACKED) {
+            if unzip.is_over() {
+                break;
+            }
+            unzip.push(packed, &mut unpacked).map_err(|why| unreadable(feed, &why))?;
+            let passed_over = unpacked.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
+            self.skip -= passed_over as u64;
+            self.reader.push(&unpacked[passed_over..], false, take);
+            unpacked.clear();
+        }
+        if is_end {
+            if !unzip.is_over() {
+                return Err(unreadable(feed, "the archive is cut off"));
+            }
+            self.reader.push(&[], true, take);
+        }
+        Ok(!is_end)
+    }
+
+    /// Tells by what a body begins with what it is.
+    fn judge(&mut self, feed: &Feed, head: &[u8]) -> Result<(), Stop> {
+        if head.starts_with(&MAGIC) {
+            self.unzip = Some(Unzip::default());
+        } else if is_web_page(head) {
+            return Err(web_page(feed));
+        }
+        Ok(())
+    }
+
+    /// Where to go on: behind everything that was handed out.
+    fn reading(&self, listed: u64) -> Reading {
+        let is_packed = self.unzip.is_some();
+        let place = self.reader.place();
+        let position = self.stream.position();
+        let offset = if is_packed { 0 } else { place.offset };
+        Reading {
+            position: Position { offset, ..position },
+            place,
+            is_packed,
+            listed,
+            is_read: false,
+        }
+    }
+}
+
+pub(crate) fn web_page(feed: &Feed) -> Stop {
+    let error = Error::format(format!("read `{}`: it is a page for people", masked(&feed.url)))
+        .hint("the feed may have moved, or its server asks for a login or a challenge");
+    Stop::new(Outcome::WebPage, error)
+}
+
+pub(crate) fn unreadable(feed: &Feed, why: &str) -> Stop {
+    let error = Error::format(format!("read `{}`: {why}", masked(&feed.url)));
+    Stop::new(Outcome::Unreadable, error)
+}
+
+/// The alarm of a feed that gives much less than it did; nothing of it is marked as having left.
+pub(crate) fn shrunk(feed: &Feed, what: &str, before: u64, now: u64) -> Stop {
+    let error = Error::format(format!(
+        "read `{}`: it has {now} {what} and had {before}",
+        masked(&feed.url)
+    ))
+    .hint("nothing is marked as having left; if it stays so for 7 days, that is believed");
+    Stop::new(if now == 0 { Outcome::Empty } else { Outcome::Shrunk }, error)
+}
+
+/// A request with the feed's headers.
+pub(crate) fn with_headers<'r>(
+    request: Request<'r>,
+    headers: &'r [(String, String)],
+) -> Request<'r> {
+    headers.iter().fold(request, |request, (name, value)| request.header(name, value))
+}
+
+/// Reads a list and stores what it gives.
+pub(crate) async fn read(
+    visit: &mut Visit<'_>,
+    feed: &Feed,
+    how: &How,
+    warns: &dyn Warns,
+) -> Result<(), Stop> {
+    let index = Index::named(INDEX)?;
+    let headers = feed.headers().await?;
+    let request =
+        || with_headers(Request::get(&feed.url).accept(ACCEPT).limits(Limits::STREAM), &headers);
+    let mut cursor: Cursor = visit.cursor().unwrap_or_default();
+    if how.is_quick && cursor.reading.is_none() && cursor.is_versioned == Some(false) {
+        let why = "its server does not tell whether it changed; `sync_all_misp_feeds` reads it";
+        return Err(Stop::skipped(why));
+    }
+    let from = cursor.reading.take();
+    let resumes = from.as_ref().filter(|from| !from.is_read && !from.is_packed);
+    let stream = match visit.stream(request(), resumes.map(|from| &from.position)).await {
+        Ok(None) => return Ok(()),
+        Ok(Some(stream)) => stream,
+        Err(stop) => {
+            if resumes.is_some() {
+                // What cannot be read on is read anew.
+                visit.save(json!(cursor)).await?;
+            }
+            return Err(stop);
+        }
+    };
+    let at = stream.position();
+    // Of another version everything is read, from its first byte. Where versions are not told apart, a long list would never
+    // come to its end, so it is read on behind what was read; the JSON of one may have become another.
+    let from = from.filter(|from| match from.position.version.is_empty() {
+        true => at.version.is_empty() && !from.is_read && !from.place.is_json,
+        false => {
+            from.position.version == at.version
+                && (from.is_read || from.is_packed || from.position.offset == at.offset)
+        }
+    });
+    let mut sweeping = None;
+    let (mut present, mut is_complete) = (Present::default(), from.is_none());
+    let mut listed_now = from.as_ref().map_or(0, |from| from.listed);
+    if from.as_ref().is_some_and(|from| from.is_read) {
+        sweeping = Some(stream);
+    } else {
+        let mut body = Body::new(stream, feed, from.as_ref())?;
+        if from.is_none() && body.stream.position().offset > 0 {
+            return Err(unreadable(feed, "its server gave a part that was not asked for"));
+        }
+        let (mut seen, mut batch, mut barren_from) = (Seen::default(), Batch::default(), 0);
+        let now = visit.ctx().now();
+        let mut left = how.limit.unwrap_or(u64::MAX);
+        loop {
+            let mut failed = None;
+            let goes_on = body
+                .next(feed, &mut |found| {
+                    if left == 0 {
+                        return;
+                    }
+                    match found {
+                        Found::Typed(typed, facts) => {
+                            let ids =
+                                listed(feed, &typed, &facts, warns, now, &mut seen, &mut batch);
+                            listed_now += ids.len() as u64;
+                            left = left.saturating_sub(ids.len() as u64);
+                            for id in ids {
+                                failed = present.add(&id).err().or(failed.take());
+                            }
+                        }
+                        Found::Excluded => {
+                            batch.found += 1;
+                            batch.filtered += 1;
+                        }
+                        Found::Untyped(cell) => {
+                            batch.found += 1;
+                            batch.reject(|| format!("`{cell}` is no indicator"));
+                        }
+                    }
+                })
+                .await?;
+            if let Some(error) = failed {
+                return Err(error.into());
+            }
+            if batch.found > 0 {
+                barren_from = body.bytes;
+            } else if body.bytes - barren_from > BARREN_BYTES_MAX {
+                let error = Error::upstream(format!(
+                    "read `{}`: no indicator in {} MiB",
+                    masked(&feed.url),
+                    BARREN_BYTES_MAX >> 20
+                ));
+                return Err(Stop::new(Outcome::TooLarge, error));
+            }
+            let is_over = !goes_on || left == 0;
+            if batch.is_full() || (is_over && batch.found > 0) {
+                if !store(visit, index, std::mem::take(&mut batch)).await? {
+                    return Ok(());
+                }
+                if how.limit.is_none() {
+                    let reading = Reading { is_read: is_over, ..body.reading(listed_now) };
+                    let so_far = Cursor { reading: Some(reading), ..cursor.clone() };
+                    visit.save(json!(so_far)).await?;
+                }
+                if !is_over && visit.is_late() {
+                    return Ok(());
+                }
+            }
+            if is_over {
+                break;
+            }
+        }
+        if left == 0 {
+            visit.note(format!(
+                "only its first indicators are read, as `limit` says: {}",
+                how.limit.unwrap_or(0)
+            ));
+            return Ok(());
+        }
+        let before = cursor.listed.unwrap_or(0);
+        if let Err(stop) = judge(visit, feed, &body, index, before, listed_now) {
+            visit.save(json!(cursor)).await?;
+            return Err(stop);
+        }
+        cursor.is_versioned = Some(!body.stream.position().version.is_empty());
+        let version = body.stream.position();
+        if from.is_some() {
+            // What an earlier run read of it is not known here.
+            is_complete = false;
+            if !version.version.is_empty()
+                && let Some(stream) = visit.stream_again(request()).await?
+                && stream.position().version == version.version
+            {
+                sweeping = Some(stream);
+            }
+        }
+        visit.close(body.stream);
+    }
+    if let Some(stream) = sweeping {
+        cursor.is_versioned = Some(true);
+        (present, listed_now) = sweep(visit, feed, stream).await?;
+        if visit.is_late() {
+            return Ok(());
+        }
+        is_complete = true;
+    }
+    // What is as long as it was, with nothing new in it, has lost nothing.
+    let counts = visit.counts(index);
+    let is_as_before = from.is_none()
+        && counts.new + counts.changed == 0
+        && cursor.listed.is_none_or(|before| before == listed_now);
+    let present = is_complete.then_some(present).filter(|_| !is_as_before);
+    conclude(visit, feed, index, cursor, present, listed_now).await
+}
+
+/// Stores what is gathered; false when time or a limit ended it before all of it was.
+pub(crate) async fn store(
+    visit: &mut Visit<'_>,
+    index: &'static Index,
+    batch: Batch,
+) -> Result<bool, Stop> {
+    visit.found(index, batch.found);
+    visit.merged(index, batch.merged);
+    visit.filtered(index, batch.filtered);
+    visit.rejected(index, batch.rejected);
+    batch.rejects.into_iter().for_each(|reason| visit.show_reject(reason));
+    for writes in batch.writes.chunks(BATCH) {
+        if visit.is_late() {
+            return Ok(false);
+        }
+        visit.store(index, writes).await?;
+    }
+    Ok(true)
+}
+
+/// Whether a body that was read to its end was a list.
+fn judge(
+    visit: &mut Visit<'_>,
+    feed: &Feed,
+    body: &Body<'_>,
+    index: &'static Index,
+    before: u64,
+    listed: u64,
+) -> Result<(), Stop> {
+    let counts = visit.counts(index);
+    if counts.rejected * 2 > counts.found {
+        let why = format!("{} of {} cells are no indicators", counts.rejected, counts.found);
+        return Err(unreadable(feed, &why));
+    }
+    if listed > 0 || before > 0 {
+        return Ok(());
+    }
+    let told = |outcome, what: &str| {
+        let error = Error::format(format!("read `{}`: {what}", masked(&feed.url)));
+        Err(Stop::new(outcome, error.hint("look at the address in a browser")))
+    };
+    if body.bytes == 0 {
+        return told(Outcome::Empty, "it is empty");
+    }
+    if body.reader.has_text() && counts.found == 0 {
+        return told(Outcome::NotAFeed, "no word of it is an indicator");
+    }
+    visit.note("the list has no indicators today");
+    Ok(())
+}
+
+/// The ids of everything in a version that is stored, in bounded memory, and how many there are.
+async fn sweep(
+    visit: &mut Visit<'_>,
+    feed: &Feed,
+    stream: BodyStream,
+) -> Result<(Present, u64), Stop> {
+    let mut body = Body::new(stream, feed, None)?;
+    let (mut present, mut count, mut seen) = (Present::default(), 0, Seen::default());
+    loop {
+        let mut failed = None;
+        let mut batch = Batch::default();
+        let now = visit.ctx().now();
+        let goes_on = body
+            .next(feed, &mut |found| {
+                let Found::Typed(typed, facts) = found else { return };
+                let nobody = &crate::indicators::NoLists;
+                for id in listed(feed, &typed, &facts, nobody, now, &mut seen, &mut batch) {
+                    count += 1;
+                    failed = present.add(&id).err().or(failed.take());
+                }
+            })
+            .await?;
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        if visit.is_late() {
+            return Ok((present, count));
+        }
+        if !goes_on {
+            visit.close(body.stream);
+            return Ok((present, count));
+        }
+    }
+}
+
+/// Marks what left a list of which all that is `present` is known, and moves the cursor.
+async fn conclude(
+    visit: &mut Visit<'_>,
+    feed: &Feed,
+    index: &'static Index,
+    mut cursor: Cursor,
+    present: Option<Present>,
+    listed: u64,
+) -> Result<(), Stop> {
+    let before = cursor.listed.unwrap_or(0);
+    let now = visit.ctx().now();
+    if has_shrunk(before, listed) {
+        let since = *cursor.shrunk_since.get_or_insert(now);
+        if now.duration_since(since) < SHRUNK_FOR {
+            visit.save(json!(cursor)).await?;
+            return Err(shrunk(feed, "indicators", before, listed));
+        }
+    }
+    cursor.shrunk_since = None;
+    if let Some(present) = present {
+        let of_feed = Filter::Terms("sources.id".to_owned(), vec![feed.id.clone()]);
+        let retired = visit.retire(index, &OWNER, Some(&feed.id), vec![of_feed], present).await?;
+        if retired.count > 0 {
+            visit.note(format!("{} left the list", retired.count));
+        }
+    }
+    cursor.listed = Some(listed);
+    visit.reach(json!(cursor));
+    Ok(())
+}
