@@ -1,4 +1,5 @@
-//! The page on which a person looks at what was stored: newest articles first, a search box, no script.
+//! The page on which a person looks at what was stored: indicators with their sources and TLP, articles, newest first, a search
+//! box, no script.
 //!
 //! Everything shown comes from hostile feeds: maud escapes it, letters that turn text around are replaced, links open
 //! without referrer and only where they are http. No other page can frame it or read it.
@@ -22,6 +23,12 @@ use crate::when;
 
 const INDEX: &str = "rss_articles";
 
+/// What a search for indicators reads.
+const INDICATORS: &str = "minerva-indicators";
+
+/// Indicators on one page.
+const INDICATORS_SHOWN: u32 = 12;
+
 /// Articles on one page.
 const SHOWN: u32 = 50;
 
@@ -33,6 +40,8 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 54rem; margin: 2rem auto
 header { display: flex; gap: 1rem; align-items: baseline; flex-wrap: wrap } h1 { font-size: 1.3rem; margin: 0 }
 form { flex: 1; display: flex; gap: .5rem } input { flex: 1; font: inherit; padding: .3rem .6rem }
 button { font: inherit; padding: .3rem .9rem }
+table { border-collapse: collapse; width: 100%; font-size: .87rem } th { text-align: left; font-weight: 600 }
+th, td { padding: .15rem .6rem .15rem 0; vertical-align: top } td.value { font-family: ui-monospace, monospace; overflow-wrap: anywhere }
 article { padding: .9rem 0; border-bottom: 1px solid #dde3ea } h2 { font-size: 1.05rem; margin: 0 }
 p { margin: .2rem 0 } .meta { color: #5b6878; font-size: .87rem } .tag { background: #eef2f7; border-radius: 3px; padding: 0 .35rem }
 .cve { background: #fde8e6; color: #8c1d12 } .ioc { background: #fff3d6; color: #6b4a00 } a { color: #0b57a4; text-decoration: none }
@@ -85,18 +94,44 @@ async fn show(
         Ok(index) => documents.search(index, &query).await,
         Err(error) => Err(error),
     };
-    let markup = page(&asked, found.as_ref().map_err(base::Error::chain), &zone);
+    let indicators = indicators(documents.as_ref(), &asked).await;
+    let shown = found.and_then(|found| Ok(Shown { articles: found, indicators: indicators? }));
+    let markup = page(&asked, shown.as_ref().map_err(base::Error::chain), &zone);
     (HEADERS, markup).into_response()
 }
 
-fn page(asked: &Asked, found: Result<&Page, String>, zone: &TimeZone) -> Markup {
+/// What one page shows.
+struct Shown {
+    articles: Page,
+    indicators: Page,
+}
+
+/// The indicators to what was asked: of a value its own, of words those that mention them, else the newest.
+async fn indicators(documents: &dyn Documents, asked: &Asked) -> base::Result<Page> {
+    let index = Index::named(INDICATORS)?;
+    let newest = Query { limit: INDICATORS_SHOWN, ..Query::default() };
+    let words = asked.q.trim();
+    if words.is_empty() {
+        return documents.search(index, &newest).await;
+    }
+    if let Ok(indicator) = indicator::parse(None, words) {
+        let filters = vec![Filter::Terms("value".to_owned(), vec![indicator.value])];
+        let found = documents.search(index, &Query { filters, ..newest.clone() }).await?;
+        if found.total > 0 {
+            return Ok(found);
+        }
+    }
+    documents.search(index, &Query { text: Some(words.to_owned()), ..newest }).await
+}
+
+fn page(asked: &Asked, found: Result<&Shown, String>, zone: &TimeZone) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "Minerva: articles" }
+                title { "Minerva: threat intelligence" }
                 style { (maud::PreEscaped(STYLE)) }
             }
             body {
@@ -109,7 +144,8 @@ fn page(asked: &Asked, found: Result<&Page, String>, zone: &TimeZone) -> Markup 
                 }
                 @match found {
                     Err(problem) => p { "The store could not be read: " (shown::lines(&problem)) },
-                    Ok(page) => {
+                    Ok(Shown { articles: page, indicators }) => {
+                        @if !indicators.documents.is_empty() { (table(indicators)) }
                         p.meta {
                             (page.total) @if page.total == 1 { " article" } @else { " articles" }
                             @if !asked.category.is_empty() { " in " bdi { (shown::lines(&asked.category)) } }
@@ -121,6 +157,39 @@ fn page(asked: &Asked, found: Result<&Page, String>, zone: &TimeZone) -> Markup 
             }
         }
     }
+}
+
+/// Indicators as rows; one that is on a list of known values says so, one that left its sources is struck through.
+fn table(found: &Page) -> Markup {
+    html! {
+        p.meta {
+            (found.total) @if found.total == 1 { " indicator" } @else { " indicators" }
+            @if found.total > u64::from(INDICATORS_SHOWN) { ", the first " (INDICATORS_SHOWN) " shown" }
+        }
+        table {
+            tr { th { "type" } th { "value" } th { "TLP" } th { "sources" } th { "tags" } }
+            @for document in &found.documents {
+                @let body = &document.body;
+                @let has_left = body.get("active") == Some(&Value::Bool(false));
+                tr {
+                    td { (text(body, "type")) }
+                    td.value { @if has_left { s { (text(body, "value")) } } @else { (text(body, "value")) } }
+                    td { (text(body, "tlp")) }
+                    td { bdi { (sources(body)) } }
+                    td {
+                        @for list in list(body, "warninglist_hits") { span.tag.cve { (list) } " " }
+                        @for tag in list(body, "malware_family").into_iter().chain(list(body, "tags")).take(5) { bdi.tag { (tag) } " " }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Who names an indicator.
+fn sources(body: &Body) -> String {
+    let names = list(body, "feed_name");
+    if names.is_empty() { text(body, "source_name") } else { names.join(", ") }
 }
 
 fn article(body: &Body, zone: &TimeZone) -> Markup {
@@ -176,6 +245,7 @@ fn list(body: &Body, name: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use stores::documents::Document;
 
     use super::*;
 
@@ -202,7 +272,13 @@ mod tests {
         body.insert("tags".to_owned(), json!([STEERING]));
         body.insert("cves".to_owned(), json!([STEERING]));
         let asked = Asked { q: STEERING.to_owned(), category: STEERING.to_owned() };
-        let found = Page { documents: Vec::new(), total: 0 };
+        let none = Page { documents: Vec::new(), total: 0 };
+        for name in ["type", "value", "tlp", "source_name"] {
+            body.insert(name.to_owned(), json!(STEERING));
+        }
+        body.insert("warninglist_hits".to_owned(), json!([STEERING]));
+        let one = Document { id: "1".to_owned(), body: body.clone() };
+        let found = Shown { articles: none, indicators: Page { documents: vec![one], total: 1 } };
         let shown = article(&body, &TimeZone::UTC).into_string()
             + &page(&asked, Ok(&found), &TimeZone::UTC).into_string()
             + &page(&asked, Err(STEERING.to_owned()), &TimeZone::UTC).into_string();

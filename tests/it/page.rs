@@ -67,7 +67,13 @@ fn the_demo_leaves_a_page_that_finds_articles() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (_demo, address) = demo(folder.path());
     let all = dom(&address, folder.path());
-    assert!(all.contains("45 articles") && all.contains("Satellites with lasers"), "{all}");
+    assert!(all.contains("43 articles") && all.contains("Satellites with lasers"), "{all}");
+    // Threat intelligence comes first: indicators with who names them and how far they may go.
+    for word in ["indicators", "Infoblox threat intelligence", "<td>clear</td>", "IPsum"] {
+        assert!(all.contains(word), "{word}: {all}");
+    }
+    let known = dom(&format!("{address}?q=wordpress%5B.%5Dagrupem.com"), folder.path());
+    assert!(known.contains("1 indicator") && known.contains("Emotet"), "{known}");
     // Accents do not matter, and what is looked for is shown as text.
     let found = dom(&format!("{address}?q=comite"), folder.path());
     assert!(found.contains("1 article") && found.contains("Comitê completa"), "{found}");
@@ -76,7 +82,8 @@ fn the_demo_leaves_a_page_that_finds_articles() {
         folder.path(),
     );
     assert!(
-        hostile.contains("<title>Minerva: articles</title>") && !hostile.contains("<script>"),
+        hostile.contains("<title>Minerva: threat intelligence</title>")
+            && !hostile.contains("<script>"),
         "{hostile}"
     );
 }

@@ -1,6 +1,7 @@
-//! `demo`: two days of the timetable in seconds, on bundled real feeds, with the very processes that serve in earnest.
+//! `demo`: two days of the timetable in seconds, on bundled real feeds, events, lists, rules and pulses, with the very processes
+//! that serve in earnest.
 //!
-//! Through day one the sources live: they gain items, edit some, send undated and broken ones. On day two nothing
+//! Through day one the sources live: they gain items, edit and drop some, send undated and broken ones. On day two nothing
 //! changes upstream, every slot is fresh, every run is executed, and nothing is written.
 
 use std::collections::BTreeMap;
@@ -10,12 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base::report::{Report, Status};
-use base::{Error, Result};
+use base::{Error, Result, shown};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use schedule::Row;
 use serde::Serialize;
-use stores::documents::{Index, Query};
+use serde_json::Value;
+use stores::documents::{Documents, Index, Query, Sort};
 
 use crate::cli::Cli;
 use crate::home;
@@ -39,11 +41,27 @@ const MARKER: &str = "made-by-the-demo";
 /// The first midnight of the replay, São Paulo time.
 const FIRST_DAY: &str = "2026-03-01T03:00:00Z";
 
-const INDEX: &str = "rss_articles";
+/// What the demo fills, each with what one of its documents is called.
+const INDICES: [(&str, &str); 6] = [
+    ("rss_articles", "articles"),
+    ("cti_misp_iocs", "indicators of MISP feeds"),
+    ("otx_pulses", "pulses"),
+    ("otx_indicators", "indicators of pulses"),
+    ("signature_base_iocs", "indicators of signature-base"),
+    ("cti_yara_rules", "YARA rules"),
+];
+
+/// Tasks that the demo has no upstream for: what an indicator is asked of OTX, and the MISP that pulses go to.
+const LEFT_OUT: [&str; 2] = ["bulk_enrich_iocs", "export_pulses_to_misp"];
+
+/// Indicators that the end shows.
+const INDICATORS_SHOWN: u32 = 8;
 
 #[derive(Debug, Default, Serialize)]
 struct Summary {
     documents_stored: u64,
+    /// The documents of each index.
+    indices: BTreeMap<&'static str, u64>,
     writes_first_day: u64,
     writes_second_day: u64,
     runs_executed: u64,
@@ -61,14 +79,21 @@ pub(crate) async fn demo(cli: &Cli, exit: bool, port: u16) -> Outcome {
     let upstream = Upstream::start()
         .await
         .map_err(|cause| Error::config("serve the bundled feeds on loopback").because(cause))?;
-    let list = folder.join("sources.toml");
-    std::fs::write(&list, upstream.sources())
-        .map_err(|cause| Error::config(format!("write `{}`", list.display())).because(cause))?;
+    let list = |name: &str, text: String| -> Result<String> {
+        let path = folder.join(name);
+        std::fs::write(&path, text)
+            .map_err(|cause| Error::config(format!("write `{}`", path.display())).because(cause))?;
+        Ok(absolute(&path))
+    };
     let settings = Settings::read(&[
         ("MINERVA_DATA_DIR", folder.to_string_lossy().into_owned()),
         // Invented news must not reach a real server.
         ("ES_URL", String::new()),
-        ("RSS_SOURCES", absolute(&list)),
+        ("RSS_SOURCES", list("sources.toml", upstream.rss_sources())?),
+        ("MISP_FEEDS", list("feeds.toml", upstream.misp_feeds())?),
+        ("SIGNATURE_BASE_URL", upstream.url("signature-base.tar.gz")),
+        ("OTX_URL", upstream.url("")),
+        ("OTX_API_KEY", "demo".to_owned()),
         ("MINERVA_ALLOW_NETS", "127.0.0.0/8".to_owned()),
         ("MINERVA_CLOCK", "slot".to_owned()),
         ("MINERVA_ARCHIVE", String::new()),
@@ -76,13 +101,13 @@ pub(crate) async fn demo(cli: &Cli, exit: bool, port: u16) -> Outcome {
         ("DATABASE_URL", String::new()),
     ])?;
     let started = Instant::now();
-    let (summary, last) = replay(cli, &settings, &upstream).await?;
+    let summary = replay(cli, &settings, &upstream).await?;
     let summary =
         Summary { seconds: started.elapsed().as_secs_f64(), data_dir: folder.clone(), ..summary };
     if cli.json {
         out::json(&summary);
     } else {
-        show(&summary, last.as_ref());
+        show(&summary, &settings).await?;
     }
     if !exit {
         stay(&settings, port).await?;
@@ -123,18 +148,14 @@ fn absolute(path: &Path) -> String {
 }
 
 /// Runs every slot of two days, and counts what the store itself says was written.
-async fn replay(
-    cli: &Cli,
-    settings: &Settings,
-    upstream: &Upstream,
-) -> Result<(Summary, Option<Report>)> {
-    // What the bundled feeds are for: other tasks would ask real sources.
-    let is_served = |row: &Row| rss::FAMILY.tasks.iter().any(|task| task.name == row.name);
+async fn replay(cli: &Cli, settings: &Settings, upstream: &Upstream) -> Result<Summary> {
+    let is_served = |row: &Row| row.built && !LEFT_OUT.contains(&row.name.as_str());
     let timetable = Arc::new(runner::timetable(None)?.only(is_served));
     let state = home::open_state(settings).await?;
     let documents = home::open_documents(settings).await?;
-    let index = Index::named(INDEX)?;
-    documents.ensure(index).await?;
+    for (name, _) in INDICES {
+        documents.ensure(Index::named(name)?).await?;
+    }
     let config = lambda::Config {
         events: Some(Arc::new(Ledger::new(Arc::clone(&state))) as _),
         logs: home::log_sink(cli.verbose),
@@ -150,36 +171,48 @@ async fn replay(
     let begin = first.saturating_sub(SignedDuration::from_secs(1)).unwrap_or(first);
     scheduler.tick(begin).await?;
     let mut summary = Summary::default();
-    let mut last = None;
     for number in 0..2 {
         let from = begin.saturating_add(day * number).unwrap_or(begin);
         let to = from.saturating_add(day).unwrap_or(from);
-        let before = documents.sequence(index).await?;
+        let before = sequence(documents.as_ref()).await?;
         let slots: std::collections::BTreeSet<Timestamp> =
             timetable.firings(from, to).map(|firing| firing.at).collect();
-        for (place, slot) in slots.into_iter().enumerate() {
+        for slot in slots {
             if number == 0 {
-                upstream.advance(place);
+                let hours = slot.duration_since(from).as_hours();
+                upstream.advance(usize::try_from(hours / 2).unwrap_or_default());
             }
             scheduler.tick(slot).await?;
             while let Some(taken) = scheduler.state.take(slot).await? {
                 let report = scheduler.run(taken, slot).await?;
                 count(&mut summary, &report);
                 progress(cli, timetable.zone(), &report);
-                last = Some(report);
             }
         }
-        let writes = documents.sequence(index).await? - before;
+        let writes = sequence(documents.as_ref()).await? - before;
         if number == 0 {
             summary.writes_first_day = writes;
         } else {
             summary.writes_second_day = writes;
         }
     }
-    summary.documents_stored = documents.count(index, &Query::default()).await?;
+    for (name, _) in INDICES {
+        let count = documents.count(Index::named(name)?, &Query::default()).await?;
+        summary.indices.insert(name, count);
+        summary.documents_stored += count;
+    }
     lambda.stop(Duration::from_secs(1)).await;
     home::settle(&settings.data_dir).await;
-    Ok((summary, last))
+    Ok(summary)
+}
+
+/// How many writes all indices of the demo have seen.
+async fn sequence(documents: &dyn Documents) -> Result<u64> {
+    let mut all = 0;
+    for (name, _) in INDICES {
+        all += documents.sequence(Index::named(name)?).await?;
+    }
+    Ok(all)
 }
 
 fn count(summary: &mut Summary, report: &Report) {
@@ -218,12 +251,16 @@ fn progress(cli: &Cli, zone: &TimeZone, report: &Report) {
     out::line(&if bad.is_empty() { text } else { format!("{text}  ({})", bad.join("; ")) });
 }
 
-fn show(summary: &Summary, last: Option<&Report>) {
+async fn show(summary: &Summary, settings: &Settings) -> Result<()> {
     out::line("");
+    out::line("indicators, the best attested first:");
+    indicators(settings).await?;
+    out::line("");
+    let stored =
+        INDICES.map(|(name, what)| format!("{} {what}", summary.indices.get(name).unwrap_or(&0)));
+    out::line(&stored.join(", "));
     out::line(&format!(
-        "{} articles from {} feeds; {} runs, {} skipped; {} writes on day one, {} on day two; {:.1} s",
-        summary.documents_stored,
-        last.map_or(0, |report| report.sources.len()),
+        "{} runs, {} skipped; {} writes on day one, {} on day two; {:.1} s",
         summary.runs_executed,
         summary.runs_skipped,
         summary.writes_first_day,
@@ -232,12 +269,41 @@ fn show(summary: &Summary, last: Option<&Report>) {
     ));
     let folder = summary.data_dir.display();
     out::line("look at it:");
-    for command in ["search credential", "search comite", "runs", "documents rss_articles"] {
+    for command in [
+        "lookup wordpress.agrupem.com",
+        "search --index minerva-indicators --by tlp",
+        "search --index cti_yara_rules proxynotshell",
+        "search comite",
+        "runs",
+    ] {
         out::line(&format!("  local-runner --data-dir {folder} {command}"));
     }
     out::line(&format!(
         "  RSS_SOURCES={folder}/sources.toml local-runner --data-dir {folder} sources list"
     ));
+    Ok(())
+}
+
+/// A table of the indicators that most sources name.
+async fn indicators(settings: &Settings) -> Result<()> {
+    let documents = home::open_documents(settings).await?;
+    let sort = Sort::Field { name: "sources_count".to_owned(), descending: true };
+    let query = Query { sort: Some(sort), limit: INDICATORS_SHOWN, ..Query::default() };
+    let found = documents.search(Index::named("cti_misp_iocs")?, &query).await?;
+    let rows = found.documents.iter().map(|document| {
+        let texts = |name: &str| match document.body.get(name) {
+            Some(Value::String(text)) => shown::lines(text),
+            Some(Value::Array(list)) => {
+                let texts: Vec<String> =
+                    list.iter().filter_map(Value::as_str).map(shown::lines).collect();
+                texts.join(", ")
+            }
+            _ => String::new(),
+        };
+        ["type", "value", "tlp", "feed_name", "tags"].map(texts).to_vec()
+    });
+    out::table(&["type", "value", "TLP", "sources", "tags"], rows.collect());
+    Ok(())
 }
 
 /// Keeps a page open on what was stored.

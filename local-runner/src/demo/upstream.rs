@@ -1,15 +1,17 @@
-//! The demo's sources: bundled real feeds on loopback, which live through day one and rest on day two.
+//! The demo's sources on loopback: bundled real feeds, MISP events, lists, a rule repository and pulses, which live through day one
+//! and rest on day two.
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
 /// One bundled feed.
@@ -53,11 +55,11 @@ const FEEDS: &[Feed] = &[
         life: Life::Grows { missing: 11 },
     },
     Feed {
-        id: "feed-rs-releases",
-        name: "feed-rs releases",
-        category: "vulnerabilities",
+        id: "notes",
+        name: "Notes on the bundled indicators",
+        category: "vendor-research",
         language: "en",
-        body: include_bytes!("feeds/atom_example_6.xml"),
+        body: include_bytes!("feeds/notes.xml"),
         life: Life::Grows { missing: 2 },
     },
     Feed {
@@ -129,14 +131,6 @@ const FEEDS: &[Feed] = &[
         life: Life::CutOff { slot: 4 },
     },
     Feed {
-        id: "db-engines",
-        name: "DB-Engines",
-        category: "news",
-        language: "en",
-        body: include_bytes!("feeds/rss_2.0_dbengines.xml"),
-        life: Life::StillWithoutValidators,
-    },
-    Feed {
         id: "inovacao-tecnologica",
         name: "Inovação Tecnológica",
         category: "brazil",
@@ -162,14 +156,6 @@ const FEEDS: &[Feed] = &[
         life: Life::StillWithoutValidators,
     },
     Feed {
-        id: "kernel",
-        name: "Linux kernel versions",
-        category: "vulnerabilities",
-        language: "en",
-        body: include_bytes!("feeds/rss_2.0_kdist.xml"),
-        life: Life::Still,
-    },
-    Feed {
         id: "daring-fireball",
         name: "Daring Fireball",
         category: "blogs",
@@ -179,7 +165,93 @@ const FEEDS: &[Feed] = &[
     },
 ];
 
-/// The server of the bundled feeds.
+/// A feed of MISP events: its manifest, the oldest event first, and the events by their UUIDs.
+const MANIFEST: &str = include_str!("misp/manifest.json");
+const EVENTS: &[(&str, &[u8])] = &[
+    (
+        "27dceb7d-92bd-4848-bfbd-8570e86de7de.json",
+        include_bytes!("misp/27dceb7d-92bd-4848-bfbd-8570e86de7de.json"),
+    ),
+    (
+        "aacc7574-34ba-40fa-b39c-b682cea1387b.json",
+        include_bytes!("misp/aacc7574-34ba-40fa-b39c-b682cea1387b.json"),
+    ),
+    (
+        "d83c5966-efe8-45c2-92e4-e9eb1b9fb8fd.json",
+        include_bytes!("misp/d83c5966-efe8-45c2-92e4-e9eb1b9fb8fd.json"),
+    ),
+    (
+        "2dc45085-7f6b-48ee-b726-400a326ad9b5.json",
+        include_bytes!("misp/2dc45085-7f6b-48ee-b726-400a326ad9b5.json"),
+    ),
+    (
+        "c166c077-13fc-4265-86c4-731dee06ad8a.json",
+        include_bytes!("misp/c166c077-13fc-4265-86c4-731dee06ad8a.json"),
+    ),
+];
+
+/// A list of indicators, and the slot of day one from which its last line is gone.
+struct List {
+    file: &'static str,
+    name: &'static str,
+    provider: &'static str,
+    format: &'static str,
+    licence: &'static str,
+    settings: &'static str,
+    body: &'static str,
+    loses_a_line_in: usize,
+}
+
+const LISTS: &[List] = &[
+    List {
+        file: "emotet.csv",
+        name: "Emotet, reported in October 2022",
+        provider: "Infoblox",
+        format: "csv",
+        licence: "CC-BY-4.0",
+        settings: "[feed.settings.csv]\nvalue = \"2\"\ndelimiter = \",\"\n",
+        body: include_str!("lists/emotet_cta_20221006_iocs.csv"),
+        loses_a_line_in: usize::MAX,
+    },
+    List {
+        file: "conti.txt",
+        name: "Conti",
+        provider: "Unit 42",
+        format: "freetext",
+        licence: "MIT",
+        settings: "",
+        body: include_str!("lists/Conti_IOCs.txt"),
+        loses_a_line_in: 6,
+    },
+    List {
+        file: "solarstorm.txt",
+        name: "SolarStorm",
+        provider: "Unit 42",
+        format: "freetext",
+        licence: "MIT",
+        settings: "",
+        body: include_str!("lists/SolarStorm_IOCs.txt"),
+        loses_a_line_in: usize::MAX,
+    },
+    List {
+        file: "ipsum.txt",
+        name: "Addresses on seven lists or more",
+        provider: "IPsum",
+        format: "freetext",
+        licence: "Unlicense",
+        settings: "",
+        body: include_str!("lists/ipsum_7.txt"),
+        loses_a_line_in: 9,
+    },
+];
+
+/// Rules and lists of signature-base.
+const RULES: &[u8] = include_bytes!("rules/signature-base.tar.gz");
+
+/// Pulses in the form of OTX's API.
+const PULSES: &str = include_str!("otx/pulses.json");
+
+/// The server of the bundled sources.
 pub(super) struct Upstream {
     address: SocketAddr,
     slot: Arc<AtomicUsize>,
@@ -191,7 +263,16 @@ impl Upstream {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let slot = Arc::new(AtomicUsize::new(0));
-        let routes = Router::new().route("/{id}", get(serve)).with_state(Arc::clone(&slot));
+        let routes = Router::new()
+            .route("/{id}", get(serve))
+            .route("/misp/{file}", get(serve_misp))
+            .route("/lists/{file}", get(serve_list))
+            .route(
+                "/signature-base.tar.gz",
+                get(async |headers: HeaderMap| still("rules", RULES, &headers)),
+            )
+            .route("/api/v1/pulses/{list}", get(serve_pulses))
+            .with_state(Arc::clone(&slot));
         tokio::spawn(async move { axum::serve(listener, routes).await });
         Ok(Self { address, slot })
     }
@@ -201,18 +282,98 @@ impl Upstream {
         self.slot.store(slot, Ordering::SeqCst);
     }
 
-    /// The list of sources, as `RSS_SOURCES` wants it.
-    pub(super) fn sources(&self) -> String {
+    /// Where a path is served.
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.address)
+    }
+
+    /// The list of feeds, as `RSS_SOURCES` wants it.
+    pub(super) fn rss_sources(&self) -> String {
         FEEDS.iter().fold(String::new(), |mut text, feed| {
             let Feed { id, name, category, language, .. } = feed;
+            let url = self.url(id);
             let _ = write!(
                 text,
-                "[[source]]\nid = {id:?}\nname = {name:?}\nurl = \"http://{}/{id}\"\ncategory = {category:?}\nlanguage = {language:?}\n\n",
-                self.address
+                "[[source]]\nid = {id:?}\nname = {name:?}\nurl = {url:?}\ncategory = {category:?}\nlanguage = {language:?}\n\n"
             );
             text
         })
     }
+
+    /// The list of feeds, as `MISP_FEEDS` wants it.
+    pub(super) fn misp_feeds(&self) -> String {
+        let events = format!(
+            "[[feed]]\nid = \"infoblox\"\nname = \"Infoblox threat intelligence\"\nprovider = \"Infoblox\"\nurl = {:?}\nformat = \"misp\"\nlicence = \"CC-BY-4.0\"\n\n",
+            self.url("misp")
+        );
+        LISTS.iter().fold(events, |mut text, list| {
+            let List { file, name, provider, format, licence, settings, .. } = list;
+            let id = file.split('.').next().unwrap_or(file);
+            let url = self.url(&format!("lists/{file}"));
+            let _ = write!(
+                text,
+                "[[feed]]\nid = {id:?}\nname = {name:?}\nprovider = {provider:?}\nurl = {url:?}\nformat = {format:?}\nlicence = {licence:?}\n{settings}\n"
+            );
+            text
+        })
+    }
+}
+
+/// A body that a repeated visit finds unchanged.
+fn still(name: &str, body: &'static [u8], headers: &HeaderMap) -> Response {
+    let etag = format!("\"{name}-{}\"", body.len());
+    if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {
+        return StatusCode::NOT_MODIFIED.into_response();
+    }
+    ([(header::ETAG, etag)], body).into_response()
+}
+
+/// The manifest, which gains an event in every third slot, or an event.
+async fn serve_misp(State(slot): State<Arc<AtomicUsize>>, Path(file): Path<String>) -> Response {
+    if file == "manifest.json" {
+        return Json(manifest(slot.load(Ordering::SeqCst))).into_response();
+    }
+    match EVENTS.iter().find(|(name, _)| *name == file) {
+        Some((_, body)) => ([(header::CONTENT_TYPE, "application/json")], *body).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+fn manifest(slot: usize) -> Map<String, Value> {
+    let all: Map<String, Value> = serde_json::from_str(MANIFEST).unwrap_or_default();
+    let shown = EVENTS.iter().take(2 + slot / 3);
+    let named = shown.filter_map(|(file, _)| file.strip_suffix(".json"));
+    named.filter_map(|id| Some((id.to_owned(), all.get(id)?.clone()))).collect()
+}
+
+async fn serve_list(
+    State(slot): State<Arc<AtomicUsize>>,
+    Path(file): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let Some(list) = LISTS.iter().find(|list| list.file == file) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let is_shorter = slot.load(Ordering::SeqCst) >= list.loses_a_line_in;
+    let text = if is_shorter { without_its_last_line(list.body) } else { list.body };
+    still(list.file, text.as_bytes(), &headers)
+}
+
+fn without_its_last_line(text: &str) -> &str {
+    let text = text.trim_end();
+    text.rfind('\n').map_or("", |end| &text[..=end])
+}
+
+/// Pulses on one page; nothing was deleted.
+async fn serve_pulses(Path(list): Path<String>) -> Response {
+    let results: Value = match list.as_str() {
+        "subscribed" => serde_json::from_str(PULSES).unwrap_or_default(),
+        "events" => json!([]),
+        _ => return StatusCode::NOT_FOUND.into_response(),
+    };
+    let count = results.as_array().map_or(0, Vec::len);
+    Json(json!({ "count": count, "next": null, "previous": null, "results": results }))
+        .into_response()
 }
 
 async fn serve(
@@ -231,16 +392,7 @@ async fn serve(
             "<!DOCTYPE html><html><head><title>Log in</title></head><body></body></html>",
         )
             .into_response(),
-        Life::Still => {
-            let etag = format!("\"{}-{}\"", feed.id, feed.body.len());
-            if headers
-                .get(header::IF_NONE_MATCH)
-                .is_some_and(|known| known.as_bytes() == etag.as_bytes())
-            {
-                return StatusCode::NOT_MODIFIED.into_response();
-            }
-            ([(header::ETAG, etag)], feed.body).into_response()
-        }
+        Life::Still => still(feed.id, feed.body, &headers),
         life => body(feed.body, life, now).into_response(),
     }
 }
@@ -289,6 +441,21 @@ fn rfind(body: &[u8], what: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_event_of_the_manifest_is_served_and_lists_lose_lines() {
+        assert_eq!(manifest(0).len(), 2);
+        assert_eq!(manifest(11).len(), EVENTS.len());
+        for list in LISTS {
+            let shorter = without_its_last_line(list.body);
+            assert_eq!(
+                shorter.trim_end().lines().count() + 1,
+                list.body.trim_end().lines().count()
+            );
+        }
+        let pulses: Vec<Value> = serde_json::from_str(PULSES).unwrap();
+        assert!(pulses.iter().all(|pulse| pulse["indicators"].as_array().is_some()));
+    }
 
     #[test]
     fn each_feed_lives_and_then_rests() {
