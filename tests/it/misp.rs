@@ -342,12 +342,10 @@ fn every_attribute_of_a_real_feed_is_accounted_for() {
         let tlp: BTreeSet<&str> =
             stored.iter().filter_map(|one| one.body["tlp"].as_str()).collect();
         assert_eq!(tlp, BTreeSet::from(["clear"]), "`tlp:white` and `tlp:clear` are one");
-        let wrong = by_value(&home, "https://ecole-artcom.com/wdown/").await;
-        assert_eq!(
-            (&wrong["type"], &wrong["sources"][0]["raw"]),
-            (&json!("url"), &json!("hXXps://ecole-artcom.com/wdown/"))
-        );
-        assert_eq!(by_value(&home, "admin.mikifox.com").await["type"], "hostname");
+        let wrong = by_value(&home, "https://hth-cn.com/").await;
+        let raw = wrong["sources"].as_array().unwrap().iter().filter_map(|one| one["raw"].as_str());
+        assert!(raw.into_iter().any(|raw| raw == "hxxps://hth-cn.com"), "{wrong}");
+        assert_eq!(wrong["type"], "url");
     });
 }
 
@@ -402,7 +400,11 @@ fn events_of_every_shape_are_read() {
             expected + pairs as u64,
             "attributes and second parts: {counts:?}"
         );
-        assert_eq!((counts.rejected, counts.failed), (0, 0), "{report:?}");
+        // A host under no top level, and three names of files that were entered as addresses.
+        assert_eq!((counts.rejected, counts.failed), (4, 0), "{report:?}");
+        for named in ["uyguhr.sov.te", "igfxtray.exe", "Data/dtl.dat", "Data/glp.uin"] {
+            assert!(report.rejects.iter().any(|reject| reject.reason.contains(named)), "{named}");
+        }
         let stored = documents(&home).await;
         stored.iter().for_each(check);
         assert_eq!(counts.new, stored.len() as u64);
@@ -460,7 +462,7 @@ fn pymisp_reads_the_same_types_and_values() {
     };
     let files: Vec<PathBuf> =
         files.into_iter().flatten().map(|entry| entry.unwrap().path()).filter(is_event).collect();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/pymisp.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/read_with_pymisp.py");
     let output = Command::new(python).arg(script).args(&files).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let theirs: Vec<(String, String, String, bool)> = String::from_utf8(output.stdout)
@@ -478,7 +480,11 @@ fn pymisp_reads_the_same_types_and_values() {
         }
     }
     let sorted = |mut list: Vec<(String, String, String, bool)>| {
-        list.iter_mut().for_each(|one| one.2 = one.2.trim().to_owned());
+        for one in &mut list {
+            // PyMISP keeps a sample's hash beside its value.
+            let value = if one.1 == "malware-sample" { one.2.split('|').next() } else { None };
+            one.2 = value.unwrap_or(&one.2).trim().to_owned();
+        }
         list.sort();
         list
     };
@@ -499,7 +505,7 @@ fn real_lists_are_read_whole() {
                 "csv_feeds/infoblox/vault_viper_20251016.csv",
                 "csv",
                 "settings.csv = { value = \"2\" }",
-                41,
+                42,
             ),
             (
                 "csv_feeds/infoblox/hazy_hawk_20250520_iocs.csv",
@@ -694,7 +700,7 @@ fn a_changed_event_is_its_own_writes_only() {
             ("edited.com", 2),
             ("late.com", 1),
             ("new.com", 1),
-            ("shared.com", 2),
+            ("shared.com", 3),
             ("stays.com", 1),
             ("two.com", 1),
             ("vanishes.com", 2),
@@ -1028,6 +1034,12 @@ fn no_header_of_a_request_is_stored() {
         let feeds = feed("list", &format!("{}/list", upstream.origin), "freetext", &headers)
             + &feed("events", &format!("{}/feed", upstream.origin), "misp", &headers)
             + &feed(
+                "secret",
+                &format!("{}/list", upstream.origin),
+                "freetext",
+                "headers = { auth-key = \"secret:none\" }",
+            )
+            + &feed(
                 "no-file",
                 &format!("{}/list", upstream.origin),
                 "misp",
@@ -1037,6 +1049,7 @@ fn no_header_of_a_request_is_stored() {
         let report = sync(&home).await;
         assert_eq!(report.counts.new, 3, "{report:?}");
         assert_eq!(of(&report, "no-file").outcome, Outcome::Misconfigured);
+        assert_eq!(of(&report, "secret").outcome, Outcome::Misconfigured);
         assert!(
             upstream
                 .headers

@@ -258,6 +258,7 @@ fn wrong_values() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("OTX_API_KEY", &["hunter2 hunter2", "a,hunter2\thunter2"]),
         ("OTX_DAILY_LIMIT", &["-1", "many"]),
         ("MISP_FEEDS", &["/not/there.toml", "/tmp", "s3://bucket/x", "/etc/passwd"]),
+        ("MISP_FEED_KEYS", &["hunter2", "=hunter2", "name="]),
         ("RSS_SOURCES", &["/not/there.toml", "/tmp", "s3://bucket/x", "/etc/passwd"]),
         ("SIGNATURE_BASE_URL", &["github.com/x", "git@github.com:x"]),
         ("SIGNATURE_BASE_SCORE", &["101", "-1", "high"]),

@@ -92,7 +92,7 @@ pub(crate) async fn read(
 ) -> Result<(), Stop> {
     let index = Index::named(INDEX)?;
     let feed = Arc::new(feed.clone());
-    let headers = feed.headers().await?;
+    let headers = feed.headers(&how.keys).await?;
     let folder = folder(&feed.url);
     let mut cursor: Cursor = visit.cursor().unwrap_or_default();
     let place = address(&feed, &folder, "manifest.json")?;
@@ -491,27 +491,27 @@ async fn look(
     };
     let mut pages = Pages::new(ctx.documents.as_ref(), index, scan);
     let mut left = 0;
-    let mut batch: Vec<Write> = Vec::new();
     loop {
         let page = pages.next().await?;
         let is_last = page.is_none();
+        // A document may lose several events, and each is a write of its own.
+        let mut rounds: Vec<Vec<Write>> = Vec::new();
         for document in page.unwrap_or_default() {
-            for event in given_by(document.body.get("sources"), &feed.id) {
-                let is_asked = events.contains(&event);
-                if is_asked && !present.contains(&(event, key(&document.id))) {
-                    let contributor = contributor(feed, &event.to_string());
-                    batch.push(Write::retire(
-                        document.id.clone(),
-                        &OWNER,
-                        Some(contributor),
-                        ctx.now(),
-                    ));
+            let given = given_by(document.body.get("sources"), &feed.id);
+            let is_lost = |event: &Uuid| {
+                events.contains(event) && !present.contains(&(*event, key(&document.id)))
+            };
+            for (round, event) in given.into_iter().filter(is_lost).enumerate() {
+                let by = Some(contributor(feed, &event.to_string()));
+                let write = Write::retire(document.id.clone(), &OWNER, by, ctx.now());
+                match rounds.get_mut(round) {
+                    Some(round) => round.push(write),
+                    None => rounds.push(vec![write]),
                 }
             }
         }
-        // One document may lose several events, and each is a write of its own.
-        for write in std::mem::take(&mut batch) {
-            left += visit.amend(index, &[write]).await?;
+        for round in rounds {
+            left += visit.amend(index, &round).await?;
         }
         if is_last {
             return Ok(left);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use base::config::Config;
+use base::config::{Config, Secret, SettingValue};
 use base::{Error, Result};
 use ioc::Tlp;
 use regex::Regex;
@@ -30,6 +30,26 @@ base::settings! {
     pub struct Settings {
         /// TOML file with the MISP feeds, or a JSON file of MISP's own feed descriptions; default: the list compiled in.
         feeds: Option<PathBuf> = "", "MISP_FEEDS", file;
+        /// Keys that headers of feeds name as `secret:NAME`: `NAME=KEY`, several separated by commas.
+        keys: FeedKeys = "", "MISP_FEED_KEYS";
+    }
+}
+
+/// Keys by the names under which headers of feeds ask for them.
+#[derive(Clone, Debug, Default)]
+pub struct FeedKeys(BTreeMap<String, Secret<String>>);
+
+impl SettingValue for FeedKeys {
+    fn read(text: &str) -> std::result::Result<Self, String> {
+        let mut keys = BTreeMap::new();
+        for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+            let (name, key) = pair.split_once('=').unwrap_or_default();
+            if !is_slug(name.trim()) || key.trim().is_empty() || key.contains(char::is_control) {
+                return Err("each key is `NAME=KEY`, several separated by commas".to_owned());
+            }
+            keys.insert(name.trim().to_owned(), Secret::new(key.trim().to_owned()));
+        }
+        Ok(Self(keys))
     }
 }
 
@@ -68,7 +88,8 @@ pub struct Feed {
     /// Whether it is synced unless it is asked for by name.
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// Further headers of its requests, such as a key: the value itself, or `file:` and the path of a file that holds it.
+    /// Further headers of its requests, such as a key: the value itself, `file:` and the path of a file that holds it, or
+    /// `secret:` and its name in `MISP_FEED_KEYS`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
     /// How far what it gives may be passed on, where it does not say so itself.
@@ -208,20 +229,28 @@ impl Feed {
         })
     }
 
-    /// Its headers, with what files hold for them.
+    /// Its headers, with what files and settings hold for them.
     ///
     /// # Errors
-    /// `Config`: a file cannot be read, or holds no header.
-    pub async fn headers(&self) -> Result<Vec<(String, String)>> {
+    /// `Config`: a file cannot be read, a key is unset, or there is no header in it.
+    pub async fn headers(&self, keys: &FeedKeys) -> Result<Vec<(String, String)>> {
         let mut headers = Vec::new();
         for (name, value) in &self.headers {
-            let value = match value.strip_prefix("file:") {
-                None => value.clone(),
-                Some(path) => tokio::fs::read_to_string(path).await.map_err(|cause| {
-                    Error::config(format!("read the header `{name}` of the feed `{}`", self.id))
+            let failed = || format!("read the header `{name}` of the feed `{}`", self.id);
+            let value = if let Some(path) = value.strip_prefix("file:") {
+                tokio::fs::read_to_string(path).await.map_err(|cause| {
+                    Error::config(failed())
                         .because(cause)
                         .hint("`file:` and a path name a file with the header's value")
-                })?,
+                })?
+            } else if let Some(key) = value.strip_prefix("secret:") {
+                let key = keys.0.get(key.trim()).ok_or_else(|| {
+                    Error::config(format!("{}: there is no key `{}`", failed(), key.trim()))
+                        .hint("`MISP_FEED_KEYS` has it, as `NAME=KEY`")
+                })?;
+                key.expose().clone()
+            } else {
+                value.clone()
             };
             let value = value.trim().to_owned();
             let is_name = !name.is_empty()
@@ -649,7 +678,7 @@ home     = "https://example.org/"
 enabled  = true
 tlp      = "green"                # where the feed does not say itself
 comments = "#"                    # what lines of free text begin with that are remarks
-headers  = { Auth-Key = "file:/run/secrets/example" }
+headers  = { Auth-Key = "secret:example" }   # its name in MISP_FEED_KEYS; or "file:/run/secrets/key"
 
 [feed.settings.csv]
 value     = "2,3"                 # the columns with indicators, from 1; all when left out
@@ -802,6 +831,22 @@ mod tests {
         let error =
             Feeds::parse(r#"[{"Feed": {"name": "B", "url": "x", "source_format": "csv"}}]"#, "b");
         assert!(error.unwrap_err().to_string().contains("entry 1, `B`"));
+    }
+
+    #[test]
+    fn headers_name_keys_that_stand_elsewhere() {
+        let form = FORM.replace("secret:example", "secret:b");
+        let feed = Feeds::parse(&form, "the form").unwrap().into_all().remove(0);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let keys = FeedKeys::read("a=1, b=hunter2=, ").unwrap();
+        let headers = runtime.block_on(feed.headers(&keys)).unwrap();
+        assert_eq!(headers, [("Auth-Key".to_owned(), "hunter2=".to_owned())]);
+        let error = runtime.block_on(feed.headers(&FeedKeys::default())).unwrap_err();
+        assert!(error.to_string().contains("there is no key `b`"), "{error}");
+        assert!(!format!("{keys:?}").contains("hunter2"));
+        for wrong in ["x", "=x", "x=", "x y=z"] {
+            assert!(FeedKeys::read(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

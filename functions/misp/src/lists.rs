@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use base::address::masked;
 use base::report::Outcome;
 use base::{Error, Result};
+use bytes::Bytes;
 use fetch::{Limits, Request};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,9 @@ const ACCEPT: &str =
 
 /// Bytes without an indicator after which a body is none of a list.
 const BARREN_BYTES_MAX: u64 = 64 << 20;
+
+/// Bytes of a list that are read at a time: hundreds of indicators, whose documents are held until they are stored.
+const STEP: usize = 8 << 10;
 
 /// Bytes of an archive that are unpacked at a time: each may become a thousand.
 const PACKED: usize = 1 << 10;
@@ -81,6 +85,8 @@ struct Body<'f> {
     skip: u64,
     head: Vec<u8>,
     is_begun: bool,
+    /// What came and was not read yet.
+    pending: Bytes,
     bytes: u64,
     waited: Duration,
 }
@@ -101,6 +107,7 @@ impl<'f> Body<'f> {
             skip,
             head: Vec::new(),
             is_begun: from.is_some(),
+            pending: Bytes::new(),
             bytes: 0,
             waited: Duration::ZERO,
         })
@@ -108,21 +115,15 @@ impl<'f> Body<'f> {
 
     /// Reads the next part; false at the end of the body.
     async fn next(&mut self, feed: &Feed, take: &mut impl FnMut(Found)) -> Result<bool, Stop> {
-        let asked = Instant::now();
-        let part = self.stream.chunk().await?;
-        self.waited += asked.elapsed();
-        self.bytes += part.as_ref().map_or(0, |part| part.len() as u64);
-        if self.waited > SLOW_FOR && self.bytes < self.waited.as_secs() * LEAST_RATE {
-            let error = Error::upstream(format!(
-                "read `{}`: `{}` bytes came in {} s",
-                masked(&feed.url),
-                self.bytes,
-                self.waited.as_secs()
-            ));
-            return Err(Stop::new(Outcome::TimedOut, error));
+        let mut is_end = false;
+        if self.pending.is_empty() {
+            match self.come(feed).await? {
+                Some(part) => self.pending = part,
+                None => is_end = true,
+            }
         }
-        let is_end = part.is_none();
-        let mut part = part.unwrap_or_default();
+        let step = if self.unzip.is_some() { PACKED } else { STEP };
+        let mut part = self.pending.split_to(step.min(self.pending.len()));
         if !self.is_begun {
             self.head.extend_from_slice(&part);
             if self.head.len() < HEAD && !is_end {
@@ -140,15 +141,13 @@ impl<'f> Body<'f> {
         };
         let mut unpacked = Vec::new();
         for packed in part.chunks(PACKED) {
-            if unzip.is_over() {
-                break;
+            if !unzip.is_over() {
+                unzip.push(packed, &mut unpacked).map_err(|why| unreadable(feed, &why))?;
             }
-            unzip.push(packed, &mut unpacked).map_err(|why| unreadable(feed, &why))?;
-            let passed_over = unpacked.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
-            self.skip -= passed_over as u64;
-            self.reader.push(&unpacked[passed_over..], false, take);
-            unpacked.clear();
         }
+        let passed_over = unpacked.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
+        self.skip -= passed_over as u64;
+        self.reader.push(&unpacked[passed_over..], false, take);
         if is_end {
             if !unzip.is_over() {
                 return Err(unreadable(feed, "the archive is cut off"));
@@ -156,6 +155,24 @@ impl<'f> Body<'f> {
             self.reader.push(&[], true, take);
         }
         Ok(!is_end)
+    }
+
+    /// Waits for what comes next.
+    async fn come(&mut self, feed: &Feed) -> Result<Option<Bytes>, Stop> {
+        let asked = Instant::now();
+        let part = self.stream.chunk().await?;
+        self.waited += asked.elapsed();
+        self.bytes += part.as_ref().map_or(0, |part| part.len() as u64);
+        if self.waited > SLOW_FOR && self.bytes < self.waited.as_secs() * LEAST_RATE {
+            let error = Error::upstream(format!(
+                "read `{}`: `{}` bytes came in {} s",
+                masked(&feed.url),
+                self.bytes,
+                self.waited.as_secs()
+            ));
+            return Err(Stop::new(Outcome::TimedOut, error));
+        }
+        Ok(part)
     }
 
     /// Tells by what a body begins with what it is.
@@ -221,7 +238,7 @@ pub(crate) async fn read(
     warns: &dyn Warns,
 ) -> Result<(), Stop> {
     let index = Index::named(INDEX)?;
-    let headers = feed.headers().await?;
+    let headers = feed.headers(&how.keys).await?;
     let request =
         || with_headers(Request::get(&feed.url).accept(ACCEPT).limits(Limits::STREAM), &headers);
     let mut cursor: Cursor = visit.cursor().unwrap_or_default();
@@ -229,6 +246,7 @@ pub(crate) async fn read(
         let why = "its server does not tell whether it changed; `sync_all_misp_feeds` reads it";
         return Err(Stop::skipped(why));
     }
+    let is_first = cursor.reading.is_none() && cursor.listed.is_none();
     let from = cursor.reading.take();
     let resumes = from.as_ref().filter(|from| !from.is_read && !from.is_packed);
     let stream = match visit.stream(request(), resumes.map(|from| &from.position)).await {
@@ -360,10 +378,9 @@ pub(crate) async fn read(
     }
     // What is as long as it was, with nothing new in it, has lost nothing.
     let counts = visit.counts(index);
-    let is_as_before = from.is_none()
-        && counts.new + counts.changed == 0
-        && cursor.listed.is_none_or(|before| before == listed_now);
-    let present = is_complete.then_some(present).filter(|_| !is_as_before);
+    let is_as_before =
+        from.is_none() && counts.new + counts.changed == 0 && cursor.listed == Some(listed_now);
+    let present = is_complete.then_some(present).filter(|_| !is_first && !is_as_before);
     conclude(visit, feed, index, cursor, present, listed_now).await
 }
 

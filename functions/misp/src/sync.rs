@@ -13,7 +13,7 @@ use task::{Chosen, Ctx, Visit};
 
 use crate::event::Event;
 use crate::events;
-use crate::feeds::{Feed, Feeds, Format};
+use crate::feeds::{Feed, FeedKeys, Feeds, Format, Settings};
 use crate::flat::{Found, Place, Reader, is_web_page};
 use crate::indicators::{Batch, NoLists, Seen, Warns, listed, of_event};
 use crate::lists;
@@ -22,12 +22,14 @@ use crate::lists;
 const FEEDS_AT_ONCE: usize = 8;
 
 /// How a run reads its feeds.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct How {
     /// Only what validators and manifests call new.
     pub(crate) is_quick: bool,
     /// So many events of a feed in MISP's format, so many indicators of any other.
     pub(crate) limit: Option<u64>,
+    /// What headers of feeds may name.
+    pub(crate) keys: FeedKeys,
 }
 
 /// Syncs the feeds that `choose` picks from the list.
@@ -37,6 +39,7 @@ pub(crate) async fn sync(
     choose: impl FnOnce(&Feeds) -> Result<Vec<String>>,
 ) -> Result<Report> {
     let feeds = Feeds::load(&ctx.config, ctx.ledger.as_ref()).await?;
+    let how = How { keys: ctx.settings::<Settings>()?.keys, ..how };
     let chosen = choose(&feeds)?;
     let chosen = Chosen::these(feeds.into_all(), chosen);
     let warns: Arc<dyn Warns + Send> = Arc::new(NoLists);
@@ -57,7 +60,7 @@ pub(crate) fn preview(home: &Home, definition: Value) -> Pending<'_, Preview> {
     Box::pin(async move {
         let feed: Feed = serde_json::from_value(definition)
             .map_err(|cause| Error::config("read the definition of a feed").because(cause))?;
-        let headers = feed.headers().await?;
+        let headers = feed.headers(&home.config.of::<Settings>()?.keys).await?;
         let place = match feed.format {
             Format::Misp => events::manifest_of(&feed)?,
             Format::Csv | Format::Freetext => feed.url.clone(),

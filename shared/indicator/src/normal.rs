@@ -243,8 +243,13 @@ fn ascii_name(text: &str) -> Option<String> {
     }
     let mut name = text.to_ascii_lowercase();
     if !name.is_ascii() || name.starts_with("xn--") || name.contains(".xn--") {
-        // The check of the allowed letters follows; this maps and verifies international labels.
-        name = idna::domain_to_ascii(&name).ok()?;
+        // The check of the allowed letters follows; this maps and verifies international labels. One that is malformed
+        // resolves all the same.
+        name = match idna::domain_to_ascii(&name) {
+            Ok(mapped) => mapped,
+            Err(_) if name.is_ascii() => name,
+            Err(_) => return None,
+        };
     }
     let labels_are_fine = name.split('.').all(|label| {
         (1..=63).contains(&label.len())
@@ -571,6 +576,11 @@ mod tests {
         check(Some(IndicatorKind::Domain), "www.example.co.uk", "hostname www.example.co.uk");
         check(Some(IndicatorKind::Hostname), "example.co.uk", "domain example.co.uk");
         check(Some(IndicatorKind::Domain), "_dmarc.example.com", "hostname _dmarc.example.com");
+        check(
+            Some(IndicatorKind::Domain),
+            "XN--29s7inly9ib.ub66.com",
+            "hostname xn--29s7inly9ib.ub66.com",
+        );
         check(Some(IndicatorKind::Domain), "abc.onion", "domain abc.onion");
         check(Some(IndicatorKind::Domain), "cdn.evil.bazar", "hostname cdn.evil.bazar");
         check(Some(IndicatorKind::Email), "Eve(at)Example(dot)COM", "email eve@example.com");
