@@ -22,6 +22,7 @@ pub const DERIVED: &[&str] = &[
     "expires_at",
     "feed_name",
     "first_seen",
+    "first_source",
     "last_seen",
     "left_at",
     "malware_family",
@@ -90,6 +91,7 @@ pub fn derive(all: &Contributions<'_>) -> Body {
         ("expires_at", json!(expires_at(&shown, kind).map(seconds))),
         ("feed_name", json!(names)),
         ("first_seen", json!(first_seen)),
+        ("first_source", json!(first_source(all))),
         ("last_seen", json!(last_seen)),
         ("left_at", json!(all.latest(SOURCES, "left_at").filter(|_| !is_active))),
         ("malware_family", json!(texts("malware_families"))),
@@ -106,6 +108,15 @@ pub fn derive(all: &Contributions<'_>) -> Body {
         ),
     ];
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// The id of the source that had it first, by dates: that of a list that gives none is when it came.
+fn first_source<'a>(all: &Contributions<'a>) -> Option<&'a str> {
+    let text = |item: &'a Value, key: &str| item.get(key).and_then(Value::as_str);
+    let dated = all
+        .items(SOURCES)
+        .filter_map(|(_, item)| Some((text(item, "first_seen")?, text(item, "id")?)));
+    dated.min().map(|(_, id)| id)
 }
 
 /// When the last of those who say something of it stops meaning it; never while one lists it without an end.
@@ -219,6 +230,7 @@ mod tests {
         assert_eq!(both["sources"][0]["tlp"], "green");
         assert_eq!(both["sources"][1]["first_seen"], "2026-01-02T00:00:00Z", "when it came");
         assert_eq!(both["first_seen"], "2025-05-01T00:00:00Z");
+        assert_eq!(both["first_source"], "a");
         assert_eq!((&both["to_ids"], &both["confidence"]), (&json!(true), &json!("High")));
         assert_eq!(both["threat"]["indicator"]["marking"]["tlp"], "AMBER+STRICT");
         assert_eq!(both["threat"]["indicator"]["ip"], "192.0.2.1");

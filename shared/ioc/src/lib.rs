@@ -5,6 +5,7 @@
 //! - [`derive()`] tells purely what follows from all of them: dates, TLP, confidence, expiry, and the Elastic Common Schema's
 //!   `threat.indicator.*`, so that a matching rule finds every family's indicators by the same fields.
 //! - [`Lists`] are the warninglists that indicators are held against.
+//! - [`misp_feed`] is MISP's event format, as indicators go out.
 //!
 //! An owner of such documents takes [`FIELDS`], [`UNHASHED`], [`INSERT_ONLY`], [`SHARED`], [`KEPT`] and [`DERIVED`], with its
 //! own fields beside them where it has some.
@@ -12,6 +13,7 @@
 mod derive;
 mod ecs;
 mod lists;
+pub mod misp_feed;
 mod observation;
 mod tlp;
 
