@@ -3,7 +3,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use ioc::Tlp;
 use yara::verdict::Verdict;
 
 /// Keeps a threat-intelligence store fresh, on this machine: the timetable, its tasks, what they stored.
@@ -100,6 +102,20 @@ const ADOPT_HELP: &str = "Stop the predecessor first: its index takes no writes 
     readers until the aliases move, which is one step and removes it; its name becomes an alias of ours. A failure before \
     that changes nothing, and running it again goes on.";
 
+const LOOKUP_HELP: &str = "Of a list each line is a value; of a text what its author defanged, hashes, addresses and CVE \
+    numbers. Ends with 0 where all are known, with 1 where one is not or is no indicator.\n\
+    `iocs.value` of `search` finds the articles that name a value.";
+
+const EXPORT_HELP: &str = "Left out, and counted on standard error: what is inactive or expired, what is stricter than \
+    `--tlp`, what the format has no words for; of `text` and `suricata`, which machines act on, also what a warninglist knows \
+    and what its source does not mean for detection. A document without a TLP counts as amber.\n\n\
+    csv       a header and a line an indicator; a cell that a spreadsheet would calculate begins with `'`\n\
+    misp-feed a folder that MISP reads as a feed: manifest.json, an event a file, hashes.csv\n\
+    stix      a STIX 2.1 bundle\n\
+    suricata  rules for addresses, names in DNS, TLS and HTTP, and URLs in HTTP\n\
+    text      a value a line\n\n\
+    Equal stores give equal bytes.";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run one task now and show its report
@@ -123,6 +139,16 @@ pub(crate) enum Command {
     },
     /// Search what is stored, or count it by a field's values or by time
     Search(SearchArgs),
+    /// Look up indicators: which are known, from where, since when, and whether a warninglist knows them
+    #[command(after_help = LOOKUP_HELP)]
+    Lookup {
+        /// Values, plain or defanged; `-` for a list or a report on standard input
+        #[arg(required = true, value_name = "VALUE | -")]
+        values: Vec<String>,
+    },
+    /// Write stored indicators as another program reads them
+    #[command(after_help = EXPORT_HELP)]
+    Export(IndicatorsArgs),
     /// Stream every document of an index, one JSON object a line
     Documents {
         /// The index, as `rss_articles`
@@ -229,15 +255,8 @@ pub(crate) struct SearchArgs {
     /// The index to search, or several as one: `minerva-articles`, `minerva-indicators`
     #[arg(long, default_value = "rss_articles")]
     pub(crate) index: String,
-    /// Only this value of a field, as `category=brazil` or `iocs.value=evil.example`; may be repeated
-    #[arg(short, long = "where", value_name = "FIELD=VALUE")]
-    pub(crate) filters: Vec<String>,
-    /// Only what is dated at or after this day, instant or age: 2026-03-01, 2026-03-01T12:00:00Z, 36h, 7d, 2w
-    #[arg(long, value_name = "DATE")]
-    pub(crate) since: Option<String>,
-    /// Only what is dated up to the end of this day, or before this instant or age
-    #[arg(long, value_name = "DATE")]
-    pub(crate) until: Option<String>,
+    #[command(flatten)]
+    pub(crate) selection: SelectionArgs,
     /// Best matches first instead of newest first
     #[arg(long)]
     pub(crate) relevance: bool,
@@ -253,6 +272,58 @@ pub(crate) struct SearchArgs {
     /// How many to leave out at the start
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     pub(crate) offset: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IndicatorsArgs {
+    /// What to write
+    #[arg(long)]
+    pub(crate) format: Format,
+    /// The index of the indicators, or all three as one
+    #[arg(long, default_value = "minerva-indicators")]
+    pub(crate) index: String,
+    #[command(flatten)]
+    pub(crate) selection: SelectionArgs,
+    /// The strictest TLP that may go out
+    #[arg(long, value_name = "LEVEL", default_value = "amber+strict", value_parser = PossibleValuesParser::new(Tlp::ALL.map(Tlp::as_str)))]
+    pub(crate) tlp: String,
+    /// Also what is inactive or expired, what a warninglist knows, and what is not meant for detection
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// A file instead of standard output; of `misp-feed`, its folder
+    #[arg(long, value_name = "PATH")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+impl IndicatorsArgs {
+    /// The strictest marking that may go out.
+    pub(crate) fn tlp(&self) -> Tlp {
+        Tlp::read(&self.tlp).unwrap_or(Tlp::Clear)
+    }
+}
+
+/// What `--format` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Csv,
+    MispFeed,
+    Stix,
+    Suricata,
+    Text,
+}
+
+/// Which documents are meant.
+#[derive(Debug, Args)]
+pub(crate) struct SelectionArgs {
+    /// Only this value of a field, as `category=brazil` or `iocs.value=evil.example`; may be repeated
+    #[arg(short, long = "where", value_name = "FIELD=VALUE")]
+    pub(crate) filters: Vec<String>,
+    /// Only what is dated at or after this day, instant or age: 2026-03-01, 2026-03-01T12:00:00Z, 36h, 7d, 2w
+    #[arg(long, value_name = "DATE")]
+    pub(crate) since: Option<String>,
+    /// Only what is dated up to the end of this day, or before this instant or age
+    #[arg(long, value_name = "DATE")]
+    pub(crate) until: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -349,6 +420,10 @@ pub(crate) enum SourcesCommand {
         /// A source's id, or an address
         source: String,
     },
+    /// Compare feeds of indicators: what only one has, what they share, which was first, what warninglists know
+    ///
+    /// Counted by the store, of indicators that name their feeds; feeds of one family are compared with each other.
+    Overlap,
     /// Show all that is known of a source
     Show {
         /// The source's id
@@ -549,7 +624,10 @@ mod tests {
             let cli = Cli::read(&arguments).map_err(|error| error.to_string());
             cli.map(|cli| match cli.command {
                 Command::Search(args) => {
-                    format!("{:?} {:?} {} {:?}", args.text, args.without, args.count, args.filters)
+                    format!(
+                        "{:?} {:?} {} {:?}",
+                        args.text, args.without, args.count, args.selection.filters
+                    )
                 }
                 other => format!("{other:?}"),
             })

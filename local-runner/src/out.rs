@@ -63,7 +63,7 @@ pub(crate) fn lines(texts: impl Iterator<Item = String>) {
 }
 
 #[expect(clippy::exit, reason = "nobody reads any more, so there is nothing left to do")]
-fn quit() -> ! {
+pub(crate) fn quit() -> ! {
     std::process::exit(0)
 }
 

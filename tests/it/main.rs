@@ -19,6 +19,7 @@ mod cron;
 mod documents;
 mod door;
 mod example;
+mod export;
 mod faults;
 mod feed_costs;
 mod feed_items;
@@ -29,6 +30,7 @@ mod hostile;
 mod indicator;
 mod kills;
 mod lambda;
+mod lookup;
 mod malpedia;
 mod malpedia_catalogue;
 mod malpedia_rules;
@@ -65,6 +67,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("cron", cron::TRIALS),
     ("door", door::TRIALS),
     ("example", example::TRIALS),
+    ("export", export::TRIALS),
     ("feed_costs", feed_costs::TRIALS),
     ("feed_items", feed_items::TRIALS),
     ("feeds", feeds::TRIALS),
@@ -73,6 +76,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("indicator", indicator::TRIALS),
     ("kills", kills::TRIALS),
     ("lambda", lambda::TRIALS),
+    ("lookup", lookup::TRIALS),
     ("malpedia", malpedia::TRIALS),
     ("malpedia_catalogue", malpedia_catalogue::TRIALS),
     ("malpedia_told", malpedia_told::TRIALS),
@@ -125,6 +129,8 @@ fn main() -> ExitCode {
     skip("bucket::", false, &|| known(bucket::unavailable()));
     skip("clients::", false, &|| known(clients::unavailable()));
     skip("door::another_user", true, &|| known(door::unavailable()));
+    skip("export::readers_", false, &|| known(export::unavailable()));
+    skip("export::suricata_", true, &|| known(export::no_suricata()));
     skip("page::", false, &|| known(page::unavailable()));
     skip("malpedia::the_real_sample", true, &|| known(malpedia::unavailable()));
     skip("misp::pymisp", false, &|| known(misp::unavailable()));

@@ -71,6 +71,8 @@ fn every_command() -> Vec<Vec<String>> {
         &["run", ALL],
         &["search", "x"],
         &["documents", "rss_articles"],
+        &["lookup", "evil.com"],
+        &["export", "--format", "text"],
         &["copy", "--from", "embedded", "--to", "servers"],
         &["backup", "copy"],
         &["sources", "test", "a"],
@@ -165,8 +167,9 @@ fn a_store_that_is_unreachable_is_3_from_every_command_that_asks_it() {
     let state = format!("postgres://minerva:hunter2@127.0.0.1:{}/intel", closed_port());
     // Which part of the store a command asks; what asks none is not in the list.
     let asks = |arguments: &[String]| match arguments[0].as_str() {
+        "sources" if arguments[1] == "overlap" => (true, false),
         "run" | "reparse" | "reindex" | "adopt" | "copy" | "serve" | "doctor" => (true, true),
-        "search" | "documents" | "prune" | "yara" => (true, false),
+        "search" | "lookup" | "export" | "documents" | "prune" | "yara" => (true, false),
         "runs" | "sources" => (false, true),
         _ => (false, false),
     };

@@ -11,13 +11,17 @@ mod backup;
 mod copy;
 mod doctor;
 mod documents_of;
+mod export;
 mod help;
+mod indicators;
 mod listings;
+mod lookup;
 mod moves;
 mod prune;
 mod run;
 mod schedule;
 mod search;
+mod selection;
 mod serve;
 mod sources;
 mod yara;
@@ -50,6 +54,8 @@ async fn carry_out(cli: &Cli) -> Outcome {
         Command::Scheduled { count } => listings::scheduled(cli, *count),
         Command::Runs { what, count } => listings::runs(cli, what.as_deref(), *count).await,
         Command::Search(args) => search::search(cli, args).await,
+        Command::Lookup { values } => lookup::lookup(cli, values).await,
+        Command::Export(args) => export::export(cli, args).await,
         Command::Documents { index } => documents_of::documents(cli, index).await,
         Command::Prune { dry_run } => prune::prune(cli, *dry_run).await,
         Command::Copy(args) => Box::pin(copy::copy(cli, args)).await,

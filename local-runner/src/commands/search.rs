@@ -1,17 +1,14 @@
 //! `search`: what was stored, by words, fields and dates, shown or counted.
 
-use base::{Error, Result};
-use jiff::Timestamp;
+use base::Result;
 use serde_json::Value;
-use stores::documents::{
-    Aggregation, Body, Bucket, Counts, FieldType, Filter, Index, Per, Query, Sort,
-};
+use stores::documents::{Aggregation, Body, Bucket, Counts, Index, Per, Query, Sort};
 use task::function::now;
 
+use super::selection;
 use crate::cli::{self, Cli, SearchArgs};
 use crate::home::{open_documents, settings};
 use crate::out::{self, Outcome};
-use crate::when::Moment;
 
 /// `local-runner search`.
 pub(crate) async fn search(cli: &Cli, args: &SearchArgs) -> Outcome {
@@ -19,7 +16,7 @@ pub(crate) async fn search(cli: &Cli, args: &SearchArgs) -> Outcome {
     let settings = settings(cli)?;
     let query = Query {
         text: text(args),
-        filters: filters(index, args, now(&settings.config))?,
+        filters: selection::filters(index, &args.selection, now(&settings.config))?,
         sort: args.relevance.then_some(Sort::Relevance),
         offset: args.offset,
         limit: args.count,
@@ -98,15 +95,7 @@ fn aggregation(index: &Index, args: &SearchArgs) -> Result<Option<Aggregation>> 
         cli::Per::Month => Per::Month,
         cli::Per::Year => Per::Year,
     };
-    Ok(Some(Aggregation::Dates { field: date(index)?.to_owned(), per }))
-}
-
-/// The date that says how new a document is.
-fn date(index: &Index) -> Result<&str> {
-    index.newest_by.as_deref().ok_or_else(|| {
-        Error::config(format!("tell what is new in `{}`", index.name))
-            .hint("its documents have no date to go by; leave out `--since`, `--until` and `--per`")
-    })
+    Ok(Some(Aggregation::Dates { field: selection::date(index)?.to_owned(), per }))
 }
 
 fn show_counts(counts: &Counts) {
@@ -122,57 +111,6 @@ fn show_counts(counts: &Counts) {
     if let (Some(first), Some(last)) = (&counts.first, &counts.last) {
         out::line(&format!("from {first} to {last}"));
     }
-}
-
-fn filters(index: &Index, args: &SearchArgs, now: Timestamp) -> Result<Vec<Filter>> {
-    let mut filters = Vec::new();
-    for filter in &args.filters {
-        let (field, value) = filter.split_once('=').ok_or_else(|| {
-            Error::config(format!("read the condition `{filter}`"))
-                .hint("it is FIELD=VALUE, as `category=brazil` or `iocs.value=evil.example`")
-        })?;
-        let is_date = *index.field(field)?.1 == FieldType::Date;
-        filters.push(if is_date {
-            let (from, to) = Moment::read(value, now)?.span();
-            Filter::Range(field.to_owned(), Some(text_of(from)), Some(text_of(to)))
-        } else {
-            Filter::Terms(field.to_owned(), written_as(field, value))
-        });
-    }
-    let read = |text: &Option<String>| text.as_ref().map(|text| Moment::read(text, now));
-    let since = read(&args.since).transpose()?.map(Moment::start);
-    let until = read(&args.until).transpose()?.map(Moment::end);
-    if let (Some(since), Some(until)) = (since, until)
-        && since >= until
-    {
-        return Err(Error::config(format!(
-            "search from {} to {}: it ends before it begins",
-            text_of(since),
-            text_of(until)
-        ))
-        .hint("`--since` is the earlier one, `--until` the later"));
-    }
-    if since.is_some() || until.is_some() {
-        let date = date(index)?.to_owned();
-        filters.push(Filter::Range(date, since.map(text_of), until.map(text_of)));
-    }
-    Ok(filters)
-}
-
-/// A value as it was typed, and of an indicator also the form in which it is stored: reports write them defanged, and in any
-/// case.
-fn written_as(field: &str, value: &str) -> Vec<String> {
-    let mut all = vec![value.to_owned()];
-    if field.rsplit('.').next() == Some("value") {
-        let stored = indicator::parse(None, value).map(|indicator| indicator.value);
-        all.extend(stored.ok().filter(|stored| stored != value));
-    }
-    all
-}
-
-/// An instant in the form in which documents hold theirs.
-fn text_of(instant: Timestamp) -> String {
-    instant.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 fn field<'a>(body: &'a Body, name: &str) -> &'a str {

@@ -21,6 +21,7 @@ use crate::when;
 
 mod edit;
 mod opml;
+mod overlap;
 mod show;
 
 /// What is shown for the health of a source that is not visited.
@@ -47,6 +48,7 @@ pub(crate) async fn sources(cli: &Cli, command: &SourcesCommand) -> Outcome {
             ledger(cli, &settings, source.as_deref(), LedgerKind::Failed).await
         }
         SourcesCommand::Retry { source } => retry(cli, &settings, source).await,
+        SourcesCommand::Overlap => overlap::overlap(cli, &settings).await,
         SourcesCommand::Show { id } => show::show(cli, &settings, id).await,
         SourcesCommand::Add(args) => edit::add(cli, &settings, args).await,
         SourcesCommand::Edit(args) => edit::edit(cli, &settings, args).await,
