@@ -472,7 +472,7 @@ pub(crate) fn unavailable() -> Option<&'static str> {
     READERS.as_ref().err().map(String::as_str)
 }
 
-/// Reads a feed with PyMISP as MISP would, and gives what it read.
+/// Reads a feed with `PyMISP` as MISP would, and gives what it read.
 pub(crate) const READ_FEED: &str = r#"
 import json, os, sys, pymisp
 folder = sys.argv[1]

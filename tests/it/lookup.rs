@@ -98,6 +98,11 @@ fn a_value_is_told_with_where_it_is_from_and_whether_it_holds() {
     assert_eq!(told(&answer), "http://evil.com/gate false, evil.com true");
     assert_eq!(answer["values"][0]["known_part"], json!({"type": "domain", "value": "evil.com"}));
     assert_eq!((&answer["known"], &answer["unknown"]), (&json!(1), &json!(1)));
+    let unknown = home.run(&["lookup", "1.1.1.1"]);
+    assert!(
+        unknown.ends_with(1).out.contains("DNS"),
+        "a list knows what no document has: {unknown:?}"
+    );
     let known = answer["values"][1]["documents"].as_array().unwrap();
     assert_eq!(known.len(), 2, "{answer}");
     assert_eq!(known[0]["sources"].as_array().unwrap().len(), 2);

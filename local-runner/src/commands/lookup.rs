@@ -8,6 +8,7 @@ use std::io::Read as _;
 
 use base::{Error, Result};
 use indicator::IndicatorKind;
+use ioc::Lists;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use stores::documents::{Body, DocumentReader, Index};
@@ -62,7 +63,10 @@ pub(super) async fn lookup(cli: &Cli, values: &[String]) -> Outcome {
     let now = now(&settings.config);
     let asked = read(values)?;
     let store = open_documents(&settings).await?;
-    let found = find(store.as_ref(), &asked.values).await?;
+    let mut found = find(store.as_ref(), &asked.values).await?;
+    if asked.values.iter().any(|value| !found.is_known(value)) {
+        found.lists = Some(Lists::built_in().await);
+    }
     let known = asked.values.iter().filter(|value| found.is_known(value)).count();
     let is_all = known == asked.values.len() && asked.unread.is_empty() && asked.left_out == 0;
     let code = if is_all { out::DONE } else { out::FAILED };
@@ -247,6 +251,8 @@ fn part_of(asked: &AskedValue) -> Option<(IndicatorKind, String)> {
 struct Found {
     /// Documents with their index and id, by kind and value.
     documents: HashMap<(IndicatorKind, String), Vec<(&'static str, String, Body)>>,
+    /// The lists that come with the program, for values that no document has; none where each has one.
+    lists: Option<Lists>,
 }
 
 async fn find(store: &dyn DocumentReader, values: &[AskedValue]) -> Result<Found> {
@@ -285,6 +291,12 @@ impl Found {
         self.of(asked).next().is_some()
     }
 
+    /// The warninglists that know a value of which nothing is stored.
+    fn warnings(&self, asked: &AskedValue) -> Vec<String> {
+        let hits = self.lists.iter().flat_map(|lists| lists.hits(asked.kind, &asked.value));
+        hits.map(|list| list.name).collect()
+    }
+
     /// A known part of a value that is not known itself.
     fn part(&self, asked: &AskedValue) -> Option<(IndicatorKind, String)> {
         part_of(asked).filter(|part| self.documents.contains_key(part))
@@ -309,9 +321,11 @@ impl Found {
             })
             .collect();
         let part = self.part(asked).map(|(kind, value)| json!({"type": kind, "value": value}));
+        let warnings = if documents.is_empty() { self.warnings(asked) } else { Vec::new() };
         json!({
             "given": asked.given, "type": asked.kind, "value": asked.value, "known": !documents.is_empty(),
             "documents": documents, "known_part": part,
+            "warninglists": warnings,
         })
     }
 
@@ -350,7 +364,9 @@ impl Found {
             let known =
                 part.map_or_else(|| "no".to_owned(), |(_, value)| format!("no, but {value}"));
             let mut row = vec![asked.value.clone(), asked.kind.to_string(), known];
-            row.resize(7, String::new());
+            row.resize(6, String::new());
+            let warnings = self.warnings(asked);
+            row.push(several(&warnings.iter().map(String::as_str).collect::<Vec<_>>()));
             rows.push(row);
         }
         rows

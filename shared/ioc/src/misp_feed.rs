@@ -1,6 +1,6 @@
 //! MISP's event format as it goes out: an event, its entry in a feed's `manifest.json`, its lines in `hashes.csv`.
 //!
-//! Ids are UUIDv5, so what is given out twice is an edit and no second event. The format is that of PyMISP's `to_feed` and
+//! Ids are UUIDs of version 5, so what is given out twice is an edit and no second event. The format is that of `PyMISP`'s and
 //! of `POST /events/add`, <https://www.misp-project.org/openapi/>.
 
 use indicator::IndicatorKind;

@@ -1,4 +1,4 @@
-//! A folder that MISP and PyMISP read as a feed: an event for what a feed holds at one TLP, in parts of bounded size.
+//! A folder that MISP and `PyMISP` read as a feed: an event for what a feed holds at one TLP, in parts of bounded size.
 //!
 //! Which event an indicator is in follows from its feed, its TLP and the head of its id, so that a new one changes one event
 //! and not all behind it. What belongs to an event is gathered in a file of its own before the event is written.

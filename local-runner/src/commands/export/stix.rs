@@ -1,6 +1,6 @@
 //! A STIX 2.1 bundle: an `indicator` each, a `vulnerability` for a CVE number, the markings that they use.
 //!
-//! <https://docs.oasis-open.org/cti/stix/v2.1/os/stix-v2.1-os.html>. Ids are UUIDv5. A kind that STIX has no object for has no
+//! <https://docs.oasis-open.org/cti/stix/v2.1/os/stix-v2.1-os.html>. Ids are UUIDs of version 5. A kind that STIX has no object for has no
 //! pattern either, and is left out.
 
 use std::collections::BTreeSet;
