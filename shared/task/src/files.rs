@@ -1,7 +1,8 @@
 //! Files from a folder or from a bucket, by the same few words: what is there, and what one of them holds.
 //!
 //! A folder is read with the standard library, as it gives a file whose name is no UTF-8 as one bad entry; `object_store`'s
-//! own folders fail the whole listing for it. Nothing is written, and no name leads out of the place.
+//! own folders fail the whole listing for it. [`Files`] writes nothing; an [`Outbox`] writes files by their names. No name leads
+//! out of the place.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -142,7 +143,7 @@ impl Files {
     /// # Errors
     /// `Upstream`, when it cannot be read; `Format`, when it is larger.
     pub async fn read(&self, folder: &str, name: &str, cap: u64) -> Result<Vec<u8>> {
-        let too_large = || Error::format(format!("read `{name}`: it is larger than {cap} bytes"));
+        let too_large = || too_large(name, cap);
         match &self.kind {
             Kind::Folder(place) => {
                 let path = place.join(folder).join(name);
@@ -172,6 +173,10 @@ impl Files {
     }
 
     fn failed(&self, what: &str, cause: &object_store::Error) -> Error {
+        self.failed_to("read", what, cause)
+    }
+
+    fn failed_to(&self, verb: &str, what: &str, cause: &object_store::Error) -> Error {
         let said = said(cause);
         let is_config = matches!(
             cause,
@@ -179,7 +184,7 @@ impl Files {
                 | object_store::Error::PermissionDenied { .. }
                 | object_store::Error::Unauthenticated { .. }
         ) || REFUSED.iter().any(|refused| said.contains(refused));
-        let message = format!("read `{what}` of `{}`: {said}", self.place);
+        let message = format!("{verb} `{what}` of `{}`: {said}", self.place);
         if is_config {
             Error::config(message)
                 .hint("check the bucket's name and region and the keys (`AWS_…`); `local-runner help settings` lists them")
@@ -187,6 +192,130 @@ impl Files {
             Error::upstream(message)
         }
     }
+}
+
+/// A place that files are given out at: each is there whole or not at all, and what else lies there is left alone.
+pub struct Outbox(Files);
+
+impl Outbox {
+    /// The place at a folder, which is made where it is missing, or `s3://bucket/prefix`.
+    ///
+    /// # Errors
+    /// `Config`, when the place is malformed.
+    pub fn at(place: &str, config: &Config) -> Result<Self> {
+        Files::at(place, config).map(Self)
+    }
+
+    /// Where it is, as it was written.
+    pub fn place(&self) -> &str {
+        self.0.place()
+    }
+
+    /// What a file holds, up to `cap` bytes; nothing where there is no such file.
+    ///
+    /// # Errors
+    /// `Config` or `Upstream`, when it cannot be read; `Format`, when it is larger.
+    pub async fn read(&self, name: &str, cap: u64) -> Result<Option<Vec<u8>>> {
+        match self.spot(name)? {
+            Spot::File(path) if !path.exists() => Ok(None),
+            Spot::File(_) => self.0.read("", name, cap).await.map(Some),
+            Spot::Object(store, key) => {
+                let object = match store.get(&key).await {
+                    Err(object_store::Error::NotFound { .. }) => return Ok(None),
+                    object => object.map_err(|cause| self.0.failed(name, &cause))?,
+                };
+                if object.meta.size > cap {
+                    return Err(too_large(name, cap));
+                }
+                let bytes = object.bytes().await.map_err(|cause| self.0.failed(name, &cause))?;
+                Ok(Some(bytes.to_vec()))
+            }
+        }
+    }
+
+    /// Puts a file in the place of the one of its name.
+    ///
+    /// # Errors
+    /// `Config` or `Upstream`, when it cannot be written.
+    pub async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<()> {
+        match self.spot(name)? {
+            Spot::File(path) => {
+                let write = move || {
+                    if let Some(folder) = path.parent() {
+                        std::fs::create_dir_all(folder)?;
+                    }
+                    let part = path.with_extension("part");
+                    std::fs::write(&part, bytes)?;
+                    std::fs::rename(&part, &path)
+                };
+                self.on_disk("write", name, write).await
+            }
+            Spot::Object(store, key) => {
+                let put = store.put(&key, bytes.into()).await;
+                put.map(drop).map_err(|cause| self.0.failed_to("write", name, &cause))
+            }
+        }
+    }
+
+    /// Removes a file; one that is not there is fine.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn remove(&self, name: &str) -> Result<()> {
+        match self.spot(name)? {
+            Spot::File(path) => {
+                let remove = move || match std::fs::remove_file(path) {
+                    Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => Err(cause),
+                    _ => Ok(()),
+                };
+                self.on_disk("remove", name, remove).await
+            }
+            Spot::Object(store, key) => match store.delete(&key).await {
+                Err(object_store::Error::NotFound { .. }) | Ok(()) => Ok(()),
+                Err(cause) => Err(self.0.failed_to("remove", name, &cause)),
+            },
+        }
+    }
+
+    /// Where a file of that name is.
+    fn spot(&self, name: &str) -> Result<Spot> {
+        let is_plain =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+        if name.is_empty() || name.starts_with('.') || !name.bytes().all(is_plain) {
+            return Err(Error::format(format!("give out a file under the name `{name}`")));
+        }
+        Ok(match &self.0.kind {
+            Kind::Folder(folder) => Spot::File(folder.join(name)),
+            Kind::Bucket(store, prefix) => {
+                Spot::Object(Arc::clone(store), prefix.clone().join(name))
+            }
+        })
+    }
+
+    async fn on_disk(
+        &self,
+        verb: &str,
+        name: &str,
+        work: impl FnOnce() -> std::io::Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let done = tokio::task::spawn_blocking(work).await;
+        let done = done.map_err(|_| Error::upstream(format!("{verb} `{name}`: it panicked")))?;
+        done.map_err(|cause| {
+            Error::config(format!("{verb} `{name}` in `{}`", self.place()))
+                .because(cause)
+                .hint("check that the folder may be written and has room")
+        })
+    }
+}
+
+/// A file of an [`Outbox`].
+enum Spot {
+    File(PathBuf),
+    Object(Arc<dyn ObjectStore>, Key),
+}
+
+fn too_large(name: &str, cap: u64) -> Error {
+    Error::format(format!("read `{name}`: it is larger than {cap} bytes"))
 }
 
 /// What says that asking again will not help, where a listing's error is of no kind of its own.
