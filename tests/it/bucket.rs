@@ -11,16 +11,19 @@ use base::Class;
 use base::report::{Report, Status};
 use serde_json::{Value, json};
 use stores::documents::{Document, Index};
+use task::files::Files;
 use task::testing::TestHome;
 
 use crate::home::Home;
 use crate::malpedia::{block_on, task};
 use crate::malpedia_catalogue::{actor, family, write};
+use crate::misp_export;
 
 pub(crate) const TRIALS: &[crate::Case] = &[
     ("a_folder_and_a_bucket_give_the_same", a_folder_and_a_bucket_give_the_same),
     ("a_wrong_key_and_a_missing_bucket_are_named", a_wrong_key_and_a_missing_bucket_are_named),
     ("the_runner_hands_its_functions_the_keys", the_runner_hands_its_functions_the_keys),
+    ("pulses_become_a_feed_in_a_bucket", pulses_become_a_feed_in_a_bucket),
 ];
 
 /// What the server comes from, with the version that was tried.
@@ -237,4 +240,40 @@ fn the_runner_hands_its_functions_the_keys() {
     for secret in [bucket.secret.as_str(), "not-the-secret"] {
         assert!(!format!("{}{}", ran.out, ran.err).contains(secret), "{ran:?}");
     }
+}
+
+fn pulses_become_a_feed_in_a_bucket() {
+    let files = folder();
+    let bucket = Bucket::of(files.path());
+    let mut settings = bucket.settings();
+    settings.retain(|(name, _)| name != "MALPEDIA_DIR");
+    settings.push(("MISP_EXPORT".to_owned(), "s3://intel/feeds/otx".to_owned()));
+    let home = settings
+        .iter()
+        .fold(misp_export::home(None, false), |home, (name, value)| home.with(name, value));
+    let one = |tlp: &str| misp_export::a_pulse(1, json!({"tlp": tlp}), &[("domain", "evil.com")]);
+    let other = misp_export::a_pulse(2, json!({}), &[("domain", "other.com")]);
+    misp_export::sync(&home, &[one("green"), other]);
+    let listed = || {
+        block_on(async {
+            let reader = self::home(settings.clone()).await;
+            let files = Files::at("s3://intel/feeds", &reader.home.config).expect("a bucket");
+            let found = files.list("otx").await.expect("it is listed");
+            found.into_iter().map(|file| file.name).collect::<Vec<_>>()
+        })
+    };
+    for changed in [2, 0] {
+        let report = home.report(&["export_pulses_to_misp"]);
+        assert_eq!(report["changed"], changed, "{report}");
+        assert_eq!(listed().len(), 4, "two events and what lists them: {:?}", listed());
+    }
+    misp_export::sync(&home, &[one("red")]);
+    home.report(&["export_pulses_to_misp"]);
+    assert_eq!(listed().len(), 3, "the red one is gone: {:?}", listed());
+    let refused = home.with("AWS_SECRET_ACCESS_KEY", "not-the-secret");
+    let report = refused.report(&["export_pulses_to_misp"]).to_string();
+    assert!(
+        report.contains("s3://intel/feeds/otx") && !report.contains("not-the-secret"),
+        "{report}"
+    );
 }

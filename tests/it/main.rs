@@ -38,6 +38,7 @@ mod malpedia_stores;
 mod malpedia_told;
 mod malpedia_values;
 mod misp;
+mod misp_export;
 mod operator;
 mod otx;
 mod owners;
@@ -83,6 +84,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("malpedia_values", malpedia_values::TRIALS),
     ("misp", misp::TRIALS),
     ("malpedia_rules", malpedia_rules::TRIALS),
+    ("misp_export", misp_export::TRIALS),
     ("operator", operator::TRIALS),
     ("otx", otx::TRIALS),
     ("owners", owners::TRIALS),
@@ -130,6 +132,7 @@ fn main() -> ExitCode {
     skip("clients::", false, &|| known(clients::unavailable()));
     skip("door::another_user", true, &|| known(door::unavailable()));
     skip("export::readers_", false, &|| known(export::unavailable()));
+    skip("misp_export::readers_", false, &|| known(export::unavailable()));
     skip("export::suricata_", true, &|| known(export::no_suricata()));
     skip("page::", false, &|| known(page::unavailable()));
     skip("malpedia::the_real_sample", true, &|| known(malpedia::unavailable()));

@@ -6,7 +6,10 @@ use base::config::DeclaredSettings;
 use task::{Family, Registered};
 
 mod adopt;
+mod export_pulses_to_misp;
 pub mod indicators;
+mod misp_feed_folder;
+mod misp_server;
 pub mod pulse;
 mod reset_otx_daily_usage;
 mod settings;
@@ -25,9 +28,14 @@ pub const FAMILY: Family = Family {
         Registered::of::<sync_otx_pulses::SyncOtxPulses>(NAME),
         Registered::of::<reset_otx_daily_usage::ResetOtxDailyUsage>(NAME),
         Registered::of::<test_otx_connection::TestOtxConnection>(NAME),
+        Registered::of::<export_pulses_to_misp::ExportPulsesToMisp>(NAME),
     ],
     settings: DeclaredSettings::of::<Settings>(),
-    owners: &[(pulse::INDEX, &pulse::OWNER), (indicators::INDEX, &indicators::OWNER)],
+    owners: &[
+        (pulse::INDEX, &pulse::OWNER),
+        (pulse::INDEX, &export_pulses_to_misp::OWNER),
+        (indicators::INDEX, &indicators::OWNER),
+    ],
     adopters: &[adopt::PULSES, adopt::INDICATORS],
     sources: sources::CATALOG,
     checks: sources::CHECKS,

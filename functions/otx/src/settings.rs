@@ -27,6 +27,14 @@ base::settings! {
         keys: Option<Secret<String>> = "", "OTX_API_KEY", keys;
         /// Requests that each key may make in a day; OTX allows about 10,000.
         daily_limit: u32 = "9000", "OTX_DAILY_LIMIT";
+        /// A MISP server that pulses are exported to, as `https://misp.example.org`; `MISP_KEY` belongs to it.
+        misp_url: Option<Url> = "", "MISP_URL";
+        /// Key of a user of that server who may add events.
+        misp_key: Option<Secret<String>> = "", "MISP_KEY", key;
+        /// Folder, or `s3://bucket/prefix`, in which exported pulses stand as a feed that MISP reads.
+        misp_export: Option<String> = "", "MISP_EXPORT", folder_or_bucket;
+        /// Whom the server shows exported events: 0 the organisation, 1 its community, 2 connected ones, 3 all.
+        misp_distribution: u32 = "0", "MISP_DISTRIBUTION", distribution;
     }
 }
 

@@ -109,6 +109,17 @@ pub fn percent(text: &str) -> Result<(), String> {
     }
 }
 
+/// One of MISP's circles that an event may be shown to, without those of sharing groups.
+///
+/// # Errors
+/// That it is none.
+pub fn distribution(text: &str) -> Result<(), String> {
+    match text.parse::<u32>() {
+        Ok(0..=3) => Ok(()),
+        _ => Err(format!("`{text}` is no whole number from 0 to 3")),
+    }
+}
+
 /// What an index name may begin with on every server.
 ///
 /// # Errors
