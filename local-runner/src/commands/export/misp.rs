@@ -20,11 +20,11 @@ use super::output::unwritable;
 use crate::commands::indicators::Stored;
 
 /// Indicators of an event, about: MISP shows and sends an event as one.
-const EVENT_MAX: u64 = 10_000;
+const EVENT_MAX: u64 = 5_000;
 /// Bytes that are kept until they are written to the files of their events.
 const GATHERED_MAX: usize = 4 << 20;
 /// Letters of a comment.
-const COMMENT_MAX: usize = 2_000;
+const COMMENT_MAX: usize = 1_000;
 /// Where the parts of events lie meanwhile.
 const PARTS: &str = ".parts";
 
