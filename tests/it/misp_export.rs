@@ -32,6 +32,7 @@ macro_rules! trials {
 trials! {
     twice_in_a_row_leaves_one_event_a_pulse
     what_a_server_refuses_is_told_and_the_rest_arrives
+    an_event_that_is_refused_for_its_attributes_arrives_without_them
     what_is_private_or_red_never_leaves
     a_server_that_is_away_or_is_none_is_told
     readers_take_the_feed_of_pulses
@@ -49,6 +50,8 @@ struct Held {
     blocked: HashSet<String>,
     /// Each request, as `POST events/add`.
     asked: Vec<String>,
+    /// Whether an event with a malformed attribute is refused as a whole.
+    is_strict: bool,
     /// Status that every request gets, where set.
     broken: Option<&'static str>,
 }
@@ -179,6 +182,9 @@ fn answer(held: &mut Held, method: &str, path: &str, body: &[u8]) -> (&'static s
             let (mut kept, mut errors) = (event.clone(), serde_json::Map::new());
             kept["Attribute"] = json!([]);
             take(&mut kept, event, &mut errors);
+            if held.is_strict && !errors.is_empty() {
+                return refusal("add", json!({"Attribute": errors}));
+            }
             held.events.insert(uuid, kept.clone());
             ok(&kept, Value::Object(errors))
         }
@@ -464,6 +470,22 @@ fn what_a_server_refuses_is_told_and_the_rest_arrives() {
     let noted: Vec<Value> =
         exported(&home).into_iter().filter(|one| one["exported_to_misp"] == true).collect();
     assert_eq!(noted.len(), 2, "what did not arrive is not noted as if it had");
+}
+
+fn an_event_that_is_refused_for_its_attributes_arrives_without_them() {
+    let misp = Misp::start();
+    misp.held.lock().unwrap().is_strict = true;
+    let home = home(Some(&misp), false);
+    let values = ["refused1.com", "fine.com", "refused2.com", "refused3.com"];
+    sync(&home, &[a_pulse(1, json!({}), &values.map(|value| ("domain", value)))]);
+    let report = home.report(&[TASK]);
+    assert_eq!((&report["changed"], &report["rejected"]), (&json!(1), &json!(0)), "{report}");
+    let (told, kept) =
+        (report["rejects"].to_string(), misp.event(&uuid(1))["Attribute"].to_string());
+    for value in values {
+        assert_eq!(kept.contains(value), value == "fine.com", "{value}: {kept}");
+        assert_eq!(told.contains(value), value != "fine.com", "{value}: {told}");
+    }
 }
 
 fn what_is_private_or_red_never_leaves() {

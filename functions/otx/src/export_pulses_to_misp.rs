@@ -99,11 +99,16 @@ fn half(missing: &str) -> Error {
 }
 
 /// The export as what is held, and as what has a health.
-struct Export;
+pub(crate) struct Export;
+
+impl Export {
+    /// Its id as a source of the family.
+    pub(crate) const ID: &'static str = "misp-export";
+}
 
 impl Source for Export {
     fn id(&self) -> &'static str {
-        "misp-export"
+        Self::ID
     }
 
     fn indices(&self) -> &'static [&'static str] {
@@ -600,4 +605,59 @@ fn techniques(body: &Body) -> HashMap<&str, &str> {
             (!name.is_empty()).then_some((id, name))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(body: &Value) -> Stored {
+        Stored { id: "id".to_owned(), body: body.as_object().unwrap().clone() }
+    }
+
+    #[test]
+    fn tags_say_what_galaxies_know_and_no_author_marks_a_pulse() {
+        let names = Names {
+            actors: HashMap::from([("sofacy".to_owned(), "APT28".to_owned())]),
+            families: HashMap::from([("emotet".to_owned(), "Emotet".to_owned())]),
+        };
+        let one = stored(&json!({
+            "tlp": "amber+strict", "adversary": "Sofacy", "malware_families": ["emotet", "New \"one\""],
+            "attack_ids": ["T1059", "T1"], "tags": ["tlp:white", "TLP:White", "x"],
+            "raw": {"attack_ids": [{"id": "T1059", "display_name": "T1059 - Command Line"}]},
+        }));
+        assert_eq!(
+            tags(&one, &names),
+            [
+                "tlp:amber+strict",
+                "misp-galaxy:threat-actor=\"APT28\"",
+                "misp-galaxy:malpedia=\"Emotet\"",
+                "otx:malware-family=\"New 'one'\"",
+                "misp-galaxy:mitre-attack-pattern=\"Command Line - T1059\"",
+                "otx:attack-id=\"T1\"",
+                "otx:tlp:white",
+                "otx:x",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_may_not_be_passed_on_stays() {
+        for (pulse, why) in [
+            (json!({"tlp": "green", "public": true, "active": true}), None),
+            (json!({"tlp": "amber", "public": null}), None),
+            (json!({"tlp": "red"}), Some("TLP:red")),
+            (json!({"tlp": "clear", "public": false}), Some("private")),
+            (json!({"tlp": "clear", "active": false}), Some("no longer on OTX")),
+        ] {
+            assert_eq!(stored(&pulse).stays(), why, "{pulse}");
+        }
+    }
+
+    #[test]
+    fn large_pulses_are_held_one_by_one() {
+        let of = |count: u64| stored(&json!({"indicator_count": count}));
+        let parts = in_parts(vec![of(10), of(19_000), of(1_000), of(90_000), of(1), of(0)]);
+        assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 1, 2]);
+    }
 }

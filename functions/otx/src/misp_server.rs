@@ -4,15 +4,16 @@
 //! that is not newer than what stands there is refused; of an event with malformed attributes the others are kept, and `errors`
 //! tells of those; a UUID on its blocklist, and whatever it cannot validate, is a 403 with `saved`, `name`, `message` and `errors`.
 
-use std::collections::HashSet;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use base::config::Secret;
 use base::report::Outcome;
 use base::{Error, Result};
 use fetch::{Fetched, Limits, Request, Response};
-use ioc::misp_feed::Event;
-use serde_json::Value;
+use ioc::misp_feed::{Attribute, Event};
+use serde_json::{Value, json};
 use task::{Ctx, Stop};
 use url::Url;
 use uuid::Uuid;
@@ -24,6 +25,8 @@ const LIMITS: Limits = Limits {
     idle_timeout: Duration::from_secs(60),
     total_timeout: Duration::from_secs(300),
 };
+/// How often an event is sent that is refused for its attributes, each time without those.
+const TRIES: u32 = 3;
 /// Letters of what a server says that are repeated.
 const SAID_MAX: usize = 300;
 /// Refused attributes of an event that are named.
@@ -74,30 +77,54 @@ impl Server {
         format!("{}{path}", self.base.origin().ascii_serialization())
     }
 
-    /// Adds an event, or edits the one of its UUID.
+    /// Adds an event, or edits the one of its UUID. One that is refused for some of its attributes is sent without them.
     pub(crate) async fn send(&self, ctx: &Ctx, event: &Event) -> Result<Sent, Unsent> {
+        let mut event = Cow::Borrowed(event);
+        let mut refused = Vec::new();
+        for tries_left in (0..TRIES).rev() {
+            let (kind, answer) = self.give(ctx, &event).await?;
+            if let Some(kind) = kind {
+                refused.extend(answer.refused(&event)?);
+                return Ok(Sent { kind, refused });
+            }
+            let malformed = answer.malformed(&event);
+            if malformed.is_empty() || tries_left == 0 {
+                return Err(answer.refusal(self));
+            }
+            let mut place = 0;
+            event.to_mut().attributes.retain(|_| {
+                place += 1;
+                !malformed.contains_key(&(place - 1))
+            });
+            refused.extend(malformed.into_values());
+        }
+        Err(Unsent::Refused(format!("`{}` refuses it", self.name())))
+    }
+
+    /// Sends an event once; how it came there, or nothing where it was refused, with what was answered.
+    async fn give(&self, ctx: &Ctx, event: &Event) -> Result<(Option<SentAs>, Answered), Unsent> {
         let body = event.json().to_string();
         let answer = self.post(ctx, "events/add", &body).await?;
-        if answer.is_ok() {
-            return Ok(Sent { kind: SentAs::Added, refused: answer.refused(event)? });
-        }
-        if !answer.says_that_it_is_there() {
-            return Err(answer.refusal(self));
+        if answer.is_ok() || !answer.says_that_it_is_there() {
+            return Ok((answer.is_ok().then_some(SentAs::Added), answer));
         }
         let edited = self.post(ctx, &format!("events/edit/{}", event.uuid), &body).await?;
         if edited.is_ok() {
-            return Ok(Sent { kind: SentAs::Edited, refused: edited.refused(event)? });
+            return Ok((Some(SentAs::Edited), edited));
+        }
+        if !edited.malformed(event).is_empty() {
+            return Ok((None, edited));
         }
         // A run that was killed before it noted what it had sent sends the same version again.
         match self.version(ctx, event.uuid).await {
             Some(there) if there == event.timestamp => {
-                Ok(Sent { kind: SentAs::Known, refused: Vec::new() })
+                Ok((Some(SentAs::Known), Answered::nothing()))
             }
             Some(there) if there > event.timestamp => Err(Unsent::Refused(format!(
                 "the server's event is newer ({there}, and the pulse is of {}): somebody edited it there",
                 event.timestamp
             ))),
-            _ => Err(edited.refusal(self)),
+            _ => Ok((None, edited)),
         }
     }
 
@@ -233,21 +260,30 @@ impl Answered {
         ))
     }
 
+    /// An answer that tells of no attribute.
+    fn nothing() -> Self {
+        Self { status: 200, has_location: false, json: Some(json!({})), said: String::new() }
+    }
+
+    /// The places of attributes that it tells errors of, each with which and why.
+    fn malformed(&self, event: &Event) -> BTreeMap<usize, String> {
+        let errors = self.json.as_ref().map(attribute_errors).unwrap_or_default();
+        let named = errors.into_iter().filter_map(|(key, why)| {
+            let is_meant = |one: &Attribute| one.uuid.to_string() == key || one.value == key;
+            let place = key.parse().ok().or_else(|| event.attributes.iter().position(is_meant))?;
+            let one = event.attributes.get(place)?;
+            Some((place, format!("{} `{}`: {}", one.kind, head(&one.value), head(&why))))
+        });
+        named.collect()
+    }
+
     /// The attributes of an event that was taken which were not.
     fn refused(&self, event: &Event) -> Result<Vec<String>, Unsent> {
         let json = self.json.as_ref().filter(|json| json.is_object());
         let json = json.ok_or_else(|| {
             Unsent::Stop(Error::format("read what MISP says of an event: it is no object").into())
         })?;
-        let mut refused = Vec::new();
-        let mut told = HashSet::new();
-        for (key, why) in attribute_errors(json) {
-            let place = key.parse::<usize>().ok();
-            let which = place.and_then(|place| event.attributes.get(place));
-            told.extend(which.map(|one| one.uuid.to_string()));
-            let name = which.map_or(key, |one| format!("{} `{}`", one.kind, head(&one.value)));
-            refused.push(format!("{name}: {}", head(&why)));
-        }
+        let mut refused = self.malformed(event);
         // Whatever it says, what does not come back is not there.
         if let Some(kept) = json["Event"]["Attribute"].as_array().filter(|kept| !kept.is_empty()) {
             let ids: HashSet<&str> = kept.iter().filter_map(|one| one["uuid"].as_str()).collect();
@@ -255,15 +291,17 @@ impl Answered {
                 .iter()
                 .filter_map(|one| Some((one["type"].as_str()?, one["value"].as_str()?)))
                 .collect();
-            for one in &event.attributes {
+            for (place, one) in event.attributes.iter().enumerate() {
                 let id = one.uuid.to_string();
                 let is_there = ids.contains(id.as_str()) || same.contains(&(one.kind, &one.value));
-                if !is_there && !told.contains(&id) {
-                    refused.push(format!("{} `{}`: not kept", one.kind, head(&one.value)));
+                if !is_there {
+                    refused.entry(place).or_insert_with(|| {
+                        format!("{} `{}`: not kept", one.kind, head(&one.value))
+                    });
                 }
             }
         }
-        Ok(refused)
+        Ok(refused.into_values().collect())
     }
 }
 
@@ -313,8 +351,6 @@ fn head(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

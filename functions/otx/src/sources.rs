@@ -4,6 +4,7 @@ use base::Result;
 use base::config::Config;
 use task::catalog::{Check, SourceCatalog, SourceEntry};
 
+use crate::export_pulses_to_misp::Export;
 use crate::settings::{FEED, Settings};
 use crate::sync::Pulses;
 
@@ -13,14 +14,25 @@ pub(crate) const CATALOG: SourceCatalog =
 
 fn list(config: &Config) -> Result<Vec<SourceEntry>> {
     let settings: Settings = config.of()?;
-    Ok(vec![SourceEntry {
+    let mut all = vec![SourceEntry {
         id: Pulses::ID.to_owned(),
         name: format!("{FEED}, pulses"),
         url: Some(settings.address("pulses/subscribed")?),
         category: None,
         language: None,
         enabled: true,
-    }])
+    }];
+    if settings.misp_url.is_some() || settings.misp_export.is_some() {
+        all.push(SourceEntry {
+            id: Export::ID.to_owned(),
+            name: "pulses, given out as MISP events".to_owned(),
+            url: settings.misp_url,
+            category: None,
+            language: None,
+            enabled: true,
+        });
+    }
+    Ok(all)
 }
 
 /// What `doctor` asks.
