@@ -48,6 +48,7 @@ const FIELDS: &[&str] = &[
     "first_seen",
     "last_seen",
     "sources_count",
+    "first_source",
     "sources.id",
     "sources.name",
     "sources.event",
@@ -163,7 +164,7 @@ impl Asked {
 
     /// Takes a line if it is a value, or nothing but values.
     fn line(&mut self, line: &str) -> bool {
-        let line = line.trim();
+        let line = unadorned(line);
         if line.is_empty() {
             return false;
         }
@@ -213,6 +214,21 @@ impl Asked {
             return;
         }
         self.values.push(AskedValue { kind, value, given: given.to_owned() });
+    }
+}
+
+/// A line of a list without its bullet, the label in front of its value, and the comment behind it.
+fn unadorned(line: &str) -> &str {
+    const LABEL_MAX: usize = 30;
+    let line = line.split_once(" #").map_or(line, |(value, _)| value);
+    let is_bullet = |letter: char| letter.is_whitespace() || "-*•·>–".contains(letter);
+    let line = line.trim().trim_start_matches(is_bullet);
+    let is_of_label = |letter: char| letter.is_alphanumeric() || " -_/()".contains(letter);
+    match line.split_once(": ") {
+        Some((label, value)) if label.len() <= LABEL_MAX && label.chars().all(is_of_label) => {
+            value.trim()
+        }
+        _ => line,
     }
 }
 
@@ -311,6 +327,7 @@ impl Found {
                 json!({
                     "index": index, "id": id, "family": one.text("source_family"), "type": one.text("type"),
                     "feed": one.feed(), "sources": sources, "sources_count": one.number("sources_count"),
+                    "first_source": body.get("first_source"),
                     "first_seen": body.get("first_seen"), "last_seen": body.get("last_seen"),
                     "tlp": body.get("tlp"), "confidence": body.get("confidence"), "to_ids": one.flag("to_ids"),
                     "active": one.is_active(), "left_at": body.get("left_at"),
@@ -410,6 +427,10 @@ mod tests {
             (
                 "The loader is new.\nevil.com\nIt was seen at 185[.]220[.]101[.]7:443.",
                 "domain evil.com, ip:port 185.220.101.7:443",
+            ),
+            (
+                " - evil.com\n* hxxp://evil[.]net/\n\u{2022} Domain: evil.org # c2\nSHA-1: no hash",
+                "domain evil.com, url http://evil.net/, domain evil.org",
             ),
             ("", ""),
         ] {
