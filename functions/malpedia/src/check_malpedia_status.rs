@@ -5,10 +5,11 @@
 //! Twice   is harmless.
 //! Quirk   an API that does not answer is an answer of this task, not its failure.
 
+use base::address::shown;
 use base::json::bounded;
 use base::report::Report;
 use base::{Class, Error, Result};
-use fetch::{Request, shown};
+use fetch::Request;
 use serde_json::{Value, json};
 use stores::state::SourceState;
 use task::{Ctx, NoInput, Reaches, Task};

@@ -158,7 +158,7 @@ pub(crate) const CHECKS: &[Check] = &[
 fn api(config: &Config) -> Result<Option<String>> {
     let api = Api::of(&config.of()?)?;
     let token = if api.has_token() { "with a token" } else { "without a token" };
-    Ok(Some(format!("`{}`, {token}", fetch::shown(&api.base))))
+    Ok(Some(format!("`{}`, {token}", base::address::shown(&api.base))))
 }
 
 async fn files(config: &Config) -> Result<Option<String>> {

@@ -135,8 +135,8 @@ const SECRET_PARTS: [&str; 12] = [
 /// Names of keys whose value is a secret, letters only.
 const SECRET_NAMES: [&str; 9] = ["key", "pass", "pw", "sig", "sid", "code", "hash", "otp", "pin"];
 
-/// Whether the value of a query's key is a secret: `key`, `api_key`, `X-Amz-Signature`, `feed_token`.
-fn is_secret(name: &str) -> bool {
+/// Whether the value of a query's key, or of a header, is a secret: `key`, `api_key`, `X-Amz-Signature`, `feed_token`.
+pub fn is_secret(name: &str) -> bool {
     let decoded =
         url::form_urlencoded::parse(name.as_bytes()).next().map(|(name, _)| name.into_owned());
     let letters: String = decoded
@@ -172,6 +172,19 @@ pub fn masked(url: &Url) -> String {
         let _ = shown.set_username(MASK);
     }
     shown.into()
+}
+
+/// The longest address that is shown whole; a redirect's target can be any length.
+const SHOWN_MAX: usize = 300;
+
+/// A masked address for a sentence, where it stands between backticks.
+pub fn shown(url: &Url) -> String {
+    let mut text = masked(url).replace('`', "%60");
+    if text.len() > SHOWN_MAX {
+        text.truncate(text.floor_char_boundary(SHOWN_MAX));
+        text.push('…');
+    }
+    text
 }
 
 /// The same address without user, password and secret keys: what links beside it are resolved against.
@@ -247,8 +260,10 @@ mod tests {
                 "https://h.example/f?q=key&keyword=x&page=2&key=#top",
             ),
             ("https://h.example/feed/?a=1&&b", "https://h.example/feed/?a=1&&b"),
+            ("https://h.example/?sid=1&Token=d&q=x", "https://h.example/?sid=***&Token=***&q=x"),
         ] {
             let url = Url::parse(address).unwrap();
+            assert_eq!(super::shown(&url), shown);
             assert_eq!(masked(&url), shown);
             let bare = without_secrets(&url).to_string();
             assert!(
@@ -256,6 +271,11 @@ mod tests {
                 "{bare}"
             );
         }
+        let quoted = Url::parse("https://h.example/?a=`b`").unwrap();
+        assert_eq!(super::shown(&quoted), "https://h.example/?a=%60b%60");
+        let long = Url::parse(&format!("https://h.example/{}", "é".repeat(400))).unwrap();
+        let long = super::shown(&long);
+        assert!(long.len() < SHOWN_MAX + 5 && long.ends_with('…'));
         let url = Url::parse("https://ana:p%40ss@h.example/f?a=1&key=2%2B#token=t").unwrap();
         let header = BASE64.encode("ana:p@ss");
         assert_eq!(secrets_of(&url), ["2%2B", "2+", &header, "ana", "p%40ss", "p@ss", "t"]);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use base::address::secrets_of;
+use base::address::{is_secret, secrets_of, shown};
 use base::validators::Validators;
 use bytes::Bytes;
 use reqwest::Method;
@@ -11,7 +11,7 @@ use reqwest::header::HeaderMap;
 use tokio::sync::OwnedSemaphorePermit;
 use url::Url;
 
-use super::failure::{Failure, Reason, is_secret, shown};
+use super::failure::{Failure, Reason};
 use super::pace::Pace;
 use super::range::Range;
 

@@ -29,6 +29,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::address::shown;
 use base::config::{Network, Secret};
 use base::nets::AllowNets;
 use base::{Error, Result};
@@ -49,7 +50,7 @@ pub use base::validators::Validators;
 pub use self::body::{LARGE_BODIES, REFUSAL_MAX, SMALL_BODY};
 pub use self::call::{Fetched, Headers, Limits, NotModified, Request, Response, WaitInBody};
 pub use self::conditional::{RETRY_AFTER_MAX, retry_after};
-pub use self::failure::{Failure, Limit, MAX_REDIRECTS, Phase, Reason, shown};
+pub use self::failure::{Failure, Limit, MAX_REDIRECTS, Phase, Reason};
 pub use self::pace::{GAP_MAX, Pace};
 pub use self::stream::{CHUNK_BYTES_MAX, LINE_BYTES_MAX, Line, Stream, Streamed};
 

@@ -15,8 +15,9 @@ use url::Url;
 
 use super::body;
 use super::call::{Headers, Limits, NotModified};
-use super::failure::{Failure, Limit, Phase, Reason, shown};
+use super::failure::{Failure, Limit, Phase, Reason};
 use super::pace::Turn;
+use base::address::shown;
 use base::validators::Validators;
 
 /// The longest line that [`Stream::line`] hands out, without its end.
