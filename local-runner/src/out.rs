@@ -108,9 +108,9 @@ pub(crate) fn complain(cli: &Cli, error: &Error) -> ExitCode {
         }
     }
     let mut err = io::stderr().lock();
-    let _ = writeln!(err, "error: failed to {}", shown::lines(&error.chain()));
+    let _ = writeln!(err, "error: failed to {}", shown::indented(&error.chain()));
     if let Some(hint) = error.hint_text().filter(|hint| !hint.is_empty()) {
-        let _ = writeln!(err, "hint: {}", shown::lines(hint));
+        let _ = writeln!(err, "hint: {}", shown::indented(hint));
     }
     ExitCode::from(code_of(error))
 }
@@ -132,7 +132,7 @@ pub(crate) fn usage_json(message: &str) {
 
 /// A note on standard error, for what is not the command's answer.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{}", shown::lines(text));
+    let _ = writeln!(io::stderr().lock(), "{}", shown::indented(text));
 }
 
 /// Whether notes are read at a terminal.

@@ -24,6 +24,11 @@ pub fn lines(text: &str) -> String {
     text.replace(|letter| steers(letter) && !matches!(letter, '\n' | '\t'), "\u{fffd}")
 }
 
+/// The text with every line but its first indented, so that none of upstream's can be taken for one of ours.
+pub fn indented(text: &str) -> String {
+    lines(text).replace('\n', "\n  ")
+}
+
 /// The text on one line: ends of lines and tabs become spaces, every other such letter U+FFFD.
 pub fn one_line(text: &str) -> String {
     lines(&text.replace("\r\n", " ")).replace(['\n', '\t'], " ")
@@ -60,6 +65,7 @@ mod tests {
                 .contains(['\n', '\r', '\t', '\u{2028}', '\u{85}'])
         );
         assert_eq!(one_line("a\r\nb\tc"), "a b c");
+        assert_eq!(indented("a\nhint: b\n\nc"), "a\n  hint: b\n  \n  c");
         let written = serde_json::to_string_pretty(&serde_json::json!({"text": hostile})).unwrap();
         let escaped = json(&written);
         assert!(!escaped.contains(|letter| steers(letter) && letter != '\n'));

@@ -63,6 +63,6 @@ pub fn report(report: &Report) {
 
 /// Says on standard error why a process cannot start.
 pub fn complain(message: &str) -> ExitCode {
-    let _ = writeln!(io::stderr(), "error: {}", shown::lines(message));
+    let _ = writeln!(io::stderr(), "error: {}", shown::indented(message));
     ExitCode::FAILURE
 }
