@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use local_runner::families::all_tasks;
 use serde_json::{Value, json};
 
 use crate::commands::timetable;
@@ -49,6 +50,7 @@ trials! {
     the_data_is_its_owners_alone
     a_file_of_a_newer_version_or_a_damaged_one_is_told_by_name
     a_wait_that_was_set_under_a_wrong_clock_does_not_hold
+    a_server_whose_clock_jumps_ahead_and_back_fires_again
 }
 
 /// A list of one feed, as other programs write it.
@@ -832,6 +834,8 @@ fn a_password_in_an_address_is_never_shown() {
 fn the_data_is_its_owners_alone() {
     let upstream = Upstream::start(1);
     let home = Home::of(&[("a", upstream.body("a", numbered(0, 2)))]);
+    let archive = home.path("archive");
+    let home = home.with("MINERVA_ARCHIVE", archive.to_str().unwrap());
     home.report(&[ALL]);
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let check = |folder: &Path| {
@@ -843,6 +847,8 @@ fn the_data_is_its_owners_alone() {
         }
     };
     check(&home.path("data"));
+    check(&archive);
+    assert_eq!(files(&archive).len(), 4, "two folders, a body and what is known of it");
     let copy = home.path("copy");
     home.run(&["backup", copy.to_str().unwrap()]).ends_with(0);
     check(&copy);
@@ -931,4 +937,73 @@ fn a_wait_that_was_set_under_a_wrong_clock_does_not_hold() {
     let list = home.run(&["sources", "list", "--json"]).json();
     let row = list.as_array().unwrap().iter().find(|row| row["source"]["id"] == "a").unwrap();
     assert!(row["state"]["last_new"].as_str().unwrap() <= CLOCK, "{row}");
+}
+
+/// Puts the wall clock of a process ahead by as many seconds as a file says, as a clock that is set does.
+const SHIFT: &str = r#"
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t id, struct timespec *time) {
+    int result = (int)syscall(SYS_clock_gettime, id, time);
+    FILE *file = id == CLOCK_REALTIME ? fopen(getenv("CLOCK_AHEAD"), "r") : NULL;
+    long ahead = 0;
+    if (file && fscanf(file, "%ld", &ahead) == 1) time->tv_sec += ahead;
+    if (file) fclose(file);
+    return result;
+}
+"#;
+
+fn a_server_whose_clock_jumps_ahead_and_back_fires_again() {
+    let upstream = Upstream::start(1);
+    let home = Home::of(&[("a", upstream.body("a", numbered(0, 1)))]);
+    let (source, library, ahead) =
+        (home.path("shift.c"), home.path("shift.so"), home.path("ahead"));
+    std::fs::write(&source, SHIFT).unwrap();
+    let mut compile = std::process::Command::new("cc");
+    compile.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source);
+    assert!(compile.status().unwrap().success(), "SQLite is built with the same compiler");
+    // Three seconds before a minute begins, so many hours ahead of the last one.
+    let now = || base::clock::Clock::Machine.now(None).as_second();
+    let base = now() / 60 * 60 + 57;
+    let set = |seconds: i64| std::fs::write(&ahead, (base + seconds - now()).to_string()).unwrap();
+    let timetable = timetable(&home, "when = \"cron(* * * * ? *)\"\ncatch_up = \"skip\"");
+    let variable = |name: &str, path: &Path| (name.to_owned(), path.to_str().unwrap().to_owned());
+    let shifted = [variable("LD_PRELOAD", &library), variable("CLOCK_AHEAD", &ahead)];
+    // Functions get a clean environment, so that theirs is set by what starts them.
+    let functions = home.path("functions");
+    std::fs::create_dir(&functions).unwrap();
+    for (_, task) in all_tasks() {
+        let [(_, library), (_, ahead)] = &shifted;
+        let runner = env!("CARGO_BIN_EXE_runner");
+        let script = format!(
+            "#!/bin/sh\nexport LD_PRELOAD='{library}' CLOCK_AHEAD='{ahead}'\nexec '{runner}' function {}\n",
+            task.name
+        );
+        let path = functions.join(task.name);
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    let fires = |what: &str| {
+        let asked = upstream.asked("a");
+        let has_fired = || upstream.asked("a") > asked;
+        assert!(eventually_within(Duration::from_secs(20), has_fired), "{what}");
+        // Nothing is under way when the clock is set next.
+        let is_over = || home.run(&["active", "--json"]).json() == json!([]);
+        assert!(eventually_within(Duration::from_secs(20), is_over), "{what}");
+    };
+    set(0);
+    let arguments = ["serve", "--port", "0", "--timetable", &timetable];
+    let functions = ["--functions", functions.to_str().unwrap()];
+    let _server = home.spawn_with(&shifted, &[&arguments[..], &functions].concat());
+    fires("as it was started");
+    set(2 * 3600);
+    fires("two hours ahead");
+    set(60);
+    fires("set back");
+    set(120);
+    fires("and going on");
 }

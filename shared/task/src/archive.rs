@@ -4,8 +4,9 @@
 //! Names of sources are digested where they could mean something to a file system, or are longer than it takes.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use base::address::without_secrets;
@@ -72,14 +73,19 @@ impl Archive {
                 .because(cause)
                 .hint("check the folder of `MINERVA_ARCHIVE`")
         };
-        fs::create_dir_all(&folder).map_err(failed)?;
+        // What a source sends its subscriber is nobody else's.
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed)?;
+        let create = |path: &Path| {
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+        };
         let stem = about.fetched.strftime("%Y%m%dT%H%M%S%.3fZ").to_string();
         let whole = folder.join(format!("{stem}.gz"));
         let part = folder.join(format!("{stem}.part"));
-        let mut encoder = GzEncoder::new(File::create(&part).map_err(failed)?, Compression::fast());
+        let mut encoder = GzEncoder::new(create(&part).map_err(failed)?, Compression::fast());
         encoder.write_all(body).and_then(|()| encoder.finish()?.sync_all()).map_err(failed)?;
         let json = serde_json::to_vec(about).expect("plain fields are JSON");
-        fs::write(folder.join(format!("{stem}.json")), json).map_err(failed)?;
+        let written = create(&folder.join(format!("{stem}.json")));
+        written.and_then(|mut file| file.write_all(&json)).map_err(failed)?;
         // Last, so that a body is there only with what belongs to it.
         fs::rename(&part, &whole).map_err(failed)?;
         self.forget(&folder, about.fetched).map_err(failed)
