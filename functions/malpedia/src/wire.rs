@@ -316,12 +316,20 @@ fn set_countries(fields: &mut Body, given: &[String]) {
 /// A record with its key, or why it is none; or the byte at which no record can be read any more.
 pub type Item = Result<(String, Result<Record, String>), usize>;
 
-/// Reads `{id: record}` record by record into batches, until `take` says that nobody wants more. Gives whether it is an object at
-/// all.
-pub fn read_all(read: Read, body: &[u8], mut take: impl FnMut(Vec<Item>) -> bool) -> bool {
+/// Reads `{id: record}` record by record into batches, until `take` says that nobody wants more, or `is_over` that nobody waits.
+/// Gives whether it is an object at all.
+pub fn read_all(
+    read: Read,
+    body: &[u8],
+    is_over: impl Fn() -> bool,
+    mut take: impl FnMut(Vec<Item>) -> bool,
+) -> bool {
     let Some(records) = json::Records::of(body) else { return false };
     let (mut batch, mut bytes) = (Vec::new(), 0);
     for raw in records {
+        if is_over() {
+            return true;
+        }
         batch.push(raw.map_err(|broken| broken.at).map(|raw| {
             bytes += raw.text.len();
             let record = record(read, &raw);

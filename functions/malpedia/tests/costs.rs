@@ -179,14 +179,19 @@ impl Construct {
             }
             Families | Actors => {
                 let read = if self.1 == Families { wire::family } else { wire::actor };
-                wire::read_all(read, text.as_bytes(), |batch| {
-                    for (_, record) in batch.into_iter().flatten() {
-                        if let Ok(record) = record {
-                            count(&record.fields);
+                wire::read_all(
+                    read,
+                    text.as_bytes(),
+                    || false,
+                    |batch| {
+                        for (_, record) in batch.into_iter().flatten() {
+                            if let Ok(record) = record {
+                                count(&record.fields);
+                            }
                         }
-                    }
-                    true
-                });
+                        true
+                    },
+                );
             }
             References => {
                 if let Ok(links) = Links::read(text.as_bytes()) {

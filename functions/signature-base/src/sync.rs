@@ -8,7 +8,7 @@ use base::{Error, Result};
 use fetch::{Limits, Request};
 use serde_json::{Map, Value, json};
 use stores::documents::Index;
-use task::{Answer, Chosen, Ctx, Present, Stop, Visit, tarball};
+use task::{Answer, Chosen, Ctx, Cutoff, Present, Stop, Visit, tarball};
 use url::Url;
 use yara::document::{INDEX as RULES, Origin};
 use yara::store::{self, Collected};
@@ -122,15 +122,14 @@ struct Contents<T> {
 /// Reads the wanted files of a tarball on a thread of its own.
 async fn unpack<T: Default + Send + 'static>(
     answer: Answer,
+    cutoff: Cutoff,
     wanted: fn(&str) -> bool,
     take: fn(&mut T, &str, Vec<u8>),
 ) -> Result<Contents<T>> {
-    // Gone when nobody waits for it any more: what is left is passed over then.
-    let waits = Arc::new(());
-    let asked = Arc::downgrade(&waits);
     let reading = tokio::task::spawn_blocking(move || {
         let mut part = T::default();
-        let is_wanted = |name: &str| asked.strong_count() > 0 && wanted(name);
+        // When nobody waits for it any more, what is left is passed over.
+        let is_wanted = |name: &str| !cutoff.is_over() && wanted(name);
         let read = tarball::read(answer.body(), FILE_BYTES_MAX, is_wanted, |name, bytes| {
             take(&mut part, name, bytes);
         });
@@ -144,9 +143,7 @@ async fn unpack<T: Default + Send + 'static>(
             broken: cut.or(read.broken).or(empty),
         }
     });
-    let read = reading.await;
-    drop(waits);
-    read.map_err(|cause| {
+    reading.await.map_err(|cause| {
         Error::format("read the tarball: the parser panicked")
             .because(cause)
             .hint("this is a bug: please report it with the tarball's commit")
@@ -182,7 +179,10 @@ impl<T> Contents<T> {
 
 async fn rules(visit: &mut Visit<'_>, answer: Answer) -> Result<PartDetail, Stop> {
     let take = |rules: &mut Collected, name: &str, bytes: Vec<u8>| rules.add(name, split(&bytes));
-    let mut contents: Contents<Collected> = unpack(answer, is_rules, take).await?;
+    let mut contents: Contents<Collected> = unpack(answer, visit.cutoff(), is_rules, take).await?;
+    if visit.is_cut_off() {
+        return Ok((None, Map::new()));
+    }
     let mut collected = std::mem::take(&mut contents.part);
     let mut detail = Map::new();
     if !collected.is_empty() {
@@ -235,7 +235,10 @@ async fn indicators(visit: &mut Visit<'_>, answer: Answer, score: u32) -> Result
     let index = Index::named(IOCS)?;
     let is_wanted = |name: &str| Layout::of(name).is_some();
     let take = |files: &mut Files, name: &str, bytes: Vec<u8>| files.add(name, &bytes);
-    let contents: Contents<Files> = unpack(answer, is_wanted, take).await?;
+    let contents: Contents<Files> = unpack(answer, visit.cutoff(), is_wanted, take).await?;
+    if visit.is_cut_off() {
+        return Ok((None, Map::new()));
+    }
     let files = &contents.part;
     let indicators = &files.indicators;
     if indicators.is_empty() {

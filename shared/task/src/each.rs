@@ -176,7 +176,7 @@ impl Ctx {
         };
         let end = self.deadline.soft_end().into();
         match timeout_at(end, Box::pin(work(&mut visit))).await {
-            Ok(Ok(result)) => {
+            Ok(Ok(result)) if !visit.is_cut_off() => {
                 visit.end(Ok(())).await?;
                 Ok(Ok(result))
             }
@@ -187,7 +187,7 @@ impl Ctx {
                 }
                 Err(error)
             }
-            Err(_late) => {
+            Ok(Ok(_)) | Err(_) => {
                 visit.end(Err(Stop::deferred())).await?;
                 Ok(Err(Outcome::Deferred))
             }
@@ -218,7 +218,7 @@ impl Ctx {
         visit.limit_to(source.limits());
         let end = self.deadline.soft_end().into();
         let worked = timeout_at(end, Box::pin(work(&mut visit, source))).await;
-        let is_late = worked.is_err() || visit.was_late();
+        let is_late = worked.is_err() || visit.is_cut_off();
         // What brought nothing in a whole step will bring nothing in the next.
         let read_for = visit.has_read_for().filter(|_| is_late && !visit.has_progressed());
         let is_stuck = read_for.is_some();

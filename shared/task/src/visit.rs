@@ -345,7 +345,13 @@ impl<'a> Visit<'a> {
 
     /// Whether it is time to stop, or a limit of the visit or the run is reached: what is not begun now is for the continuation.
     pub fn is_late(&mut self) -> bool {
-        self.was_late |= self.ctx.deadline.is_past() || self.is_full();
+        self.was_late |= self.is_full();
+        self.is_cut_off()
+    }
+
+    /// Whether time ran out, so that what a parser gave may be no whole: nothing is concluded from what is missing in it.
+    pub fn is_cut_off(&mut self) -> bool {
+        self.was_late |= self.ctx.deadline.is_past();
         self.was_late
     }
 
@@ -370,11 +376,6 @@ impl<'a> Visit<'a> {
     /// For how long it has been at what came last; nothing while it waits for the source.
     pub(crate) fn has_read_for(&self) -> Option<Duration> {
         self.reading_since.map(|came| came.elapsed())
-    }
-
-    /// Whether the visit found that it is late, and so may have left something.
-    pub(crate) fn was_late(&self) -> bool {
-        self.was_late
     }
 
     /// Counts items that the source gave for this index, readable or not.

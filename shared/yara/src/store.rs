@@ -8,7 +8,7 @@ use base::{Error, Result};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use stores::documents::{Body, Filter, Index, Pages, Scan, Write};
-use task::{Ctx, Present, Stop, Visit};
+use task::{Ctx, Cutoff, Present, Stop, Visit};
 use tokio::sync::mpsc;
 
 use super::apart::{Compiler, STACK_BYTES, Unanswered};
@@ -220,13 +220,13 @@ pub async fn store(
     collected.rejects.drain(..).for_each(|reason| visit.show_reject(reason));
 
     let (sender, mut batches) = mpsc::channel(1);
-    let (work, known) = ((origin.clone(), ctx.now()), Arc::clone(&stored));
+    let (work, known) = ((origin.clone(), ctx.now(), visit.cutoff()), Arc::clone(&stored));
     let collected = Arc::new(collected);
     let rules = Arc::clone(&collected);
     std::thread::Builder::new()
         .name("rules".to_owned())
         .stack_size(STACK_BYTES)
-        .spawn(move || write_all(&work.0, &rules, &known, work.1, &sender))
+        .spawn(move || write_all(&work.0, &rules, &known, work.1, &work.2, &sender))
         .map_err(|cause| Error::format("start a thread that compiles rules").because(cause))?;
     let mut outcome = Outcome::default();
     let mut seen = 0;
@@ -237,6 +237,9 @@ pub async fn store(
         outcome.broken += batch.outcome.broken;
         batch.notes.into_iter().for_each(|note| visit.note(note));
         visit.store(index, &batch.writes).await?;
+    }
+    if visit.is_cut_off() {
+        return Ok(outcome);
     }
     if seen != collected.len() {
         return Err(Error::format("read the rules: the compiler's thread panicked")
@@ -357,6 +360,7 @@ fn write_all(
     collected: &Collected,
     stored: &HashMap<String, Stored>,
     now: Timestamp,
+    cutoff: &Cutoff,
     batches: &mpsc::Sender<Batch>,
 ) {
     let mut known = Known::default();
@@ -370,7 +374,7 @@ fn write_all(
     for (path, split) in &collected.files {
         for rule in &split.rules {
             // Nobody waits for it when the run has ended.
-            if batches.is_closed() {
+            if cutoff.is_over() {
                 return;
             }
             let Judged { verdict, key, is_new } = verdicts.of(path, rule);

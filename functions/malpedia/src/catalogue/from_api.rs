@@ -38,8 +38,10 @@ pub(super) async fn read(
     let (sender, mut batches) = mpsc::channel(1);
     let length = answer.body().len();
     let is_truncated = answer.is_truncated();
+    let cutoff = visit.cutoff();
     let reading = tokio::task::spawn_blocking(move || {
-        wire::read_all(kind.read, answer.body(), |batch| sender.blocking_send(batch).is_ok())
+        let take = |batch| sender.blocking_send(batch).is_ok();
+        wire::read_all(kind.read, answer.body(), || cutoff.is_over(), take)
     });
     while let Some(batch) = batches.recv().await {
         let mut records = Vec::with_capacity(batch.len());
@@ -77,6 +79,9 @@ pub(super) async fn read(
         kind.store(visit, kind.of_api, &mut records).await?;
     }
     let is_object = reading.await.map_err(|_| panicked(&url))?;
+    if visit.is_cut_off() {
+        return Ok(BTreeSet::new());
+    }
     if !is_object {
         return Err(not_what_malpedia_sends(&url).into());
     }

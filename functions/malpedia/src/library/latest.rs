@@ -33,11 +33,16 @@ pub(super) async fn read(
     while let Some(answer) = visit.get(api.get(&url).accept(ACCEPT)).await? {
         let (head, base, now) = (head_of(&answer), api.base.clone(), visit.ctx().now());
         let is_truncated = answer.is_truncated();
-        let reading = tokio::task::spawn_blocking(move || parse(&answer, &base, now));
+        let cutoff = visit.cutoff();
+        let reading =
+            tokio::task::spawn_blocking(move || parse(&answer, &base, now, || cutoff.is_over()));
         let mut latest = reading
             .await
             .map_err(|_| panicked(&url))?
             .map_err(|error| unreadable(&url, &format!("it is no RSS feed: {error}"), &head))?;
+        if visit.is_cut_off() {
+            return Ok(());
+        }
         for repair in &latest.repairs {
             visit.note(format!("repaired: {}", repair.name()));
         }
@@ -68,11 +73,18 @@ struct LatestReferences {
     repairs: Vec<Repair>,
 }
 
-fn parse(answer: &Answer, base: &Url, now: Timestamp) -> Result<LatestReferences, FeedError> {
+fn parse(
+    answer: &Answer,
+    base: &Url,
+    now: Timestamp,
+    is_over: impl Fn() -> bool,
+) -> Result<LatestReferences, FeedError> {
     let hints = Hints { content_type: answer.content_type(), url: answer.url() };
     let mut reader = feed::open(answer.body(), &hints)?;
     let (mut batch, mut dates, mut items) = (Batch::default(), Vec::new(), Vec::new());
-    while let Some(chunk) = reader.next_chunk()? {
+    while !is_over()
+        && let Some(chunk) = reader.next_chunk()?
+    {
         batch.found += (chunk.entries.len() + chunk.rejects.len()) as u64;
         for reject in &chunk.rejects {
             batch.reject(|| {
