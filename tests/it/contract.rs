@@ -42,7 +42,7 @@ pub(crate) const TRIALS: &[crate::Case] = &[
 /// What a task's fixture says.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Fixture {
+pub(crate) struct Fixture {
     /// What the task reaches under these settings, beside the stores; the network unless it says otherwise.
     #[serde(default = "network")]
     reaches: Vec<String>,
@@ -55,6 +55,9 @@ struct Fixture {
     /// By path a file of `fixtures`, or the body itself, which begins with a brace.
     #[serde(default)]
     upstream: BTreeMap<String, String>,
+    /// By path a larger file of `MINERVA_CORPUS`, for trials that take it.
+    #[serde(default)]
+    pub(crate) corpus: BTreeMap<String, String>,
 }
 
 fn network() -> Vec<String> {
@@ -62,11 +65,37 @@ fn network() -> Vec<String> {
 }
 
 impl Fixture {
-    fn read(path: &Path) -> Self {
+    pub(crate) fn read(path: &Path) -> Self {
         let shown = path.display();
         let text = std::fs::read_to_string(path)
             .unwrap_or_else(|error| panic!("a listed task owes {shown}: {error}"));
         toml::from_str(&text).unwrap_or_else(|error| panic!("{shown}: {error}"))
+    }
+
+    /// What its upstream serves, by path.
+    pub(crate) fn bodies(&self) -> impl Iterator<Item = (&str, Vec<u8>)> {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+        self.upstream.iter().map(move |(path, file)| {
+            let body = match file.starts_with('{') {
+                true => file.clone().into_bytes(),
+                false => std::fs::read(fixtures.join(file))
+                    .unwrap_or_else(|error| panic!("{file}: {error}")),
+            };
+            (path.as_str(), body)
+        })
+    }
+
+    /// Writes its files into `folder`, and gives its settings, as they are with this upstream.
+    pub(crate) fn set_up(&self, origin: &str, folder: &Path) -> Vec<(String, String)> {
+        let place = folder.to_string_lossy();
+        let fill = |text: &str| text.replace("{upstream}", origin).replace("{folder}", &place);
+        for (name, text) in &self.files {
+            let path = folder.join(name);
+            let parent = path.parent().expect("it lies in the folder");
+            std::fs::create_dir_all(parent).expect("the folder is writable");
+            std::fs::write(path, fill(text)).expect("the folder is writable");
+        }
+        self.settings.iter().map(|(name, value)| (name.clone(), fill(value))).collect()
     }
 
     fn reaches(&self, part: Reaches) -> bool {
@@ -110,30 +139,13 @@ impl Subject {
     }
 
     async fn of(task: &'static Registered, fixture: &Path, above: &[(String, String)]) -> Self {
-        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
         let place_of_fixture = fixture.to_path_buf();
         let fixture = Fixture::read(fixture);
         let upstream = Upstream::start().await;
-        for (path, file) in &fixture.upstream {
-            let body = match file.starts_with('{') {
-                true => file.clone().into_bytes(),
-                false => std::fs::read(fixtures.join(file))
-                    .unwrap_or_else(|error| panic!("{file}: {error}")),
-            };
-            upstream.put(path, body);
-        }
+        fixture.bodies().for_each(|(path, body)| upstream.put(path, body));
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let place = folder.path().to_string_lossy().into_owned();
-        let fill =
-            |text: &str| text.replace("{upstream}", upstream.origin()).replace("{folder}", &place);
-        for (name, text) in &fixture.files {
-            let path = folder.path().join(name);
-            let parent = path.parent().expect("it lies in the folder");
-            std::fs::create_dir_all(parent).expect("the folder is writable");
-            std::fs::write(path, fill(text)).expect("the folder is writable");
-        }
         let mut settings = above.to_vec();
-        settings.extend(fixture.settings.iter().map(|(name, value)| (name.clone(), fill(value))));
+        settings.extend(fixture.set_up(upstream.origin(), folder.path()));
         let home = TestHome::open(folder, &settings, &declared())
             .await
             .expect("the fixture's settings are right");

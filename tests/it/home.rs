@@ -150,6 +150,11 @@ impl Upstream {
         })
     }
 
+    /// The first of its hosts.
+    pub(crate) fn origin(&self) -> String {
+        format!("http://{}", self.hosts[0])
+    }
+
     /// How often a path was asked.
     pub(crate) fn asked(&self, path: &str) -> usize {
         self.sources.asked.lock().unwrap().iter().filter(|asked| *asked == path).count()

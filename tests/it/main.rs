@@ -37,6 +37,7 @@ mod malpedia_rules;
 mod malpedia_stores;
 mod malpedia_told;
 mod malpedia_values;
+mod memory;
 mod misp;
 mod misp_export;
 mod operator;
@@ -85,6 +86,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("misp", misp::TRIALS),
     ("malpedia_rules", malpedia_rules::TRIALS),
     ("misp_export", misp_export::TRIALS),
+    ("memory", memory::TRIALS),
     ("operator", operator::TRIALS),
     ("otx", otx::TRIALS),
     ("owners", owners::TRIALS),
