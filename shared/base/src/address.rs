@@ -272,9 +272,9 @@ mod tests {
             );
         }
         let quoted = Url::parse("https://h.example/?a=`b`").unwrap();
-        assert_eq!(super::shown(&quoted), "https://h.example/?a=%60b%60");
+        assert_eq!(shown(&quoted), "https://h.example/?a=%60b%60");
         let long = Url::parse(&format!("https://h.example/{}", "é".repeat(400))).unwrap();
-        let long = super::shown(&long);
+        let long = shown(&long);
         assert!(long.len() < SHOWN_MAX + 5 && long.ends_with('…'));
         let url = Url::parse("https://ana:p%40ss@h.example/f?a=1&key=2%2B#token=t").unwrap();
         let header = BASE64.encode("ana:p@ss");
