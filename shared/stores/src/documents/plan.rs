@@ -237,27 +237,35 @@ impl<'a> Draft<'a> {
 
     /// Lays an owner's fields over the document, unless it has them. `shown` is the hash that readers see, where it is not
     /// that of these fields.
-    fn lay(&mut self, part: &Part, fields: &Body, shown: Option<Value>) {
+    fn lay(&mut self, part: &Part, fields: &Body, shown: Option<&Value>) {
         let owner = part.owner;
         let hash = hash(owner, fields);
         if self.current().is_some_and(|current| is_equal(current, part, fields, &hash)) {
             return;
         }
-        let shown = shown.unwrap_or_else(|| Value::String(hash.clone()));
         let given = |name: &str| match name {
-            CONTENT_HASH => shown.clone(),
+            CONTENT_HASH => shown.cloned().unwrap_or_else(|| Value::String(hash.clone())),
             name => fields.get(name).cloned().unwrap_or(Value::Null),
         };
         let body = self.change();
-        for name in owner.insert_only {
-            // A document that another owner created first has none of ours yet.
-            if body.get(*name).is_none_or(Value::is_null) {
-                body.insert((*name).to_owned(), given(name));
+        let is_new = body.is_empty();
+        if is_new {
+            // A map is made faster in one piece than by its parts.
+            let names = owner.insert_only.iter().chain(owner.fields);
+            *body = names.map(|name| ((*name).to_owned(), given(name))).collect();
+        } else {
+            for name in owner.insert_only {
+                // A document that another owner created first has none of ours yet.
+                if body.get(*name).is_none_or(Value::is_null) {
+                    body.insert((*name).to_owned(), given(name));
+                }
             }
         }
         let spared = others_gave(body, owner, fields, part.retired_at.is_some());
-        for name in owner.fields.iter().filter(|name| !spared.contains(*name)) {
-            body.insert((*name).to_owned(), given(name));
+        if !is_new {
+            for name in owner.fields.iter().filter(|name| !spared.contains(*name)) {
+                body.insert((*name).to_owned(), given(name));
+            }
         }
         for field in owner.shared {
             let given = settled(body, part, fields, field).into_owned();
@@ -311,7 +319,7 @@ impl<'a> Draft<'a> {
             }
         }
         // What the source said last is what readers have seen.
-        let shown = fields.get(CONTENT_HASH).cloned().unwrap_or(Value::Null);
+        let shown = fields.get(CONTENT_HASH).unwrap_or(&Value::Null);
         self.lay(part, &fields, Some(shown));
     }
 
@@ -455,11 +463,10 @@ fn contribution<'a>(stored: &'a Body, field: &str, contributor: &str) -> &'a Val
 }
 
 pub(super) fn child<'a>(map: &'a mut Map<String, Value>, name: &str) -> &'a mut Map<String, Value> {
-    let slot = map.entry(name).or_insert_with(|| json!({}));
-    if !slot.is_object() {
-        *slot = json!({});
+    if !map.get(name).is_some_and(Value::is_object) {
+        map.insert(name.to_owned(), Value::Object(Map::new()));
     }
-    slot.as_object_mut().expect("made an object just above")
+    map.get_mut(name).and_then(Value::as_object_mut).expect("made an object just above")
 }
 
 /// Replaces a contributor's part of a shared list.

@@ -10,6 +10,7 @@ use base::{Error, Result};
 use elasticsearch::http::Method;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use hyper::body::Bytes;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Elastic;
@@ -18,8 +19,8 @@ use super::ensure::refused;
 use super::look_up::Found;
 use crate::documents::batches::{batches, weight};
 use crate::documents::document::OWNERS;
-use crate::documents::plan::{ID, Intent, Plan};
-use crate::documents::{Body, Documents as _, Index, Written, too_large, writable};
+use crate::documents::plan::{ID, Intent, Part, Plan};
+use crate::documents::{Body, Documents as _, Index, Owner, Written, too_large, writable};
 
 /// Documents looked up, and written, at once.
 pub(super) const BATCH_COUNT: usize = 2_500;
@@ -47,6 +48,48 @@ const REJECTIONS: &[&str] = &[
 /// Times that a write may lose against other writers of the same document.
 const CONFLICTS_MAX: u32 = 100;
 
+/// What is done to a document, as the server reads it.
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Action<'a> {
+    Create {
+        #[serde(rename = "_id")]
+        id: &'a str,
+    },
+    /// Holds only if the document is still of this version.
+    Index {
+        #[serde(rename = "_id")]
+        id: &'a str,
+        if_seq_no: u64,
+        if_primary_term: u64,
+    },
+    Delete {
+        #[serde(rename = "_id")]
+        id: &'a str,
+    },
+}
+
+/// What the server says to a bulk request.
+#[derive(Default, Deserialize)]
+struct Said {
+    items: Vec<SaidOfOne>,
+}
+
+/// What it says to one action, under that action's name.
+#[derive(Deserialize)]
+struct SaidOfOne {
+    #[serde(alias = "create", alias = "delete")]
+    index: Settled,
+}
+
+#[derive(Deserialize)]
+struct Settled {
+    #[serde(default)]
+    status: u16,
+    #[serde(default)]
+    error: Value,
+}
+
 /// One bulk request in the making.
 #[derive(Default)]
 struct Bulk {
@@ -60,7 +103,7 @@ impl Bulk {
     fn add(
         &mut self,
         place: usize,
-        action: &Value,
+        action: &Action<'_>,
         body: Option<&Body>,
         outcome: Written,
     ) -> Result<(), Written> {
@@ -195,17 +238,14 @@ impl Batch<'_> {
         let id = write.id();
         let added = match write.plan(known.source.as_ref()) {
             Plan::Create(body) => {
-                bulk.add(place, &json!({"create": {"_id": id}}), Some(&body), Written::New)
+                bulk.add(place, &Action::Create { id }, Some(&body), Written::New)
             }
             Plan::Update(body) => {
-                let action = json!({"index": {
-                    "_id": id, "if_seq_no": known.seq_no, "if_primary_term": known.primary_term,
-                }});
+                let (if_seq_no, if_primary_term) = (known.seq_no, known.primary_term);
+                let action = Action::Index { id, if_seq_no, if_primary_term };
                 bulk.add(place, &action, Some(&body), Written::Changed)
             }
-            Plan::Delete => {
-                bulk.add(place, &json!({"delete": {"_id": id}}), None, Written::Changed)
-            }
+            Plan::Delete => bulk.add(place, &Action::Delete { id }, None, Written::Changed),
             Plan::Unchanged => Err(self.perhaps[place].take().unwrap_or(Written::Unchanged)),
         };
         if let Err(settled) = added {
@@ -241,7 +281,9 @@ impl Batch<'_> {
             ];
             let path = format!("/{}/_bulk", self.alias);
             match self.elastic.client.send(Method::Post, &path, &query, Some(body)).await {
-                Ok(answer) if answer.is_good() => self.note(actions, &answer.json())?,
+                Ok(answer) if answer.is_good() => {
+                    self.note(actions, serde_json::from_slice(&answer.body).unwrap_or_default())?;
+                }
                 Ok(answer) if answer.status == 413 => match actions.len() {
                     1 => {
                         let size = end - start;
@@ -271,22 +313,25 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn note(&mut self, actions: &[(usize, usize, Written)], said: &Value) -> Result<()> {
-        let items = said["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-        if items.len() != actions.len() {
+    fn note(&mut self, actions: &[(usize, usize, Written)], said: Said) -> Result<()> {
+        if said.items.len() != actions.len() {
             return Err(Error::store(format!(
                 "write to `{}`: {} answers to {} actions",
                 self.alias,
-                items.len(),
+                said.items.len(),
                 actions.len()
             )));
         }
-        for ((_, place, outcome), item) in actions.iter().zip(items) {
-            let item =
-                item.as_object().and_then(|item| item.values().next()).unwrap_or(&Value::Null);
-            let why = || reason(item).trim_start_matches([':', ' ']).to_owned();
-            match item["status"].as_u64().unwrap_or(0) {
-                200 | 201 => self.settled[*place] = Some(outcome.clone()),
+        for ((_, place, outcome), SaidOfOne { index: Settled { status, error } }) in
+            actions.iter().zip(said.items)
+        {
+            if matches!(status, 200 | 201) {
+                self.settled[*place] = Some(outcome.clone());
+                continue;
+            }
+            let item = json!({"error": error});
+            let why = || reason(&item).trim_start_matches([':', ' ']).to_owned();
+            match status {
                 409 => {
                     self.conflicts[*place] += 1;
                     if self.conflicts[*place] > CONFLICTS_MAX {
@@ -306,7 +351,7 @@ impl Batch<'_> {
                     let outcome = self.perhaps[*place].take().unwrap_or(Written::Unchanged);
                     self.settled[*place] = Some(outcome);
                 }
-                404 => return Err(refused(&format!("write to `{}`", self.alias), item)),
+                404 => return Err(refused(&format!("write to `{}`", self.alias), &item)),
                 _ => {
                     let kind = item["error"]["type"].as_str().unwrap_or_default();
                     let is_for_good = REJECTIONS.contains(&kind);
@@ -321,18 +366,23 @@ impl Batch<'_> {
 
 /// The fields of stored documents that tell whether they are unchanged, or at least that they are there.
 fn telling<'a>(writes: impl Iterator<Item = &'a Intent<'a>>) -> String {
-    let mut fields = BTreeSet::new();
+    // Few owners write many documents.
+    let mut owners: Vec<&Owner> = Vec::new();
     for write in writes {
         let Intent::Write(write) = write else { continue };
-        for part in &write.parts {
-            fields.insert(format!("{OWNERS}.hashes.{}", part.owner.name));
-            if !part.owner.shared.is_empty() {
-                fields.insert(format!("{OWNERS}.shared"));
+        for Part { owner, .. } in &write.parts {
+            if owners.iter().all(|known| known.name != owner.name) {
+                owners.push(owner);
             }
         }
     }
-    if fields.is_empty() {
+    if owners.is_empty() {
         return ID.to_owned();
+    }
+    let hash = |owner: &&Owner| format!("{OWNERS}.hashes.{}", owner.name);
+    let mut fields: BTreeSet<String> = owners.iter().map(hash).collect();
+    if owners.iter().any(|owner| !owner.shared.is_empty()) {
+        fields.insert(format!("{OWNERS}.shared"));
     }
     fields.into_iter().collect::<Vec<_>>().join(",")
 }

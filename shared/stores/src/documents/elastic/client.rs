@@ -48,7 +48,7 @@ impl Answer {
     }
 
     /// Whether it is a JSON document, as every answer of a search server is.
-    fn is_json(&self) -> bool {
+    pub(super) fn is_json(&self) -> bool {
         serde_json::from_slice::<serde::de::IgnoredAny>(&self.body).is_ok()
     }
 
@@ -178,11 +178,22 @@ impl Client {
         body: Option<&Value>,
     ) -> Result<Answer> {
         let body = body.map(|body| Bytes::from(body.to_string()));
+        let answer = self.ask(method, path, query, body).await?;
+        if answer.is_json() { Ok(answer) } else { Err(self.no_search_server(&answer)) }
+    }
+
+    /// As [`Self::request`], for one who reads the answer anyway: it may be no JSON.
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<Bytes>,
+    ) -> Result<Answer> {
         let mut patience = self.patience();
         loop {
             let (error, asked) = match self.send(method, path, query, body.clone()).await {
-                Ok(answer) if answer.is_json() => return Ok(answer),
-                Ok(answer) => return Err(self.no_search_server(&answer)),
+                Ok(answer) => return Ok(answer),
                 Err(Trouble::Final(error)) => return Err(error),
                 Err(Trouble::Overloaded(error, asked)) => (error, asked),
                 Err(Trouble::Lost(error)) => (error, None),

@@ -2,7 +2,8 @@
 
 use base::Result;
 use elasticsearch::http::Method;
-use serde::Deserialize;
+use hyper::body::Bytes;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Elastic;
@@ -36,6 +37,11 @@ pub(super) struct Found {
     error: Option<Value>,
 }
 
+#[derive(Serialize)]
+struct Asked<'a> {
+    ids: &'a [&'a str],
+}
+
 #[derive(Deserialize)]
 struct Answered {
     docs: Vec<Found>,
@@ -52,16 +58,19 @@ impl Elastic {
         let query = [("_source_includes", fields.unwrap_or_default())];
         let query = if fields.is_some() { &query[..] } else { &[] };
         let path = format!("/{alias}/_mget");
-        let body = json!({"ids": ids});
+        let body = serde_json::to_vec(&Asked { ids }).expect("JSON is written to memory");
+        let body = Bytes::from(body);
         let failed = |said: &Value| refused(&format!("read documents of `{alias}`"), said);
         let mut patience = self.client.patience();
         loop {
-            let answer = self.client.request(Method::Post, &path, query, Some(&body)).await?;
-            if !answer.is_good() {
-                return Err(failed(&answer.json()));
-            }
-            let mut answered: Answered = serde_json::from_slice(&answer.body)
-                .map_err(|cause| failed(&Value::Null).because(cause))?;
+            let answer = self.client.ask(Method::Post, &path, query, Some(body.clone())).await?;
+            let read = serde_json::from_slice::<Answered>(&answer.body);
+            let mut answered = match read {
+                Ok(answered) if answer.is_good() => answered,
+                _ if !answer.is_json() => return Err(self.client.no_search_server(&answer)),
+                Err(cause) if answer.is_good() => return Err(failed(&Value::Null).because(cause)),
+                _ => return Err(failed(&answer.json())),
+            };
             let error = answered.docs.iter_mut().find_map(|found| found.error.take());
             let Some(error) = error else {
                 if answered.docs.len() != ids.len() {
