@@ -46,7 +46,8 @@ pub(crate) async fn open(
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(synchronous)
         .busy_timeout(BUSY_TIMEOUT)
-        .pragma("cache_size", "-16000")
+        // KiB; each of the connections comes to hold as much.
+        .pragma("cache_size", "-4000")
         .pragma("journal_size_limit", "67108864")
         .page_size(PAGE);
     if let Some(max_mb) = max_mb {
