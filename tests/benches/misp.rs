@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use misp::event::Event;
 use misp::feeds::{Feed, Feeds};
 use misp::flat::{Found, Place, Reader};
-use misp::indicators::{Batch, NoLists, Seen, listed, of_event};
+use misp::indicators::{Batch, Seen, listed, of_event};
 use misp::wire::{Part, parts};
 use rival::{Rival, Spread};
 
@@ -137,7 +137,7 @@ fn event(feed: &Feed, body: &[u8], now: Timestamp) -> u64 {
         black_box(&batch.writes);
         true
     };
-    of_event(feed, &event, false, &NoLists, now, None, take).expect("it is read").attributes
+    of_event(feed, &event, false, None, now, None, take).expect("it is read").attributes
 }
 
 /// Documents of a list; how many.
@@ -148,7 +148,7 @@ fn list(feed: &Feed, body: &[u8], now: Timestamp) -> u64 {
         reader.push(part, false, &mut |found| {
             if let Found::Typed(typed, facts) = found {
                 count +=
-                    listed(feed, &typed, &facts, &NoLists, now, &mut seen, &mut batch).len() as u64;
+                    listed(feed, &typed, &facts, None, now, &mut seen, &mut batch).len() as u64;
             }
         });
         black_box(&batch.writes);

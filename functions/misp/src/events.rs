@@ -12,6 +12,7 @@ use base::address::masked;
 use base::report::Outcome;
 use base::{Error, Result};
 use fetch::{Limits, Request};
+use ioc::Lists;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -25,8 +26,10 @@ use uuid::Uuid;
 use crate::event::{Event, NoEvent};
 use crate::feeds::{Feed, INDEX};
 use crate::flat::is_web_page;
-use crate::indicators::{Batch, EventDone, OWNER, Warns, contributor, key, of_event};
-use crate::lists::{SHRUNK_FOR, has_shrunk, shrunk, store, unreadable, web_page, with_headers};
+use crate::indicators::{Batch, EventDone, OWNER, contributor, key, of_event};
+use crate::lists::{
+    SHRUNK_FOR, has_shrunk, shrunk, store, unreadable, warninglists, web_page, with_headers,
+};
 use crate::manifest::{Entry, Manifest, Marks, NoManifest};
 use crate::sync::How;
 use crate::unzip::{MAGIC, unzip};
@@ -84,12 +87,7 @@ struct Changed {
 }
 
 /// Reads a feed and stores what is new and changed.
-pub(crate) async fn read(
-    visit: &mut Visit<'_>,
-    feed: &Feed,
-    how: &How,
-    warns: &Arc<dyn Warns + Send>,
-) -> Result<(), Stop> {
+pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Result<(), Stop> {
     let index = Index::named(INDEX)?;
     let feed = Arc::new(feed.clone());
     let headers = feed.headers(&how.keys).await?;
@@ -154,7 +152,7 @@ pub(crate) async fn read(
             break;
         }
         let is_known = cursor.marks.of(&entry.uuid).is_some();
-        match one(visit, &feed, &folder, &headers, &entry, is_known, warns, index).await? {
+        match one(visit, &feed, &folder, &headers, &entry, is_known, index).await? {
             One::Done(done) => {
                 failures = 0;
                 if done.differs {
@@ -325,7 +323,6 @@ async fn one(
     headers: &[(String, String)],
     entry: &Entry,
     is_known: bool,
-    warns: &Arc<dyn Warns + Send>,
     index: &'static Index,
 ) -> Result<One, Stop> {
     let missed = |why: &str| Ok(One::Missed(Missed::event(why)));
@@ -349,13 +346,12 @@ async fn one(
         return missed("the connection ended early");
     }
     let (sender, mut parts) = mpsc::channel(1);
-    let (feed, entry, warns) = (Arc::clone(feed), entry.clone(), Arc::clone(warns));
+    let (feed, entry, lists) = (Arc::clone(feed), entry.clone(), warninglists(visit).await?);
     let (now, cutoff) = (visit.ctx().now(), visit.cutoff());
     // On a thread of its own, so that a large event holds up no other feed.
     tokio::task::spawn_blocking(move || {
         let take = |batch| sender.blocking_send(Parsed::Batch(batch)).is_ok();
-        let warns = warns.as_ref();
-        let parsed = parse(&feed, &entry, is_known, &answer, warns, now, &cutoff, take);
+        let parsed = parse(&feed, &entry, is_known, &answer, &lists, now, &cutoff, take);
         // Nobody listens any more when the run has ended.
         let _ = sender.blocking_send(Parsed::End(Box::new(parsed)));
     });
@@ -413,7 +409,7 @@ fn parse(
     entry: &Entry,
     is_known: bool,
     answer: &Answer,
-    warns: &dyn Warns,
+    lists: &Lists,
     now: Timestamp,
     cutoff: &task::Cutoff,
     take: impl FnMut(Batch) -> bool,
@@ -435,7 +431,7 @@ fn parse(
     if event.head.is_deleted {
         return Ok(EventDone::default());
     }
-    let mut done = of_event(feed, &event, is_known, warns, now, Some(cutoff), take)
+    let mut done = of_event(feed, &event, is_known, Some(lists), now, Some(cutoff), take)
         .map_err(|error| Missed::event(error.to_string()))?;
     let differs = |digest: &String| hex(&Sha256::digest(&body)) != *digest;
     done.differs = entry.sha256.as_ref().is_some_and(differs);

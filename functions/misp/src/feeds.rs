@@ -418,24 +418,29 @@ struct File {
 pub struct Feeds(Vec<Feed>);
 
 impl Feeds {
-    /// Reads the list that the settings name, and what people changed of its feeds since.
+    /// Reads the list that the settings name.
+    ///
+    /// # Errors
+    /// `Config`, when it cannot be read.
+    async fn listed(config: &Config) -> Result<Self> {
+        let Some(path) = config.of::<Settings>()?.feeds else {
+            return Self::parse(DEFAULT, "the list compiled in");
+        };
+        let shown = path.display().to_string();
+        let text = tokio::fs::read_to_string(path).await.map_err(|cause| {
+            Error::config(format!("read the feeds `{shown}`"))
+                .because(cause)
+                .hint("`MISP_FEEDS` names a TOML file, or a JSON file of MISP's own descriptions")
+        })?;
+        Self::parse(&text, &shown)
+    }
+
+    /// The same, and what people changed of its feeds since.
     ///
     /// # Errors
     /// `Config`, when the list cannot be read; `Store`, when the overrides cannot.
     pub async fn load(config: &Config, state: &dyn StateReader) -> Result<Self> {
-        let (text, place) = match &config.of::<Settings>()?.feeds {
-            None => (DEFAULT.to_owned(), "the list compiled in".to_owned()),
-            Some(path) => {
-                let shown = path.display().to_string();
-                let text = tokio::fs::read_to_string(path).await.map_err(|cause| {
-                    Error::config(format!("read the feeds `{shown}`")).because(cause).hint(
-                        "`MISP_FEEDS` names a TOML file, or a JSON file of MISP's own descriptions",
-                    )
-                })?;
-                (text, shown)
-            }
-        };
-        let mut feeds = Self::parse(&text, &place)?;
+        let mut feeds = Self::listed(config).await?;
         for (id, change) in state.overrides(NAME).await? {
             let added = change.definition.map(serde_json::from_value::<Feed>).transpose();
             let added = added.map_err(|cause| {
@@ -655,6 +660,21 @@ fn unique(name: &str, number: &Value, ids: &mut BTreeSet<String>) -> String {
         id = format!("{slug}-{count}");
     }
     id
+}
+
+/// Looks whether each enabled feed of the list has what its requests and its reading need.
+///
+/// # Errors
+/// `Config`: the first that has not.
+pub(crate) async fn look(config: &Config) -> Result<Option<String>> {
+    let feeds = Feeds::listed(config).await?;
+    let keys = config.of::<Settings>()?.keys;
+    let enabled: Vec<&Feed> = feeds.all().iter().filter(|feed| feed.enabled).collect();
+    for feed in &enabled {
+        feed.excluded()?;
+        feed.headers(&keys).await?;
+    }
+    Ok(Some(format!("{} feeds, of which {} are enabled", feeds.all().len(), enabled.len())))
 }
 
 /// Every feed, for people.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use base::Result;
 use indicator::Indicator;
-use ioc::{Observation, SourceName, Tlp, Warned};
+use ioc::{Lists, Observation, SourceName, Tlp, Warned};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use stores::documents::{Body, Owner, Write};
@@ -29,7 +29,7 @@ pub const OWNER: Owner = Owner {
 };
 
 /// Documents that are written together.
-pub const BATCH: usize = 512;
+pub const BATCH: usize = 256;
 /// Bytes of what is written together.
 const BATCH_BYTES: usize = 1 << 20;
 /// Times that an event may name one value in its document; the rest is counted.
@@ -44,19 +44,9 @@ pub fn key(id: &str) -> u128 {
     id.get(..32).and_then(|half| u128::from_str_radix(half, 16).ok()).unwrap_or_default()
 }
 
-/// Which lists of known values an indicator stands in.
-pub trait Warns: Sync {
-    /// The lists.
-    fn of(&self, indicator: &Indicator) -> Vec<Warned>;
-}
-
-/// No list at all.
-pub struct NoLists;
-
-impl Warns for NoLists {
-    fn of(&self, _: &Indicator) -> Vec<Warned> {
-        Vec::new()
-    }
+/// The lists of known values that an indicator is on.
+fn warned(lists: Option<&Lists>, indicator: &Indicator) -> Vec<Warned> {
+    lists.map(|lists| lists.hits(indicator.kind, &indicator.value)).unwrap_or_default()
 }
 
 /// Documents on their way to the store, and what was counted on the way to them.
@@ -121,7 +111,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    const EACH: usize = 1 << 17;
+    const EACH: usize = 1 << 15;
 
     /// Whether it is there for the first time.
     fn is_first(&mut self, key: u128) -> bool {
@@ -141,7 +131,7 @@ pub fn listed(
     feed: &Feed,
     typed: &Typed,
     facts: &Facts,
-    warns: &dyn Warns,
+    lists: Option<&Lists>,
     now: Timestamp,
     seen: &mut Seen,
     batch: &mut Batch,
@@ -171,7 +161,7 @@ pub fn listed(
             continue;
         }
         ids.push(id);
-        let warned = warns.of(&indicator);
+        let warned = warned(lists, &indicator);
         let mut more = Body::new();
         more.insert("category".to_owned(), json!(typed.category()));
         if let Some(port) = facts.port {
@@ -274,7 +264,7 @@ pub fn of_event(
     feed: &Feed,
     event: &Event<'_>,
     is_known: bool,
-    warns: &dyn Warns,
+    lists: Option<&Lists>,
     now: Timestamp,
     cutoff: Option<&Cutoff>,
     mut take: impl FnMut(Batch) -> bool,
@@ -327,7 +317,7 @@ pub fn of_event(
             observations.extend(observation(feed, event, *entry, &references));
         }
         if let Some(first) = observations.first() {
-            let warned = warns.of(&first.indicator);
+            let warned = warned(lists, &first.indicator);
             batch.add(ioc::write(
                 &OWNER,
                 NAME,

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use base::config::DeclaredSettings;
-use task::catalog::{SourceCatalog, SourceEditor};
+use task::catalog::{Check, SourceCatalog, SourceEditor};
 use task::{Family, Registered};
 
 mod adopt;
@@ -45,6 +45,7 @@ pub const FAMILY: Family = Family {
             form: feeds::FORM,
         }),
     },
+    checks: &[Check { about: "MISP's feeds", look: |config| Box::pin(feeds::look(config)) }],
     ..Family::named(NAME)
 };
 

@@ -8,6 +8,7 @@ use base::report::Outcome;
 use base::{Error, Result};
 use bytes::Bytes;
 use fetch::{Limits, Request};
+use ioc::Lists;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -16,7 +17,7 @@ use task::{BodyStream, Position, Present, Stop, Visit};
 
 use crate::feeds::{Feed, INDEX};
 use crate::flat::{Found, HEAD, Place, Reader, is_web_page};
-use crate::indicators::{BATCH, Batch, OWNER, Seen, Warns, listed};
+use crate::indicators::{BATCH, Batch, OWNER, Seen, listed};
 use crate::sync::How;
 use crate::unzip::{MAGIC, Unzip};
 
@@ -222,6 +223,15 @@ pub(crate) fn shrunk(feed: &Feed, what: &str, before: u64, now: u64) -> Stop {
     Stop::new(if now == 0 { Outcome::Empty } else { Outcome::Shrunk }, error)
 }
 
+/// The lists that indicators are held against, read once a run.
+pub(crate) async fn warninglists(visit: &mut Visit<'_>) -> Result<Lists> {
+    let lists = Lists::load(visit.ctx()).await?;
+    if let Some(note) = lists.note() {
+        visit.note(note);
+    }
+    Ok(lists)
+}
+
 /// A request with the feed's headers.
 pub(crate) fn with_headers<'r>(
     request: Request<'r>,
@@ -231,12 +241,7 @@ pub(crate) fn with_headers<'r>(
 }
 
 /// Reads a list and stores what it gives.
-pub(crate) async fn read(
-    visit: &mut Visit<'_>,
-    feed: &Feed,
-    how: &How,
-    warns: &dyn Warns,
-) -> Result<(), Stop> {
+pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Result<(), Stop> {
     let index = Index::named(INDEX)?;
     let headers = feed.headers(&how.keys).await?;
     let request =
@@ -276,6 +281,7 @@ pub(crate) async fn read(
     if from.as_ref().is_some_and(|from| from.is_read) {
         sweeping = Some(stream);
     } else {
+        let lists = warninglists(visit).await?;
         let mut body = Body::new(stream, feed, from.as_ref())?;
         if from.is_none() && body.stream.position().offset > 0 {
             return Err(unreadable(feed, "its server gave a part that was not asked for"));
@@ -292,8 +298,15 @@ pub(crate) async fn read(
                     }
                     match found {
                         Found::Typed(typed, facts) => {
-                            let ids =
-                                listed(feed, &typed, &facts, warns, now, &mut seen, &mut batch);
+                            let ids = listed(
+                                feed,
+                                &typed,
+                                &facts,
+                                Some(&lists),
+                                now,
+                                &mut seen,
+                                &mut batch,
+                            );
                             listed_now += ids.len() as u64;
                             left = left.saturating_sub(ids.len() as u64);
                             for id in ids {
@@ -450,8 +463,7 @@ async fn sweep(
         let goes_on = body
             .next(feed, &mut |found| {
                 let Found::Typed(typed, facts) = found else { return };
-                let nobody = &crate::indicators::NoLists;
-                for id in listed(feed, &typed, &facts, nobody, now, &mut seen, &mut batch) {
+                for id in listed(feed, &typed, &facts, None, now, &mut seen, &mut batch) {
                     count += 1;
                     failed = present.add(&id).err().or(failed.take());
                 }

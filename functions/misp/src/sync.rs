@@ -1,10 +1,9 @@
 //! The engine of the three syncs: each feed by its format.
 
-use std::sync::Arc;
-
 use base::report::Report;
 use base::{Error, Result};
 use fetch::{Fetched, Limits, Request};
+use ioc::Lists;
 use serde_json::Value;
 use stores::documents::Write;
 use task::catalog::{Pending, Preview};
@@ -15,7 +14,7 @@ use crate::event::Event;
 use crate::events;
 use crate::feeds::{Feed, FeedKeys, Feeds, Format, Settings};
 use crate::flat::{Found, Place, Reader, is_web_page};
-use crate::indicators::{Batch, NoLists, Seen, Warns, listed, of_event};
+use crate::indicators::{Batch, Seen, listed, of_event};
 use crate::lists;
 
 /// Feeds in progress at once. The pace at one host is the HTTP client's matter.
@@ -42,10 +41,9 @@ pub(crate) async fn sync(
     let how = How { keys: ctx.settings::<Settings>()?.keys, ..how };
     let chosen = choose(&feeds)?;
     let chosen = Chosen::these(feeds.into_all(), chosen);
-    let warns: Arc<dyn Warns + Send> = Arc::new(NoLists);
     let read = async |visit: &mut Visit<'_>, feed: &Feed| match feed.format {
-        Format::Misp => events::read(visit, feed, &how, &warns).await,
-        Format::Csv | Format::Freetext => lists::read(visit, feed, &how, warns.as_ref()).await,
+        Format::Misp => events::read(visit, feed, &how).await,
+        Format::Csv | Format::Freetext => lists::read(visit, feed, &how).await,
     };
     ctx.each(chosen, FEEDS_AT_ONCE, read).await
 }
@@ -70,7 +68,7 @@ pub(crate) fn preview(home: &Home, definition: Value) -> Pending<'_, Preview> {
             return Err(lists::web_page(&feed).error);
         }
         let (mut batch, now) = (Batch::default(), now(&home.config));
-        let mut notes = Vec::new();
+        let (mut notes, known) = (Vec::new(), Lists::built_in().await);
         if feed.format == Format::Misp {
             let (manifest, newest) = events::newest(&feed, &body)?;
             notes.push(format!("{} events; what follows is of the newest", manifest.entries.len()));
@@ -79,7 +77,7 @@ pub(crate) fn preview(home: &Home, definition: Value) -> Pending<'_, Preview> {
                 let body = fetched(home, &place, &headers).await?;
                 let event = Event::of(&body)
                     .map_err(|_| lists::unreadable(&feed, "its newest event is none").error)?;
-                of_event(&feed, &event, false, &NoLists, now, None, |part| {
+                of_event(&feed, &event, false, Some(&known), now, None, |part| {
                     batch.join(part);
                     true
                 })?;
@@ -89,7 +87,7 @@ pub(crate) fn preview(home: &Home, definition: Value) -> Pending<'_, Preview> {
             let mut reader = Reader::new(&feed, Place::default())?;
             reader.push(&body, true, &mut |found| match found {
                 Found::Typed(typed, facts) => {
-                    listed(&feed, &typed, &facts, &NoLists, now, &mut seen, &mut batch);
+                    listed(&feed, &typed, &facts, Some(&known), now, &mut seen, &mut batch);
                 }
                 Found::Excluded => {
                     batch.found += 1;
