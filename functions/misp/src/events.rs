@@ -92,14 +92,14 @@ pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Resul
     let feed = Arc::new(feed.clone());
     let headers = feed.headers(&how.keys).await?;
     let folder = folder(&feed.url);
-    let mut cursor: Cursor = visit.cursor().unwrap_or_default();
+    // A replay of the archive reads again what is stored.
+    let is_replay = visit.ctx().config.behaviour.reparse.is_some();
+    let mut cursor: Cursor =
+        if is_replay { Cursor::default() } else { visit.cursor().unwrap_or_default() };
     let place = address(&feed, &folder, "manifest.json")?;
     let request = with_headers(Request::get(&place).accept(ACCEPT).limits(LIMITS), &headers);
-    let answer = match cursor.is_behind {
-        // Its validators may be those of before, and what is left to read is in it.
-        true => visit.get_anyway(request).await?,
-        false => visit.get(request).await?,
-    };
+    // Where events are left to read, its validators may be those of before.
+    let answer = newest(visit, request, !cursor.is_behind, is_replay).await?;
     let (mut todo, mut gone, mut alarm) = (Vec::new(), Vec::new(), None);
     match answer {
         Some(answer) => {
@@ -151,7 +151,7 @@ pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Resul
             cursor.is_behind = true;
             break;
         }
-        let is_known = cursor.marks.of(&entry.uuid).is_some();
+        let is_known = is_replay || cursor.marks.of(&entry.uuid).is_some();
         match one(visit, &feed, &folder, &headers, &entry, is_known, index).await? {
             One::Done(done) => {
                 failures = 0;
@@ -223,6 +223,27 @@ pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Resul
     }
     visit.reach(json!(cursor));
     Ok(())
+}
+
+/// The answer of an address; of those that an archive has, the last.
+async fn newest(
+    visit: &mut Visit<'_>,
+    request: Request<'_>,
+    is_conditional: bool,
+    is_replay: bool,
+) -> Result<Option<Answer>, Stop> {
+    let mut newest = None;
+    loop {
+        let answer = match is_conditional {
+            true => visit.get(request.clone()).await?,
+            false => visit.get_anyway(request.clone()).await?,
+        };
+        match answer {
+            Some(answer) if is_replay => newest = Some(answer),
+            Some(answer) => return Ok(Some(answer)),
+            None => return Ok(newest),
+        }
+    }
 }
 
 /// The folder of a feed: its address with a slash at its end, without the name of its manifest.
@@ -328,7 +349,8 @@ async fn one(
     let missed = |why: &str| Ok(One::Missed(Missed::event(why)));
     let place = address(feed, folder, &format!("{}.json", entry.name))?;
     let request = with_headers(Request::get(&place).accept(ACCEPT).limits(LIMITS), headers);
-    let answer = match visit.get_anyway(request.refusals()).await {
+    let is_replay = visit.ctx().config.behaviour.reparse.is_some();
+    let answer = match newest(visit, request.refusals(), false, is_replay).await {
         Ok(Some(answer)) => answer,
         // Asked for already in this visit, or not in the archive that is replayed.
         Ok(None) => return missed("there is no answer"),
@@ -533,7 +555,7 @@ fn given_by(sources: Option<&Value>, feed: &str) -> Vec<Uuid> {
 }
 
 /// What a person sees of a feed that is tried: its manifest's newest event.
-pub(crate) fn newest(feed: &Feed, body: &[u8]) -> Result<(Manifest, Option<Url>)> {
+pub(crate) fn newest_event(feed: &Feed, body: &[u8]) -> Result<(Manifest, Option<Url>)> {
     let manifest = Manifest::read(body, &feed.rules)
         .map_err(|_| unreadable(feed, "it is no manifest of events").error)?;
     let newest = manifest.entries.iter().max_by_key(|entry| entry.timestamp);

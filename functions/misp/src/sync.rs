@@ -70,7 +70,7 @@ pub(crate) fn preview(home: &Home, definition: Value) -> Pending<'_, Preview> {
         let (mut batch, now) = (Batch::default(), now(&home.config));
         let (mut notes, known) = (Vec::new(), Lists::built_in().await);
         if feed.format == Format::Misp {
-            let (manifest, newest) = events::newest(&feed, &body)?;
+            let (manifest, newest) = events::newest_event(&feed, &body)?;
             notes.push(format!("{} events; what follows is of the newest", manifest.entries.len()));
             notes.extend(manifest.rejects);
             if let Some(place) = newest {
