@@ -103,7 +103,7 @@ pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Resul
     let (mut todo, mut gone, mut alarm) = (Vec::new(), Vec::new(), None);
     match answer {
         Some(answer) => {
-            let manifest = manifest(visit, &feed, answer)?;
+            let manifest = manifest(visit, &feed, &answer)?;
             let (before, named) = (cursor.marks.len() as u64, manifest.entries.len() as u64);
             todo = cursor.marks.new_in(&manifest, visit.ctx().now());
             gone = cursor.marks.gone_from(&manifest);
@@ -191,7 +191,7 @@ pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Resul
                     cursor.is_behind |= place + 1 < many;
                     settle(visit, &feed, index, &mut cursor, &mut changed, &[]).await?;
                     visit.save(json!(cursor)).await?;
-                    return Err(stop);
+                    return Err(*stop);
                 }
             }
         }
@@ -215,7 +215,7 @@ pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Resul
     settle(visit, &feed, index, &mut cursor, &mut changed, if is_cut { &[] } else { &gone })
         .await?;
     if is_cut {
-        return Ok(visit.save(json!(cursor)).await?);
+        return visit.save(json!(cursor)).await;
     }
     if let Some(alarm) = alarm {
         visit.save(json!(cursor)).await?;
@@ -275,14 +275,14 @@ fn body(answer: &Answer) -> Result<std::borrow::Cow<'_, [u8]>, String> {
     Ok(unzip(body, max)?.into())
 }
 
-fn manifest(visit: &mut Visit<'_>, feed: &Feed, answer: Answer) -> Result<Manifest, Stop> {
+fn manifest(visit: &mut Visit<'_>, feed: &Feed, answer: &Answer) -> Result<Manifest, Stop> {
     let place = answer.url().to_owned();
     let told =
         |outcome, what: &str| Stop::new(outcome, Error::format(format!("read `{place}`: {what}")));
     if answer.is_truncated() {
         return Err(told(Outcome::Truncated, "the connection ended early"));
     }
-    let body = body(&answer).map_err(|why| told(Outcome::Unreadable, &why))?;
+    let body = body(answer).map_err(|why| told(Outcome::Unreadable, &why))?;
     let manifest = Manifest::read(&body, &feed.rules).map_err(|why| match why {
         NoManifest::Other if body.trim_ascii().is_empty() => told(Outcome::Empty, "it is empty"),
         NoManifest::Other if is_web_page(&body) => web_page(feed),
@@ -311,7 +311,7 @@ struct Missed {
     /// Whether it is the server that fails, and not this event.
     is_servers: bool,
     /// What ends the visit if it goes on like this.
-    stop: Option<Stop>,
+    stop: Option<Box<Stop>>,
 }
 
 impl Missed {
@@ -336,7 +336,6 @@ enum Parsed {
 }
 
 /// Reads and stores an event.
-#[expect(clippy::too_many_arguments, reason = "it is a step of `read`, apart for its length alone")]
 async fn one(
     visit: &mut Visit<'_>,
     feed: &Arc<Feed>,
@@ -356,7 +355,7 @@ async fn one(
         Ok(None) => return missed("there is no answer"),
         Err(stop) => {
             let why = stop.error.to_string();
-            return Ok(One::Missed(Missed { why, is_servers: true, stop: Some(stop) }));
+            return Ok(One::Missed(Missed { why, is_servers: true, stop: Some(Box::new(stop)) }));
         }
     };
     if let Answer::Fetched(response, _) = &answer
@@ -410,15 +409,15 @@ fn refused(place: &Url, response: &fetch::Response) -> Missed {
                 response.headers.get("retry-after").and_then(|text| text.trim().parse().ok());
             let wait = wait.map_or(RATE_LIMITED_FOR, SignedDuration::from_secs);
             let stop = Stop::new(Outcome::RateLimited, error).retry_after(wait);
-            Missed { why: format!("status {status}"), is_servers: true, stop: Some(stop) }
+            Missed { why: format!("status {status}"), is_servers: true, stop: Some(Box::new(stop)) }
         }
         401 | 403 => {
             let stop = Stop::new(Outcome::Unauthorized, error);
-            Missed { why: format!("status {status}"), is_servers: true, stop: Some(stop) }
+            Missed { why: format!("status {status}"), is_servers: true, stop: Some(Box::new(stop)) }
         }
         500.. => {
             let stop = Stop::new(Outcome::Status, error);
-            Missed { why: format!("status {status}"), is_servers: true, stop: Some(stop) }
+            Missed { why: format!("status {status}"), is_servers: true, stop: Some(Box::new(stop)) }
         }
         _ => Missed::event(format!("status {status}")),
     }

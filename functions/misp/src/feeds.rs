@@ -375,7 +375,7 @@ fn columns<'de, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> std::result::Result<Vec<usize>, D::Error> {
     let text = match Value::deserialize(deserializer)? {
-        Value::Array(list) => list.iter().map(|one| one.to_string()).collect::<Vec<_>>().join(","),
+        Value::Array(list) => list.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
         Value::String(text) => text,
         Value::Number(number) => number.to_string(),
         _ => String::new(),

@@ -73,6 +73,7 @@ pub struct Reader<'f> {
     place: Place,
     is_first_row: bool,
     has_text: bool,
+    has_remarks: bool,
     /// Whether the beginning may be the end of something else.
     is_ragged: bool,
 }
@@ -97,6 +98,7 @@ impl<'f> Reader<'f> {
             place,
             is_first_row: place.offset == 0,
             has_text: place.offset > 0,
+            has_remarks: false,
             is_ragged: false,
         })
     }
@@ -113,7 +115,7 @@ impl<'f> Reader<'f> {
         self.place
     }
 
-    /// Whether anything came that is no remark, header or white space.
+    /// Whether anything came that is no remark, white space or header below a remark.
     pub fn has_text(&self) -> bool {
         self.has_text
     }
@@ -309,11 +311,13 @@ impl<'f> Reader<'f> {
             }
         };
         let cells: Vec<&str> = cells.iter().map(|cell| bare(cell)).collect();
-        if cells.iter().all(|cell| cell.is_empty()) || cells[0].starts_with('#') {
+        let is_remark = cells[0].starts_with('#');
+        self.has_remarks |= is_remark;
+        if is_remark || cells.iter().all(|cell| cell.is_empty()) {
             return length;
         }
         let is_first = std::mem::take(&mut self.is_first_row);
-        self.has_text |= !is_first;
+        self.has_text |= !is_first || !self.has_remarks;
         let csv = &self.feed.settings.csv;
         let facts = Facts::of(&cells, &csv.more);
         let is_chosen = |place: &usize| csv.value.is_empty() || csv.value.contains(&(place + 1));

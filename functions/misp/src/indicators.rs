@@ -102,8 +102,9 @@ pub fn contributor(feed: &Feed, event: &str) -> String {
     format!("{}/{event}", feed.id)
 }
 
-/// What a list has given lately, so that of two rows with one value the first holds. Two generations of so many bound it: a value
-/// that comes again after [`Seen::EACH`] others is written again, and if its row says the same it is unchanged.
+/// What a list has given lately, so that of two rows with one value the first holds.
+///
+/// Two generations of so many bound it: a value that comes again after [`Seen::EACH`] others is written again, and if its row says the same it is unchanged.
 #[derive(Default)]
 pub struct Seen {
     young: HashSet<u128>,
