@@ -18,6 +18,7 @@ mod copy;
 mod cron;
 mod documents;
 mod door;
+mod ecs;
 mod example;
 mod export;
 mod faults;
@@ -68,6 +69,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("contract", contract::TRIALS),
     ("cron", cron::TRIALS),
     ("door", door::TRIALS),
+    ("ecs", ecs::TRIALS),
     ("example", example::TRIALS),
     ("export", export::TRIALS),
     ("feed_costs", feed_costs::TRIALS),

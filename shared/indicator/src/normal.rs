@@ -2,6 +2,7 @@
 //!
 //! Normal forms are fixed points: parsing one again, with its kind, gives the same value.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -278,6 +279,50 @@ fn registrable(name: &str) -> Option<usize> {
     let before = name.get(..name.len() - length - 1)?;
     let label = before.rsplit('.').next()?;
     Some(length + 1 + label.len())
+}
+
+/// The parts of a name by the public suffix list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameParts<'n> {
+    /// What somebody registered: one label below a public suffix, or a private suffix (`github.io`) that stands alone.
+    pub registered_domain: &'n str,
+    /// What stands above that: `com`, `co.uk`, `github.io`.
+    pub top_level_domain: &'n str,
+    /// What stands below it, if anything does: `www.mail`.
+    pub subdomain: Option<&'n str>,
+}
+
+impl<'n> NameParts<'n> {
+    /// Those of a name in normal form; none of an address, and of a name without a known suffix.
+    pub fn of(name: &'n str) -> Option<Self> {
+        let below = name.len().checked_sub(registrable(name)?)?;
+        let registered_domain = name.get(below..)?;
+        let (_, top_level_domain) = registered_domain.split_once('.')?;
+        let subdomain = name.get(..below.saturating_sub(1)).filter(|below| !below.is_empty());
+        Some(Self { registered_domain, top_level_domain, subdomain })
+    }
+}
+
+/// A name in normal form as people read it: `m\u{fc}nchen.de` for `xn--mnchen-3ya.de`. One that is no right Punycode stays.
+pub fn unicode_name(name: &str) -> Cow<'_, str> {
+    if !name.starts_with("xn--") && !name.contains(".xn--") {
+        return Cow::Borrowed(name);
+    }
+    match idna::domain_to_unicode(name) {
+        (shown, Ok(())) => Cow::Owned(shown),
+        (_, Err(_)) => Cow::Borrowed(name),
+    }
+}
+
+/// The host of a URL in normal form, with or without a scheme; an IPv6 address stands in brackets.
+pub fn host_of_url(url: &str) -> Option<&str> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => Some(name),
+        _ => Some(host),
+    }
 }
 
 /// A URL as browsers write it: scheme and host in lower case, no default port, `..` resolved, odd letters escaped.

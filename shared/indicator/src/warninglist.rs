@@ -29,6 +29,7 @@ use regex::bytes::{RegexBuilder, RegexSet, RegexSetBuilder};
 use self::names::Names;
 use self::wire::Header;
 use super::kind::IndicatorKind;
+use super::normal::host_of_url;
 
 /// Bytes of one list's file; the largest published one, a million names, has 22 MB.
 pub const LIST_BYTES_MAX: usize = 32 << 20;
@@ -276,17 +277,6 @@ fn lower(text: &str) -> Cow<'_, str> {
         Cow::Owned(text.to_ascii_lowercase())
     } else {
         Cow::Borrowed(text)
-    }
-}
-
-/// The host of a URL in normal form, with or without a scheme; an IPv6 address stands in brackets.
-fn host_of_url(url: &str) -> Option<&str> {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => Some(name),
-        _ => Some(host),
     }
 }
 

@@ -1,3 +1,5 @@
+//! Each form with what exact matching misses, the limits, and what any bytes do.
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
