@@ -291,7 +291,8 @@ impl Construct {
                 let lines = parsed.lines.len();
                 parsed.lines.into_iter().for_each(|line| indicators.add(&file, layout, line));
                 let rejects: usize = parsed.rejects.iter().map(String::len).sum();
-                let documents = indicators.writes(Some("v"), 75, Timestamp::UNIX_EPOCH);
+                let documents =
+                    indicators.writes(Some("v"), 75, Timestamp::UNIX_EPOCH, |_| Vec::new());
                 let json = documents.map(|(_, write)| serde_json::to_vec(&write.parts[0].fields));
                 let bytes: usize = json.map(|json| json.expect("it is JSON").len()).sum();
                 Output { bytes: bytes + rejects, documents: indicators.len(), lines }

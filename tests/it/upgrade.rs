@@ -1,4 +1,5 @@
-//! Stores that the version before wrote: they are opened, and the next runs write only what changed.
+//! Stores that the version before wrote: they are opened, and the next runs write only what changed, in a source or in the form
+//! of its documents.
 //!
 //! `tests/fixtures/stores/before/` holds them; `tests/compare/make_before.py` wrote them. The upstream answers with the same
 //! bodies and other validators, so that everything is read and compared: what keeps it from being written is its hash
@@ -51,6 +52,24 @@ const STORED: &[(&str, u64)] = &[
 
 /// Families whose first alias that version took for the name that people use, which it is not: they are named by their id now.
 const RENAMED: u64 = 4;
+
+/// Indicators: each was written anew once, as they became documents as those of the other families are. What that added:
+const MOVED: u64 = 350;
+const ADDED: &[&str] = &[
+    "event_uuids",
+    "expires_at",
+    "feed_name",
+    "malware_family",
+    "provider",
+    "references",
+    "sources_count",
+    "threat_actor",
+    "to_ids",
+    "warninglist_hits",
+    "warninglists",
+];
+/// What tells one writing from another.
+const WRITTEN: &[&str] = &["content_hash", "owners", "revision"];
 
 /// A file of rules of which no other rule makes use: with a rule, those that stand on it are written too.
 const EDITED_RULES: &str = "yara/apt_apt27_rshell.yar";
@@ -182,13 +201,31 @@ async fn goes_on(stores: &[(&str, String)]) {
     }
 
     let at_first = writes(&home).await;
+    let iocs = Index::named("signature_base_iocs").expect("it is there");
+    let iocs_before = home.documents(iocs).await.expect("they are read");
     for task in &before.tasks {
         let (counts, found) = run(&home, task).await;
-        let changed = if task == "sync_malpedia_all_to_es" { RENAMED } else { 0 };
+        let changed = match task.as_str() {
+            "sync_malpedia_all_to_es" => RENAMED,
+            "sync_signature_base_all" => MOVED,
+            _ => 0,
+        };
         assert_eq!((counts, found > 0), ([0, changed], true), "{task}: new and changed");
     }
-    let expected = BTreeMap::from([("malpedia_families", RENAMED)]);
+    let expected = BTreeMap::from([("malpedia_families", RENAMED), ("signature_base_iocs", MOVED)]);
     assert_eq!(added(&at_first, &writes(&home).await), expected, "the same bodies");
+    let iocs_after = home.documents(iocs).await.expect("they are read");
+    assert_eq!(iocs_before.len(), iocs_after.len());
+    for (before, after) in iocs_before.iter().zip(&iocs_after) {
+        assert_eq!(before.id, after.id);
+        for (name, value) in &before.body {
+            let is_kept = WRITTEN.contains(&name.as_str()) || holds(&after.body[name], value);
+            assert!(is_kept, "`{name}` of {}: {value}, then {}", before.id, after.body[name]);
+        }
+        let is_known =
+            |name: &&String| !before.body.contains_key(*name) && !ADDED.contains(&name.as_str());
+        assert_eq!(after.body.keys().find(is_known), None);
+    }
 
     let edit = |path: &str, from: &str, to: &str| {
         let body = read(&before.upstream[path]);
@@ -208,7 +245,22 @@ async fn goes_on(stores: &[(&str, String)]) {
     let once = ["cti_yara_rules", "malpedia_families", "malpedia_library", "rss_articles"];
     let mut expected: BTreeMap<_, _> = once.into_iter().map(|name| (name, 1)).collect();
     *expected.entry("malpedia_families").or_default() += RENAMED;
+    expected.insert("signature_base_iocs", MOVED);
     assert_eq!(added(&at_first, &writes(&home).await), expected, "one item of each was edited");
+}
+
+/// Whether a value is there with all that an earlier one said.
+fn holds(now: &Value, before: &Value) -> bool {
+    match (now, before) {
+        (Value::Object(now), Value::Object(before)) => before.iter().all(|(name, before)| {
+            before.is_null() || now.get(name).is_some_and(|now| holds(now, before))
+        }),
+        // Two equal lines are one contribution now.
+        (Value::Array(now), Value::Array(before)) => {
+            before.iter().all(|before| now.iter().any(|now| holds(now, before)))
+        }
+        _ => now == before,
+    }
 }
 
 /// A folder with the fixture's embedded stores, its list of sources, and its families and actors as files.

@@ -4,9 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use indicator::{Indicator, IndicatorKind};
+use ioc::{Observation, SourceName, Tlp, Warned};
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
-use stores::documents::{self, Body, Owner, Write};
+use serde_json::{Value, json};
+use stores::documents::{Body, Owner, Write};
 
 use crate::iocs::{Layout, Line};
 use crate::settings;
@@ -14,40 +15,40 @@ use crate::settings;
 /// The index that indicators go to.
 pub const INDEX: &str = "signature_base_iocs";
 
-/// What the family writes into an indicator.
+/// What the family writes into an indicator: what `ioc` sets, and its own.
 pub const OWNER: Owner = Owner {
     fields: &[
         "source_family",
+        "type",
+        "value",
+        "warninglist_hits",
+        "warninglists",
+        "content_hash",
         "source_name",
         "source_url",
         "source_file",
         "source_version",
-        "type",
-        "type_original",
         "hash_type",
-        "value",
-        "value_raw",
         "false_positives",
-        "description",
         "comments",
         "reference",
         "score",
         "score_from",
-        "confidence",
-        "sources",
-        "event",
-        "threat",
-        "tags",
-        "tlp",
-        "last_seen",
-        "active",
-        "left_at",
-        "content_hash",
     ],
-    unhashed: &["source_version", "left_at", "content_hash"],
-    insert_only: &["collected_at", "first_seen"],
+    unhashed: &["warninglists", "content_hash", "source_version"],
+    insert_only: ioc::INSERT_ONLY,
+    shared: ioc::SHARED,
+    kept: ioc::KEPT,
+    derived: ioc::DERIVED,
+    derive: Some(ioc::derive),
     ..Owner::named("signature-base")
 };
+
+/// The same owner in documents of before `sources` was a list of contributions: what their leaving sets.
+pub const BEFORE: Owner = Owner { fields: &["active", "left_at"], ..Owner::named(OWNER.name) };
+
+/// A field that those documents do not have, and all others do.
+pub const SINCE: &str = "sources_count";
 
 /// Indicators of a visit; today there are 8,537.
 pub const INDICATORS_MAX: usize = 50_000;
@@ -59,6 +60,7 @@ pub const SOURCES_MAX: usize = 64;
 pub const REFERENCES_MAX: usize = 64;
 
 const NAME: &str = "Neo23x0/signature-base";
+const PAGE_URL: &str = "https://github.com/Neo23x0/signature-base";
 const FILES_URL: &str = "https://github.com/Neo23x0/signature-base/blob/master/";
 
 /// All lines with one value.
@@ -122,26 +124,29 @@ impl Indicators {
         self.all.is_empty()
     }
 
-    /// The document of each, with about how many bytes its texts have.
+    /// The document of each, with about how many bytes its texts have. `warned` tells the warninglists that one is on.
     pub fn writes(
         &self,
         version: Option<&str>,
         default_score: u32,
         now: Timestamp,
+        warned: impl Fn(&Indicator) -> Vec<Warned>,
     ) -> impl Iterator<Item = (usize, Write)> {
-        self.all.iter().map(move |gathered| {
+        self.all.iter().filter_map(move |gathered| {
             let bytes = gathered.places.iter().map(|(_, line)| line.text_bytes()).sum();
-            (bytes, write(gathered, version, default_score, now))
+            let warned = warned(&gathered.indicator);
+            Some((bytes, write(gathered, version, default_score, now, &warned)?))
         })
     }
 }
 
-/// The document's id: the family, the type and the value.
-pub fn id(kind: IndicatorKind, value: &str) -> String {
-    documents::id(&[settings::NAME, kind.as_str(), value])
-}
-
-fn write(gathered: &Gathered, version: Option<&str>, default_score: u32, now: Timestamp) -> Write {
+fn write(
+    gathered: &Gathered,
+    version: Option<&str>,
+    default_score: u32,
+    now: Timestamp,
+    warned: &[Warned],
+) -> Option<Write> {
     let Gathered { indicator, layout, places } = gathered;
     let comments = distinct(places.iter().filter_map(|(_, line)| line.comment.as_deref()));
     let false_positives =
@@ -151,110 +156,60 @@ fn write(gathered: &Gathered, version: Option<&str>, default_score: u32, now: Ti
     let own_score = places.iter().filter_map(|(_, line)| line.score).max();
     let score = own_score.unwrap_or(default_score);
     let file = places.first().map_or("", |(file, _)| file);
-    let sources = places.iter().map(|(file, line)| {
-        json!({ "file": file.as_ref(), "comment": line.comment.as_deref(), "score": line.score, "false_positive": line.false_positive })
-    });
-    let description = comments.join("\n");
     let is_hash = *layout == Layout::Hash;
-    let at = json!(now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
 
-    let mut fields = Body::new();
+    let mut own = Body::new();
     let mut set = |name: &str, value: Value| {
-        fields.insert(name.to_owned(), value);
+        own.insert(name.to_owned(), value);
     };
-    set("source_family", json!(settings::NAME));
     set("source_name", json!(NAME));
     set("source_url", json!(format!("{FILES_URL}{file}")));
     set("source_file", json!(file));
     set("source_version", json!(version));
-    set("type", json!(indicator.kind));
-    set("type_original", json!(layout.name()));
     set("hash_type", json!(is_hash.then_some(indicator.kind)));
-    set("value", json!(indicator.value));
-    set("value_raw", json!(indicator.raw.trim()));
     set("false_positives", json!(false_positives));
-    set("description", json!((!description.is_empty()).then_some(&description)));
     set("comments", json!(comments));
     set("reference", json!(references));
     set("score", json!(score));
     set("score_from", json!(if own_score.is_some() { "source" } else { "default" }));
-    set("confidence", json!(confidence(score)));
-    set("sources", Value::Array(sources.collect()));
-    set("event", json!({ "kind": "enrichment", "category": ["threat"], "type": ["indicator"] }));
-    set("threat", threat(indicator, score, &description, references.first()));
-    set("tags", json!([layout.name()]));
-    set("tlp", json!("clear"));
-    set("last_seen", Value::Null);
-    set("active", json!(true));
-    set("left_at", Value::Null);
-    set("collected_at", at.clone());
-    set("first_seen", at);
-    Write::of(id(indicator.kind, &indicator.value), &OWNER, fields)
-}
 
-/// The indicator in the words of the Elastic Common Schema. A pattern is no name, so it stands in none of its fields.
-fn threat(
-    indicator: &Indicator,
-    score: u32,
-    description: &str,
-    reference: Option<&String>,
-) -> Value {
-    let value = indicator.value.as_str();
-    let mut of = Map::new();
-    let kind = match indicator.kind {
-        IndicatorKind::Ipv4 | IndicatorKind::Ipv6 => {
-            of.insert("ip".to_owned(), json!(value));
-            if indicator.kind == IndicatorKind::Ipv4 { "ipv4-addr" } else { "ipv6-addr" }
+    let default = own_score.is_none().then_some(default_score);
+    let observations = places.iter().map(|(file, line)| {
+        // What all lines refer to stands with the first.
+        let references = std::mem::take(&mut references);
+        let confidence = line.score.or(default).and_then(|score| score.try_into().ok());
+        let more = [
+            ("file", json!(file.as_ref())),
+            ("score", json!(line.score)),
+            ("false_positive", json!(line.false_positive)),
+        ];
+        let more = more.into_iter().filter(|(_, value)| !value.is_null());
+        Observation {
+            indicator: indicator.clone(),
+            type_original: layout.name().to_owned(),
+            source: SourceName {
+                id: OWNER.name.to_owned(),
+                name: NAME.to_owned(),
+                reference: Some(PAGE_URL.to_owned()),
+            },
+            event: None,
+            first_seen: None,
+            last_seen: None,
+            tlp: Some(Tlp::Clear),
+            confidence,
+            expires_at: None,
+            is_listed: true,
+            to_ids: None,
+            tags: vec![layout.name().to_owned()],
+            references,
+            malware_families: Vec::new(),
+            actors: Vec::new(),
+            comment: line.comment.as_deref().map(ToOwned::to_owned),
+            more: more.map(|(name, value)| (name.to_owned(), value)).collect(),
         }
-        IndicatorKind::IpPort => {
-            let (ip, port) = value.rsplit_once(':').unwrap_or((value, ""));
-            let ip = ip.trim_matches(['[', ']']);
-            of.insert("ip".to_owned(), json!(ip));
-            of.insert("port".to_owned(), json!(port.parse::<u16>().ok()));
-            if ip.contains(':') { "ipv6-addr" } else { "ipv4-addr" }
-        }
-        IndicatorKind::Domain | IndicatorKind::Hostname => {
-            of.insert("url".to_owned(), json!({ "domain": value }));
-            "domain-name"
-        }
-        IndicatorKind::Url => {
-            of.insert("url".to_owned(), json!({ "full": value }));
-            "url"
-        }
-        IndicatorKind::Md5
-        | IndicatorKind::Sha1
-        | IndicatorKind::Sha224
-        | IndicatorKind::Sha256
-        | IndicatorKind::Sha384
-        | IndicatorKind::Sha512 => {
-            let mut hash = Map::new();
-            hash.insert(indicator.kind.as_str().to_owned(), json!(value));
-            of.insert("file".to_owned(), json!({ "hash": hash }));
-            "file"
-        }
-        IndicatorKind::FilenameRegex => "file",
-        _ => "unknown",
-    };
-    of.insert("type".to_owned(), json!(kind));
-    of.insert("provider".to_owned(), json!(NAME));
-    of.insert("confidence".to_owned(), json!(confidence(score)));
-    of.insert("marking".to_owned(), json!({ "tlp": "CLEAR" }));
-    if let Some(reference) = reference {
-        of.insert("reference".to_owned(), json!(reference));
-    }
-    if !description.is_empty() {
-        of.insert("description".to_owned(), json!(description));
-    }
-    json!({ "feed": { "name": NAME }, "indicator": of })
-}
-
-/// The schema's three words.
-fn confidence(score: u32) -> &'static str {
-    match score {
-        0..50 => "Low",
-        50..75 => "Medium",
-        _ => "High",
-    }
+    });
+    let observations: Vec<Observation> = observations.collect();
+    ioc::write(&OWNER, settings::NAME, OWNER.name, &observations, warned, now, own)
 }
 
 fn distinct<'t>(texts: impl Iterator<Item = &'t str>) -> Vec<String> {

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use base::report::{Outcome, Report};
 use base::{Error, Result};
 use fetch::{Limits, Request};
+use indicator::Indicator;
+use ioc::Lists;
 use serde_json::{Map, Value, json};
-use stores::documents::Index;
+use stores::documents::{Filter, Index};
 use task::{Answer, Chosen, Ctx, Cutoff, Present, Stop, Visit, tarball};
 use url::Url;
 use yara::document::{INDEX as RULES, Origin};
@@ -15,7 +17,7 @@ use yara::store::{self, Collected};
 use yara::{link, split};
 
 use crate::category::{category, is_rules};
-use crate::indicator::{INDEX as IOCS, Indicators, OWNER};
+use crate::indicator::{BEFORE, INDEX as IOCS, Indicators, OWNER, SINCE};
 use crate::iocs::{self, Layout};
 use crate::settings::{NAME, Settings};
 
@@ -266,13 +268,18 @@ async fn indicators(visit: &mut Visit<'_>, answer: Answer, score: u32) -> Result
             files.comments_cut, indicators.unnamed
         ));
     }
-    let mut present = Present::default();
+    let lists = Lists::load(visit.ctx()).await?;
+    lists.note().into_iter().for_each(|note| visit.note(note));
+    let mut present = [Present::default(), Present::default()];
     let mut writes = Vec::with_capacity(BATCH);
     let mut bytes = 0;
+    let warned = |indicator: &Indicator| lists.hits(indicator.kind, &indicator.value);
     for (of_texts, write) in
-        indicators.writes(contents.version.as_deref(), score, visit.ctx().now())
+        indicators.writes(contents.version.as_deref(), score, visit.ctx().now(), warned)
     {
-        present.add(&write.id)?;
+        for present in &mut present {
+            present.add(&write.id)?;
+        }
         writes.push(write);
         bytes += of_texts;
         if writes.len() == BATCH || bytes >= BATCH_BYTES {
@@ -284,7 +291,12 @@ async fn indicators(visit: &mut Visit<'_>, answer: Answer, score: u32) -> Result
     visit.store(index, &writes).await?;
     let mut left = 0;
     if contents.is_complete() && files.left_out() == 0 {
-        left = visit.retire(index, &OWNER, None, Vec::new(), present).await?.count;
+        let [present, present_before] = present;
+        let (since, before) = (Filter::Exists(SINCE.to_owned()), Filter::Missing(SINCE.to_owned()));
+        let retired = visit.retire(index, &OWNER, Some(OWNER.name), vec![since], present).await?;
+        let retired_before =
+            visit.retire(index, &BEFORE, None, vec![before], present_before).await?;
+        left = retired.count + retired_before.count;
     }
     if let Some(stop) = contents.unread() {
         return Err(stop);

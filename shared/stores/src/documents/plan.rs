@@ -373,8 +373,12 @@ fn settled<'f>(stored: &Body, part: &Part, fields: &'f Body, field: &str) -> Cow
         for (key, from) in kept {
             if item.get(*key).is_none_or(Value::is_null) {
                 let stood = before.get(place).and_then(|item| item.get(key));
-                let first = || fields.get(*from).filter(|value| !value.is_null());
-                if let Some(value) = stood.filter(|value| !value.is_null()).or_else(first) {
+                // A document of before there were contributions says it of itself.
+                let own = || stored.get(*key).filter(|_| !is_contributed(stored, field));
+                let first = || fields.get(*from);
+                let is_said = |value: &&Value| !value.is_null();
+                let stood = stood.filter(is_said).or_else(|| own().filter(is_said));
+                if let Some(value) = stood.or_else(|| first().filter(is_said)) {
                     item.insert((*key).to_owned(), value.clone());
                 }
             }
@@ -460,6 +464,11 @@ fn contribution<'a>(stored: &'a Body, field: &str, contributor: &str) -> &'a Val
         .get(OWNERS)
         .and_then(|owners| owners.get("shared")?.get(field)?.get(contributor))
         .unwrap_or(&Value::Null)
+}
+
+/// Whether anybody contributed to a field.
+fn is_contributed(stored: &Body, field: &str) -> bool {
+    stored.get(OWNERS).is_some_and(|owners| owners["shared"].get(field).is_some())
 }
 
 pub(super) fn child<'a>(map: &'a mut Map<String, Value>, name: &str) -> &'a mut Map<String, Value> {
@@ -581,6 +590,11 @@ mod tests {
         let edited = by("a", "t2", json!({"id": "a", "first_seen": null, "comment": "c"}));
         let third = body(plan(Some(&second), &edited));
         assert_eq!(third["sources"][0], json!({"id": "a", "first_seen": "t0", "comment": "c"}));
+        // Of before there were contributions, the document knows since when it has been there.
+        let before =
+            fields(json!({"first_seen": "s0", "collected_at": "t0", "sources": [{"id": "old"}]}));
+        let moved = body(plan(Some(&before), &undated("a", "t4")));
+        assert_eq!(moved["sources"], json!([{"id": "a", "first_seen": "s0"}]));
         let told = by("a", "t3", json!({"id": "a", "first_seen": "s"}));
         assert_eq!(body(plan(Some(&third), &told))["sources"][0]["first_seen"], "s");
     }
