@@ -59,6 +59,7 @@ const ADDED: &[&str] = &[
     "event_uuids",
     "expires_at",
     "feed_name",
+    "first_source",
     "malware_family",
     "provider",
     "references",
