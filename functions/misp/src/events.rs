@@ -187,7 +187,7 @@ pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Resul
                 failures = if missed.is_servers { failures + 1 } else { 0 };
                 let is_too_much =
                     |stop: &Stop| failures >= FAILURES_MAX || stop.outcome == Outcome::RateLimited;
-                if let Some(stop) = missed.stop.filter(is_too_much) {
+                if let Some(stop) = missed.stop.filter(|stop| is_too_much(stop)) {
                     cursor.is_behind |= place + 1 < many;
                     settle(visit, &feed, index, &mut cursor, &mut changed, &[]).await?;
                     visit.save(json!(cursor)).await?;

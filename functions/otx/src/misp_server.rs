@@ -215,7 +215,7 @@ impl Answered {
         let is_key = self.status == 401
             || (self.status == 403
                 && ["authentication", "api key", "authkey"].iter().any(|word| said.contains(word)));
-        let place = fetch::shown(base);
+        let place = base::address::shown(base);
         if is_key {
             let error = Error::config(format!(
                 "give `{place}` an event: status `{}`: {}",
@@ -244,7 +244,7 @@ impl Answered {
     fn failure(&self, base: &Url) -> Stop {
         let error = Error::upstream(format!(
             "give `{}` an event: status `{}`: {}",
-            fetch::shown(base),
+            base::address::shown(base),
             self.status,
             self.said
         ));

@@ -42,7 +42,7 @@ pub(crate) const CHECKS: &[Check] =
 fn keys(config: &Config) -> Result<Option<String>> {
     let settings: Settings = config.of()?;
     let (base, count) = (settings.address("")?, settings.pool()?.ids().count());
-    let base = fetch::shown(&base);
+    let base = base::address::shown(&base);
     Ok(Some(match count {
         0 => format!("`{base}`, no key: pulses are not synced until `OTX_API_KEY` is set"),
         count => format!("`{base}`, {count} of at most {} requests a day", settings.daily_limit),

@@ -376,7 +376,7 @@ fn note_foreign(visit: &mut Visit<'_>, url: &Url, next: Option<&str>) {
 }
 
 fn not_a_page(url: &Url) -> Error {
-    Error::format(format!("read `{}`: it is no list of OTX", fetch::shown(url)))
+    Error::format(format!("read `{}`: it is no list of OTX", base::address::shown(url)))
         .hint("look at `OTX_URL`; what is there may be a proxy's page or a changed API")
 }
 

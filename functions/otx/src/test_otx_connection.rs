@@ -31,7 +31,7 @@ impl Task for TestOtxConnection {
         }
         let valid = keys.iter().filter(|key| key["status"] == "valid").count();
         Ok(Report::of_detail(json!({
-            "url": fetch::shown(&url),
+            "url": base::address::shown(&url),
             "reachable": keys.iter().any(|key| key["reachable"] == true),
             "valid": valid,
             "keys": keys,
@@ -68,7 +68,7 @@ async fn key(ctx: &Ctx, pool: &KeyPool, url: &Url) -> Result<Value> {
                 set("reachable", json!(true));
                 set(
                     "problem",
-                    json!(format!("read `{}`: it is no JSON object", fetch::shown(url))),
+                    json!(format!("read `{}`: it is no JSON object", base::address::shown(url))),
                 );
             }
         },
