@@ -117,7 +117,7 @@ fn deep_and_long_rules_are_survived() {
     let nested =
         format!("rule D {{ condition: {}true }} rule N {{ condition: true }}", "not ".repeat(300));
     assert_eq!(names(nested.as_bytes()), ["D", "N"]);
-    let wide = format!("rule W {{ condition: {} }}", vec!["true"; 20_000].join(" or "));
+    let wide = format!("rule W {{ condition: {} }}", vec!["true"; 15_000].join(" or "));
     assert_eq!(names(wide.as_bytes()), ["W"]);
     let long = format!("rule L {{ condition: true /*{}*/ }}", " ".repeat(RULE_BYTES_MAX));
     assert!(split(long.as_bytes()).rejects[0].reason.contains("bytes"));
