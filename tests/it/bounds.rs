@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base::clock::Deadline;
 use base::report::{Outcome, Report, SourceReport, Status};
+use local_runner::families::{all_tasks, declared};
 use serde_json::{Value, json};
 use stores::documents::{Index, Query};
 use task::Registered;
@@ -17,12 +18,14 @@ use uuid::Uuid;
 
 use crate::documents::block_on;
 use crate::home::{ALL, Home};
+use crate::yara::tarball_of;
 
 pub(crate) const TRIALS: &[crate::Case] = &[
     (
         "a_parser_that_brings_nothing_is_cut_off_and_gets_no_continuation",
         a_parser_that_brings_nothing_is_cut_off,
     ),
+    ("every_parser_stops_with_its_run", every_parser_stops_with_its_run),
     (
         "a_source_that_begins_late_gets_one_whole_step",
         a_source_that_begins_late_gets_one_whole_step,
@@ -80,6 +83,55 @@ async fn wait_for_no_parser() {
             .expect("it sleeps");
     }
     panic!("{} parsers run on", PARSING.load(Ordering::SeqCst));
+}
+
+/// How long a parser may go on when the run is over: one file of a tarball, or a batch.
+const STOPS: Duration = Duration::from_secs(3);
+
+/// Threads that read for a family end with the run: a runtime that is dropped waits for them.
+fn every_parser_stops_with_its_run() {
+    let tarball = |folder: &str, name: &str, text: &str| {
+        let files: Vec<String> = (0..40).map(|number| format!("{folder}/{number}{name}")).collect();
+        let text = text.repeat((1 << 20) / text.len());
+        let files: Vec<_> = files.iter().map(|file| (file.as_str(), text.as_str())).collect();
+        tarball_of(&files)
+    };
+    let records = (0..1_500_000).map(|number| format!("\"f{number}\":7,")).collect::<String>();
+    let item =
+        "<item><guid>№</guid><description>&lt;a href='https://e.org/'&gt;x</description></item>";
+    let items: String = (0..200_000).map(|at| item.replace('№', &at.to_string())).collect();
+    let feed = format!("<rss version='2.0'><channel><title>T</title>{items}</channel></rss>");
+    let base = ("SIGNATURE_BASE_URL", "s.tar.gz", "/s.tar.gz");
+    let api = |path| ("MALPEDIA_URL", "", path);
+    for (name, (setting, rest, path), body) in [
+        ("sync_signature_base_yara", base, tarball("yara", ".yar", "rule a { condition: true\n")),
+        ("sync_signature_base_iocs", base, tarball("iocs", "hash.txt", "no hash;and why\n")),
+        (
+            "sync_malpedia_families_to_es",
+            api("/api/get/families"),
+            format!("{{{records}\"z\":7}}").into_bytes(),
+        ),
+        ("sync_malpedia_library_rss", api("/feeds/rss/latest"), feed.into_bytes()),
+    ] {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let ended = runtime.block_on(async {
+            let upstream = Upstream::start().await;
+            upstream.put(path, body);
+            upstream.put("/api/get/version", r#"{"version":1}"#);
+            upstream.put("/api/get/yara/after/1970-01-01", "{}");
+            let settings = [(setting.to_owned(), format!("{}/{rest}", upstream.origin()))];
+            let folder = tempfile::tempdir().expect("a folder");
+            let home = TestHome::open(folder, &settings, &declared()).await.expect("it opens");
+            let (_, task) = all_tasks().find(|(_, task)| task.name == name).expect("it is listed");
+            let report = home.run_within(task, Value::Null, RUN).await;
+            assert!(upstream.requests().iter().any(|asked| asked == path), "{report:?}");
+            assert_eq!(report.counts.new, 0, "{report:?}");
+            Instant::now()
+        });
+        drop(runtime);
+        let took = ended.elapsed();
+        assert!(took < STOPS, "{name}: its parser went on for {took:?}");
+    }
 }
 
 /// It was left little time, so a continuation reads it once more, and no other one does.

@@ -2,6 +2,8 @@
 //!
 //! `cargo test -p tests --test it -- memory:: --nocapture` prints the peak of every task that the timetable runs.
 
+#![expect(clippy::print_stdout, reason = "the figures are what the command is for")]
+
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::path::Path;
@@ -73,7 +75,7 @@ const SOURCES: usize = 16;
 /// About the largest body that is read.
 const FEED_BYTES: usize = (20 << 20) - 4_096;
 
-/// What a large feed is made of, `№` being its source and the number of the item.
+/// What a large feed is made of, from the id of an item.
 const ITEMS: [fn(&str) -> String; 4] = [
     |id| format!("<item><guid>{id}</guid></item>"),
     |id| {

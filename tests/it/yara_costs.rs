@@ -253,7 +253,7 @@ fn tokens(text: &str) -> usize {
     let mut before = ' ';
     let begins = |letter: &char| {
         let before = std::mem::replace(&mut before, *letter);
-        !letter.is_whitespace() && !(is_word(*letter) && is_word(before))
+        !(letter.is_whitespace() || is_word(*letter) && is_word(before))
     };
     text.chars().filter(begins).count()
 }
