@@ -48,6 +48,9 @@ pub(crate) struct Fixture {
     reaches: Vec<String>,
     #[serde(default)]
     input: Option<Value>,
+    /// Tasks that bring what this one works on: they run before each of its runs.
+    #[serde(default)]
+    after: Vec<String>,
     #[serde(default)]
     settings: BTreeMap<String, String>,
     #[serde(default)]
@@ -126,6 +129,8 @@ fn fixtures(task: &str) -> Vec<PathBuf> {
 /// A task in a home of its own, with an upstream that serves its fixture.
 pub(crate) struct Subject {
     task: &'static Registered,
+    /// Those that bring what it works on.
+    after: Vec<&'static Registered>,
     fixture: PathBuf,
     input: Value,
     pub(crate) home: TestHome,
@@ -149,16 +154,30 @@ impl Subject {
         let home = TestHome::open(folder, &settings, &declared())
             .await
             .expect("the fixture's settings are right");
-        Self {
+        let known = |name: &String| {
+            let task = all_tasks().find(|(_, task)| task.name == name);
+            task.unwrap_or_else(|| panic!("{name} is not listed")).1
+        };
+        let subject = Self {
             task,
+            after: fixture.after.iter().map(known).collect(),
             fixture: place_of_fixture,
             input: fixture.input.unwrap_or(Value::Null),
             home,
             upstream,
+        };
+        subject.bring().await;
+        subject
+    }
+
+    async fn bring(&self) {
+        for task in &self.after {
+            self.home.run(task, Value::Null).await;
         }
     }
 
     pub(crate) async fn run(&self) -> Report {
+        self.bring().await;
         self.home.run(self.task, self.input.clone()).await
     }
 

@@ -18,7 +18,7 @@ use stores::documents::{Body, Document, Filter, Index, Owner, Pages, Scan, Write
 use task::{Chosen, Ctx, NoInput, Reaches, Source, Stop, Task, Visit};
 
 use crate::misp_feed_folder::Feed;
-use crate::misp_server::{REFUSED_SHOWN, SentAs, Server, Unsent};
+use crate::misp_server::{REFUSED_SHOWN, Server, Unsent};
 use crate::settings::Settings;
 use crate::{indicators, pulse};
 
@@ -172,10 +172,20 @@ impl Stored {
         misp_feed::id(&["otx", self.text("pulse_id")])
     }
 
+    /// What the export noted.
+    fn noted(&self) -> &Value {
+        self.body.get("export").unwrap_or(&Value::Null)
+    }
+
     /// Whether this version is on that server, by what the export noted.
     fn is_on(&self, server: &Server) -> bool {
-        let export = self.body.get("export").unwrap_or(&Value::Null);
-        export["server"] == json!(server.name()) && export["version"] == json!(self.version())
+        let noted = self.noted();
+        noted["server"] == json!(server.name()) && noted["server_version"] == json!(self.version())
+    }
+
+    /// Whether this version is in that feed.
+    fn is_in(&self, feed: &Feed) -> bool {
+        feed.version(self.event_id()) == Some(self.version())
     }
 }
 
@@ -201,10 +211,9 @@ async fn export(visit: &mut Visit<'_>, to: &Destinations) -> Result<(), Stop> {
                 withdraw(visit, &one, why, feed.as_mut()).await?;
                 continue;
             }
-            let is_current = to.server.as_ref().is_none_or(|server| one.is_on(server))
-                && feed
-                    .as_ref()
-                    .is_none_or(|feed| feed.version(one.event_id()) == Some(one.version()));
+            let is_current = one.noted()["version"] == json!(one.version())
+                && to.server.as_ref().is_none_or(|server| one.is_on(server))
+                && feed.as_ref().is_none_or(|feed| one.is_in(feed));
             if is_current {
                 visit.found(index, 1);
                 visit.unchanged(index, 1);
@@ -265,16 +274,11 @@ impl Run {
     ) -> Result<(), Stop> {
         let index = Index::named(pulse::INDEX)?;
         visit.found(index, 1);
-        if let Some(feed) = feed {
+        if let Some(feed) = feed.filter(|feed| !one.is_in(feed)) {
             feed.put(event).await?;
         }
         let name = format!("pulse {} `{}`", one.text("pulse_id"), event.info);
-        let mut export = one
-            .body
-            .get("export")
-            .filter(|export| export.is_object())
-            .cloned()
-            .unwrap_or_else(|| json!({}));
+        let mut export = one.noted().clone();
         if let Some(server) = to.server.as_ref().filter(|server| !one.is_on(server)) {
             if self.stopped.is_some() {
                 add(visit, index, Counts { failed: 1, ..Counts::default() });
@@ -294,8 +298,8 @@ impl Run {
                         ));
                     }
                     export = json!({
-                        "server": server.name(), "version": event.timestamp, "attributes": event.attributes.len(),
-                        "refused": count, "added": sent.kind == SentAs::Added,
+                        "server": server.name(), "server_version": event.timestamp,
+                        "attributes": event.attributes.len(), "refused": count,
                     });
                 }
                 Err(Unsent::Refused(why)) => {
@@ -318,6 +322,8 @@ impl Run {
                 }
             }
         }
+        // Indexing makes an object of what is null.
+        export["version"] = json!(event.timestamp);
         let fields = Body::from_iter([
             ("exported_to_misp".to_owned(), json!(true)),
             ("misp_event_uuid".to_owned(), json!(event.uuid.to_string())),
@@ -344,7 +350,7 @@ async fn withdraw(
     if let Some(feed) = feed {
         feed.remove(id).await?;
     }
-    let server = one.body.get("export").and_then(|export| export["server"].as_str());
+    let server = one.noted()["server"].as_str();
     if let Some(server) = server.filter(|_| why != "no longer on OTX") {
         visit.note(format!(
             "event {id} on `{server}` is of a pulse that is {why} now: delete it there"

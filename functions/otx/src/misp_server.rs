@@ -32,21 +32,11 @@ const SAID_MAX: usize = 300;
 /// Refused attributes of an event that are named.
 pub(crate) const REFUSED_SHOWN: usize = 20;
 
-/// What became of an event that the server took.
+/// An event that the server has.
 #[derive(Debug)]
 pub(crate) struct Sent {
-    pub(crate) kind: SentAs,
     /// Attributes that the server refused, each with why.
     pub(crate) refused: Vec<String>,
-}
-
-/// How it came there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SentAs {
-    Added,
-    Edited,
-    /// This version was there.
-    Known,
 }
 
 /// Why an event is not there.
@@ -82,10 +72,10 @@ impl Server {
         let mut event = Cow::Borrowed(event);
         let mut refused = Vec::new();
         for tries_left in (0..TRIES).rev() {
-            let (kind, answer) = self.give(ctx, &event).await?;
-            if let Some(kind) = kind {
+            let answer = self.give(ctx, &event).await?;
+            if answer.is_ok() {
                 refused.extend(answer.refused(&event)?);
-                return Ok(Sent { kind, refused });
+                return Ok(Sent { refused });
             }
             let malformed = answer.malformed(&event);
             if malformed.is_empty() || tries_left == 0 {
@@ -101,30 +91,25 @@ impl Server {
         Err(Unsent::Refused(format!("`{}` refuses it", self.name())))
     }
 
-    /// Sends an event once; how it came there, or nothing where it was refused, with what was answered.
-    async fn give(&self, ctx: &Ctx, event: &Event) -> Result<(Option<SentAs>, Answered), Unsent> {
+    /// Sends an event once and gives what was answered in the end, whatever that is.
+    async fn give(&self, ctx: &Ctx, event: &Event) -> Result<Answered, Unsent> {
         let body = event.json().to_string();
         let answer = self.post(ctx, "events/add", &body).await?;
-        if answer.is_ok() || !answer.says_that_it_is_there() {
-            return Ok((answer.is_ok().then_some(SentAs::Added), answer));
+        if !answer.says_that_it_is_there() {
+            return Ok(answer);
         }
         let edited = self.post(ctx, &format!("events/edit/{}", event.uuid), &body).await?;
-        if edited.is_ok() {
-            return Ok((Some(SentAs::Edited), edited));
-        }
-        if !edited.malformed(event).is_empty() {
-            return Ok((None, edited));
+        if edited.is_ok() || !edited.malformed(event).is_empty() {
+            return Ok(edited);
         }
         // A run that was killed before it noted what it had sent sends the same version again.
         match self.version(ctx, event.uuid).await {
-            Some(there) if there == event.timestamp => {
-                Ok((Some(SentAs::Known), Answered::nothing()))
-            }
+            Some(there) if there == event.timestamp => Ok(Answered::nothing()),
             Some(there) if there > event.timestamp => Err(Unsent::Refused(format!(
                 "the server's event is newer ({there}, and the pulse is of {}): somebody edited it there",
                 event.timestamp
             ))),
-            _ => Ok((None, edited)),
+            _ => Ok(edited),
         }
     }
 
@@ -211,32 +196,25 @@ impl Answered {
 
     /// Why nothing at all can be sent: a wrong key, or what is no MISP.
     fn stops(&self, base: &Url) -> Option<Stop> {
+        const OF_KEYS: [&str; 3] = ["authentication", "api key", "authkey"];
+        if self.says_that_it_is_there() {
+            return None;
+        }
+        let what =
+            format!("give `{}` an event: status `{}`", base::address::shown(base), self.status);
         let said = self.said.to_lowercase();
-        let is_key = self.status == 401
-            || (self.status == 403
-                && ["authentication", "api key", "authkey"].iter().any(|word| said.contains(word)));
-        let place = base::address::shown(base);
-        if is_key {
-            let error = Error::config(format!(
-                "give `{place}` an event: status `{}`: {}",
-                self.status, self.said
-            ));
+        let is_of_key = OF_KEYS.iter().any(|word| said.contains(word));
+        if self.status == 401 || (self.status == 403 && is_of_key) {
+            let error = Error::config(format!("{what}: {}", self.said));
             return Some(
                 error.hint("check `MISP_KEY`: it is a key of a user who may add events").into(),
             );
         }
-        if self.json.is_none() && !self.said.is_empty() && self.status < 500
-            || self.json.is_none() && self.is_ok()
-        {
-            let error = Error::format(format!(
-                "give `{place}` an event: status `{}`, and no JSON: `{}`",
-                self.status, self.said
-            ));
-            return Some(error.hint("check `MISP_URL`: it is the address of MISP itself, without a path of its API").into());
-        }
-        if self.status == 404 && !self.says_that_it_is_there() && self.json.is_none() {
-            let error = Error::config(format!("give `{place}` an event: status `404`"));
-            return Some(error.hint("check `MISP_URL`").into());
+        if self.json.is_none() && (self.is_ok() || self.status == 404) {
+            let error = Error::format(format!("{what}, and no JSON: `{}`", self.said));
+            let hint =
+                "check `MISP_URL`: it is the address of MISP itself, without a path of its API";
+            return Some(error.hint(hint).into());
         }
         None
     }

@@ -22,7 +22,7 @@ use crate::commands::indicators::Stored;
 /// Indicators of an event, about: MISP shows and sends an event as one.
 const EVENT_MAX: u64 = 5_000;
 /// Bytes that are kept until they are written to the files of their events.
-const GATHERED_MAX: usize = 4 << 20;
+const GATHERED_MAX: usize = 1 << 20;
 /// Letters of a comment.
 const COMMENT_MAX: usize = 1_000;
 /// Where the parts of events lie meanwhile.
@@ -178,7 +178,7 @@ impl Form for Feed {
         writer.hashes.flush().map_err(|cause| unwritable(&hashes, cause))?;
         fs::rename(&hashes, self.folder.join(HASHES))
             .map_err(|cause| unwritable(&hashes, cause))?;
-        write(&self.folder.join(MANIFEST), &serde_json::to_string(&manifest).expect("plain JSON"))?;
+        write(&self.folder.join(MANIFEST), &manifest)?;
         // What only an earlier manifest listed is an event no longer.
         for id in earlier.keys().filter(|id| !manifest.contains_key(*id)) {
             if id.parse::<uuid::Uuid>().is_ok() {
@@ -198,7 +198,7 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn event(&mut self, event: &Event) -> Result<()> {
         let path = self.folder.join(format!("{}.json", event.uuid));
-        write(&path, &serde_json::to_string(&event.json()).expect("plain JSON"))?;
+        write(&path, &event.json())?;
         for line in event.hash_lines() {
             writeln!(self.hashes, "{line}").map_err(|cause| unwritable(&self.folder, cause))?;
         }
@@ -265,11 +265,15 @@ fn manifest_of(folder: &Path) -> Map<String, Value> {
 }
 
 /// Writes a file whole or not at all: a feed may be read at any time.
-fn write(path: &Path, text: &str) -> Result<()> {
+fn write(path: &Path, json: &impl Serialize) -> Result<()> {
     let part = path.with_extension("part");
-    fs::write(&part, text)
-        .and_then(|()| fs::rename(&part, path))
-        .map_err(|cause| unwritable(path, cause))
+    let whole = || {
+        let mut file = BufWriter::new(File::create(&part)?);
+        serde_json::to_writer(&mut file, json)?;
+        file.flush()?;
+        fs::rename(&part, path)
+    };
+    whole().map_err(|cause| unwritable(path, cause))
 }
 
 /// Removes a file, or a folder of ours; one that is not there is fine.
