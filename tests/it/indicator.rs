@@ -7,9 +7,13 @@ use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use base::config;
 use expect_test::{Expect, expect};
+use flate2::read::GzDecoder;
+use indicator::warninglist::{self, Warninglists};
 use indicator::{Indicator, IndicatorKind, extract, parse, refang};
 use jiff::Timestamp;
+use serde_json::Value;
 use signature_base::indicator::Indicators;
 use signature_base::iocs::{self, Layout};
 
@@ -18,7 +22,45 @@ pub(crate) const TRIALS: &[crate::Case] = &[
     ("types_the_words_of_published_lists", types_the_words_of_published_lists),
     ("refangs_published_reports_once", refangs_published_reports_once),
     ("readers_are_linear_and_bounded", readers_are_linear_and_bounded),
+    ("the_set_compiled_in_is_that_of_its_sources", the_set_compiled_in_is_that_of_its_sources),
 ];
+
+/// The folder of the sources of the set of warninglists that is compiled in, where `MINERVA_CORPUS` has it.
+fn warninglists() -> Option<PathBuf> {
+    let folder = PathBuf::from(config::variable("MINERVA_CORPUS")?).join("misp-warninglists/lists");
+    folder.is_dir().then_some(folder)
+}
+
+/// Why there are no sources here, if there are none.
+pub(crate) fn no_warninglists() -> Option<String> {
+    let reason = "MINERVA_CORPUS names no folder that holds `misp-warninglists`";
+    warninglists().is_none().then(|| reason.to_owned())
+}
+
+/// Each list of the corpus is compiled in, entry by entry.
+fn the_set_compiled_in_is_that_of_its_sources() {
+    let packed = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../shared/indicator/data/warninglists.jsonl.gz");
+    let packed = fs::File::open(packed).expect("the set is there");
+    let set = std::io::read_to_string(GzDecoder::new(packed)).expect("it is a gzip file");
+    let set: BTreeMap<String, Value> = set
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a list a line"))
+        .map(|list: Value| (list["name"].as_str().expect("a name").to_owned(), list))
+        .collect();
+    let folder = warninglists().expect("it is skipped where there is none");
+    let mut compared = 0;
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path().join("list.json");
+        let text = fs::read_to_string(&path).expect("a list");
+        let mut list: Value = serde_json::from_str(&text).expect("it is JSON");
+        list.as_object_mut().expect("an object").remove("description");
+        let name = list["name"].as_str().expect("a name");
+        assert_eq!(set.get(name), Some(&list), "{}", path.display());
+        compared += 1;
+    }
+    assert!(compared >= 16, "{compared}");
+}
 
 /// Snapshot of the article policy: `SolarStorm` lists plain names, which an article does not mean as indicators, and
 /// `diamondfox` is longer than the limit.
@@ -149,6 +191,10 @@ enum Reader {
     Extract,
     Refang,
     Iocs(Layout),
+    /// The input is the entries of a warninglist of this form, one a line.
+    List(&'static str),
+    /// The input is values of 16 KiB, which are held against lists.
+    Asked,
 }
 
 /// Repeats a text to that length; `#` in it is a number that counts up.
@@ -182,6 +228,12 @@ const LISTED: &[Construct] = &repeated! {
         "d41d8cd98f00b204e9800998#;\"\"\"\"\n", "d41d8cd98f00b204e9800998ecf8427e;comment #\n",
         "d41d8cd98f00b204e9800998ecf8427e;https://a.com/# https://b.com/#\n", ";", ";;\n", "# a;b;#\n",
     ],
+    Reader::List("hostname") => ["a#.com\n", "a\n", "\n", "#.#.#.#.#.a\n", ".\n", "\u{fc}#.de\n", "a ", "same.com\n"],
+    Reader::List("string") => ["a#\n", ":\n", "http://a#.com/\u{e9}\n", "2001:db8::#\n", "\u{e9}#\n", ".a#.com\n", "[.]#\n"],
+    Reader::List("cidr") => ["10.#.0.0/16\n", "2001:db8::/32\n", "10.0.0.1\n", "10.0.0.0/8\n", "10.0.0.1\n10.0.0.3\n", "/\n"],
+    Reader::List("substring") => ["a#b\n", "a\n", "ab#\n", "\u{e9}#\n"],
+    Reader::List("regex") => ["/^a#\\.com$/i\n", "/(/\n", "a{#}\n", "/(?:a{100}){100}/\n", "(((((\n"],
+    Reader::Asked => ["a.", "a", "0", "a@a.", "/", "://", "1.1.1.1", "[", "\u{e9}", "aaaaaaab", "."],
     Reader::Iocs(Layout::Filename) => [
         "\\\\svch#\\.exe;70;\\x\n", ";", "a;", "a;#;", "# a;70;#\n", "a#;70\n", "\u{1}#\n",
     ],
@@ -284,6 +336,35 @@ impl Construct {
                 let text = std::str::from_utf8(input).expect("it is text");
                 Output { bytes: refang(text).len(), ..Output::default() }
             }
+            Reader::List(form) => {
+                let text = std::str::from_utf8(input).expect("it is text");
+                let mut json = format!(
+                    r#"{{"name":"a","type":"{form}","matching_attributes":["domain","ip-src","url"],"list":["""#
+                );
+                for line in text.lines() {
+                    json.push(',');
+                    json.push_str(&serde_json::to_string(line).expect("it is text"));
+                }
+                json.push_str("]}");
+                let mut reader = warninglist::Reader::default();
+                reader.add("a", json.as_bytes());
+                let read = reader.finish();
+                let bytes = read.rejects.iter().map(String::len).sum();
+                Output { bytes, ..Output::default() }
+            }
+            Reader::Asked => {
+                let lists = hard_lists();
+                let text = std::str::from_utf8(input).expect("it is text");
+                let mut hits = 0;
+                for value in text.as_bytes().chunks(16 << 10) {
+                    let value = String::from_utf8_lossy(value);
+                    for kind in [IndicatorKind::Url, IndicatorKind::Hostname, IndicatorKind::Email]
+                    {
+                        hits += lists.hits(kind, &value).len();
+                    }
+                }
+                Output { bytes: hits, ..Output::default() }
+            }
             Reader::Iocs(layout) => {
                 let mut indicators = Indicators::default();
                 let file: Arc<str> = Arc::from("iocs/file.txt");
@@ -299,6 +380,25 @@ impl Construct {
             }
         }
     }
+}
+
+/// Lists that are hard to ask: all of whose texts begin alike, and patterns that could be read in many ways.
+fn hard_lists() -> Warninglists {
+    let alike: Vec<String> = (1..=400).map(|length| format!("{}b", "a".repeat(length))).collect();
+    let names: Vec<String> =
+        (1..=400).map(|length| format!("{}com", "a.".repeat(length))).collect();
+    let patterns: Vec<String> =
+        (10..40).map(|times| format!("/^(a?){{{times}}}a{{{times}}}(a|aa)+$/i")).collect();
+    let mut reader = warninglist::Reader::default();
+    for (form, list) in [("substring", alike), ("hostname", names), ("regex", patterns)] {
+        let json = serde_json::json!({
+            "list": list, "matching_attributes": ["url", "domain", "email-src"], "name": form, "type": form,
+        });
+        reader.add(form, json.to_string().as_bytes());
+    }
+    let read = reader.finish();
+    assert_eq!(read.rejects, Vec::<String>::new());
+    read.lists
 }
 
 /// What a document says in any case, and for each line that it names.

@@ -139,6 +139,7 @@ fn main() -> ExitCode {
     skip("misp_export::readers_", false, &|| known(export::unavailable()));
     skip("export::suricata_", true, &|| known(export::no_suricata()));
     skip("page::", false, &|| known(page::unavailable()));
+    skip("indicator::the_set_compiled_in", true, &indicator::no_warninglists);
     skip("malpedia::the_real_sample", true, &|| known(malpedia::unavailable()));
     skip("misp::pymisp", false, &|| known(misp::unavailable()));
     skip("yara::yara_and_yara_x", false, &yara::unavailable);

@@ -18,6 +18,7 @@ mod names;
 mod wire;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
 
@@ -397,14 +398,15 @@ impl Reader {
         let mut entries = Entries { reader: self, place, form: header.form, of: Of::default() };
         // What was read until then is in the table of names already.
         let broken = wire::each_entry(json, &mut |entry| entries.add(entry)).err();
-        let Of { count, ranges, texts, refused, mut shown } = entries.of;
+        let Of { count, ranges, texts, refused, mut shown, tried: _ } = entries.of;
         shown.extend(broken.map(|cause| cause.to_string()));
         let matcher = match header.form {
             Form::Hostname | Form::String => Matcher::Names,
             Form::Cidr => Matcher::Ranges(apart(ranges)),
             Form::Substring => {
-                let built =
-                    AhoCorasick::builder().ascii_case_insensitive(true).build(texts.as_slice());
+                // The automaton is quadratic in equal ones.
+                let texts: BTreeSet<String> = texts.into_iter().collect();
+                let built = AhoCorasick::builder().ascii_case_insensitive(true).build(&texts);
                 Matcher::Substrings(built.map_err(|cause| cause.to_string())?)
             }
             Form::Regex => {
@@ -458,6 +460,8 @@ struct Of {
     count: usize,
     ranges: Vec<(IpAddr, IpAddr)>,
     texts: Vec<String>,
+    /// Patterns that were compiled.
+    tried: usize,
     /// Refused ones beyond those that are shown.
     refused: u64,
     shown: Vec<String>,
@@ -506,12 +510,14 @@ impl Entries<'_> {
                     return Err("is beyond the limit of substrings".into());
                 }
                 reader.substrings_bytes += entry.len();
-                self.of.texts.push(entry.to_owned());
+                self.of.texts.push(entry.to_ascii_lowercase());
             }
             Form::Regex => {
-                if self.of.texts.len() == PATTERNS_MAX {
+                // Those that are refused cost their compilation too.
+                if self.of.tried == PATTERNS_MAX {
                     return Err("is beyond the limit of patterns".into());
                 }
+                self.of.tried += 1;
                 self.of.texts.push(pattern(entry)?);
             }
         }
@@ -549,7 +555,11 @@ fn host(entry: &str) -> Option<Cow<'_, str>> {
 
 /// A value of a list in the form in which values are asked.
 fn string(entry: &str) -> Cow<'_, str> {
-    let is_odd = entry.contains("://") || entry.contains(':') || !entry.is_ascii();
+    if let Ok(address) = entry.parse::<IpAddr>() {
+        return Cow::Owned(address.to_canonical().to_string());
+    }
+    // Anything else in ASCII differs from its normal form by letters' case alone.
+    let is_odd = entry.contains("://") || !entry.is_ascii();
     match is_odd.then(|| super::parse(None, entry)) {
         Some(Ok(found)) => Cow::Owned(found.value.to_ascii_lowercase()),
         _ => lower(entry),

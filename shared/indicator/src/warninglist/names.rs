@@ -70,7 +70,9 @@ impl Names {
         if *host != subject.text {
             self.get(host, |name| take(name.list));
         }
-        if subject.range.is_some() {
+        // No name is longer (RFC 1035 §2.3.4); each label costs a look at all that is above it.
+        const NAME_BYTES_MAX: usize = 253;
+        if subject.range.is_some() || host.len() > NAME_BYTES_MAX {
             return;
         }
         let mut rest = host.as_ref();
