@@ -269,6 +269,8 @@ fn wrong_values() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("MISP_KEY", &["hunter2 hunter2"]),
         ("MISP_EXPORT", &["https://bucket/x", "s3://", "/etc/passwd"]),
         ("MISP_DISTRIBUTION", &["4", "all"]),
+        ("OTX_ENRICH_LIMIT", &["-1", "many"]),
+        ("OTX_ENRICH_DAYS", &["-1", "a week"]),
         ("RSS_SOURCES", &["/not/there.toml", "/tmp", "s3://bucket/x", "/etc/passwd"]),
         ("SIGNATURE_BASE_URL", &["github.com/x", "git@github.com:x"]),
         ("SIGNATURE_BASE_SCORE", &["101", "-1", "high"]),

@@ -6,6 +6,8 @@ use base::config::DeclaredSettings;
 use task::{Family, Registered};
 
 mod adopt;
+mod bulk_enrich_iocs;
+pub mod enrichment;
 mod export_pulses_to_misp;
 pub mod indicators;
 mod misp_feed_folder;
@@ -26,6 +28,7 @@ pub use settings::{Settings, ZONE};
 pub const FAMILY: Family = Family {
     tasks: &[
         Registered::of::<sync_otx_pulses::SyncOtxPulses>(NAME),
+        Registered::of::<bulk_enrich_iocs::BulkEnrichIocs>(NAME),
         Registered::of::<reset_otx_daily_usage::ResetOtxDailyUsage>(NAME),
         Registered::of::<test_otx_connection::TestOtxConnection>(NAME),
         Registered::of::<export_pulses_to_misp::ExportPulsesToMisp>(NAME),
@@ -35,6 +38,12 @@ pub const FAMILY: Family = Family {
         (pulse::INDEX, &pulse::OWNER),
         (pulse::INDEX, &export_pulses_to_misp::OWNER),
         (indicators::INDEX, &indicators::OWNER),
+        (indicators::INDEX, &enrichment::OWNER),
+        (indicators::INDEX, &enrichment::TAGS),
+        ("cti_misp_iocs", &enrichment::OWNER),
+        ("cti_misp_iocs", &enrichment::TAGS),
+        ("signature_base_iocs", &enrichment::OWNER),
+        ("signature_base_iocs", &enrichment::TAGS),
     ],
     adopters: &[adopt::PULSES, adopt::INDICATORS],
     sources: sources::CATALOG,

@@ -35,6 +35,10 @@ base::settings! {
         misp_export: Option<String> = "", "MISP_EXPORT", folder_or_bucket;
         /// Whom the server shows exported events: 0 the organisation, 1 its community, 2 connected ones, 3 all.
         misp_distribution: u32 = "0", "MISP_DISTRIBUTION", distribution;
+        /// Indicators that one run of `bulk_enrich_iocs` asks for; each takes up to eight requests.
+        enrich_limit: u32 = "200", "OTX_ENRICH_LIMIT";
+        /// Days before an indicator is asked for again, whether OTX had something on it or not; 0 asks each time.
+        enrich_days: u32 = "7", "OTX_ENRICH_DAYS";
     }
 }
 

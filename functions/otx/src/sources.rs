@@ -1,9 +1,10 @@
-//! The family's one source, and what `doctor` asks of it.
+//! The family's sources, which are fixed, and what `doctor` asks of it.
 
 use base::Result;
 use base::config::Config;
 use task::catalog::{Check, SourceCatalog, SourceEntry};
 
+use crate::bulk_enrich_iocs::Enriching;
 use crate::export_pulses_to_misp::Export;
 use crate::settings::{FEED, Settings};
 use crate::sync::Pulses;
@@ -14,19 +15,23 @@ pub(crate) const CATALOG: SourceCatalog =
 
 fn list(config: &Config) -> Result<Vec<SourceEntry>> {
     let settings: Settings = config.of()?;
-    let mut all = vec![SourceEntry {
-        id: Pulses::ID.to_owned(),
-        name: format!("{FEED}, pulses"),
-        url: Some(settings.address("pulses/subscribed")?),
-        category: None,
-        language: None,
-        enabled: true,
-    }];
+    let entry = |id: &str, path: &str| -> Result<SourceEntry> {
+        Ok(SourceEntry {
+            id: id.to_owned(),
+            name: format!("{FEED}, {id}"),
+            url: Some(settings.address(path)?),
+            category: None,
+            language: None,
+            enabled: true,
+        })
+    };
+    let mut all =
+        vec![entry(Pulses::ID, "pulses/subscribed")?, entry(Enriching::ID, "indicators")?];
     if settings.misp_url.is_some() || settings.misp_export.is_some() {
         all.push(SourceEntry {
             id: Export::ID.to_owned(),
             name: "pulses, given out as MISP events".to_owned(),
-            url: settings.misp_url,
+            url: settings.misp_url.clone(),
             category: None,
             language: None,
             enabled: true,

@@ -11,13 +11,13 @@ use std::time::Duration;
 use base::report::Outcome;
 use base::{Error, Result};
 use fetch::{Limits, Pace, Request};
-use ioc::Tlp;
+use ioc::{Lists, Tlp};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 use stores::documents::{Filter, Index, Pages, Scan, Write};
-use task::{Answer, KeyPool, Present, Stop, Visit, VisitLimits};
+use task::{Answer, Ctx, KeyPool, Present, Stop, Visit, VisitLimits};
 use url::Url;
 
 use crate::settings::Settings;
@@ -69,6 +69,7 @@ const VISIT: VisitLimits = VisitLimits { items: 500_000, bytes: 1 << 30 };
 pub(crate) struct Pulses {
     settings: Settings,
     pool: KeyPool,
+    lists: Lists,
 }
 
 impl Pulses {
@@ -76,9 +77,10 @@ impl Pulses {
     pub(crate) const ID: &str = "pulses";
 
     /// # Errors
-    /// `Config`, where no key is set.
-    pub(crate) fn of(settings: &Settings) -> Result<Self> {
-        Ok(Self { settings: settings.clone(), pool: settings.pool_of_some()? })
+    /// `Config`, where no key is set, and what the warninglists say that cannot be read.
+    pub(crate) async fn of(ctx: &Ctx) -> Result<Self> {
+        let settings: Settings = ctx.settings()?;
+        Ok(Self { pool: settings.pool_of_some()?, settings, lists: Lists::load(ctx).await? })
     }
 
     fn address(&self, path: &str, query: &[(&str, String)]) -> Result<Url> {
@@ -195,6 +197,9 @@ impl Place {
 pub(crate) async fn read(visit: &mut Visit<'_>, otx: &Pulses) -> Result<(), Stop> {
     let mut cursor = visit.cursor::<Cursor>().unwrap_or_default();
     let mut is_in_doubt = cursor.reading.is_some();
+    if let Some(note) = otx.lists.note() {
+        visit.note(note);
+    }
     if visit.ctx().run.step == 0 {
         // A new run begins with hope.
         cursor.reading = cursor.reading.filter(|place| place.list != List::Activity);
@@ -519,7 +524,13 @@ async fn indicators_of(
     let now = visit.ctx().now();
     for named in all.values {
         named.iter().for_each(|one| whole.summary.add(one));
-        let Some(write) = indicators::write(&whole.pulse, tlp, &named, &[], now) else { continue };
+        let warned = match named.first() {
+            Some(one) => otx.lists.hits(one.indicator.kind, &one.indicator.value),
+            None => continue,
+        };
+        let Some(write) = indicators::write(&whole.pulse, tlp, &named, &warned, now) else {
+            continue;
+        };
         if let Some(present) = &mut whole.present {
             present.add(&write.id)?;
         }

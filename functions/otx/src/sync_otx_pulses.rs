@@ -21,8 +21,7 @@ impl Task for SyncOtxPulses {
     type Input = NoInput;
 
     async fn run(ctx: &Ctx, _: NoInput) -> Result<Report> {
-        let settings = ctx.settings()?;
-        let pulses = Pulses::of(&settings)?;
+        let pulses = Pulses::of(ctx).await?;
         ctx.each(Chosen::every(vec![pulses]), 1, read).await
     }
 }

@@ -38,6 +38,9 @@ pub const DERIVED: &[&str] = &[
 
 const SOURCES: &str = "sources";
 
+/// The tags of those who are no source of the indicator and know something of it.
+const ADDED_TAGS: &str = "added_tags";
+
 /// What follows from all contributions to `sources`, and from the document's `type` and `value`. There is no clock in it: an
 /// indicator that has expired is one whose `expires_at` is past.
 pub fn derive(all: &Contributions<'_>) -> Body {
@@ -57,6 +60,12 @@ pub fn derive(all: &Contributions<'_>) -> Body {
     let confidence = shown.highest(SOURCES, "confidence").and_then(Value::as_u64);
     let confidence = confidence.and_then(|score| u8::try_from(score.min(100)).ok());
     let confidence = confidence.map(|score| Confidence::of(score).as_str());
+    let mut tags = texts("tags");
+    for (_, tag) in all.items(ADDED_TAGS).filter_map(|(who, tag)| Some((who, tag.as_str()?))) {
+        if !tags.iter().any(|known| known == tag) {
+            tags.push(tag.to_owned());
+        }
+    }
     let (names, references, comments) = (texts("name"), texts("references"), texts("comment"));
     let sources: BTreeSet<&str> =
         all.items(SOURCES).filter_map(|(_, item)| item.get("id")?.as_str()).collect();
@@ -98,7 +107,7 @@ pub fn derive(all: &Contributions<'_>) -> Body {
         ("provider", json!(names.first())),
         ("references", json!(references)),
         ("sources_count", json!(sources.len())),
-        ("tags", json!(texts("tags"))),
+        ("tags", json!(tags)),
         ("threat", json!({ "indicator": threat, "feed": feed })),
         ("threat_actor", json!(texts("actors"))),
         ("tlp", json!(tlp)),

@@ -1,0 +1,5 @@
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    otx::main_of("bulk_enrich_iocs")
+}
