@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use base::clock::Deadline;
 use base::config;
 use base::report::{Counts, Outcome, Report, Status};
 use ioc::{Observation, SourceName};
@@ -216,6 +218,8 @@ fn json(value: &Value) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
 }
 
+static REQUESTS: AtomicU32 = AtomicU32::new(0);
+
 /// A home of the family.
 struct Home {
     home: TestHome,
@@ -263,7 +267,10 @@ impl Home {
 
     async fn run_within(&self, task: &str, event: Value, time: Duration) -> Report {
         let task = FAMILY.tasks.iter().find(|known| known.name == task).unwrap();
-        self.home.run_within(task, event, time).await
+        // Of its own over all homes on one folder: the same request is the same run.
+        let request = format!("trial-{}", REQUESTS.fetch_add(1, Ordering::Relaxed));
+        let deadline = Deadline::after(time);
+        Box::pin(task::function::invoke(&self.home.home, task, event, &request, deadline)).await
     }
 
     async fn sync(&self) -> Report {

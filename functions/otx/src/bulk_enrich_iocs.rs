@@ -16,7 +16,7 @@ use indicator::IndicatorKind;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use stores::documents::{Body, Filter, Index, Query, Sort};
+use stores::documents::{Body, Document, Filter, Index, Query, Sort, Write};
 use task::{Chosen, Ctx, KeyPool, NoInput, Reaches, Stop, Task, Visit};
 
 use crate::enrichment::{Enrichment, is_public, is_tagged, path, sections};
@@ -170,20 +170,19 @@ async fn store(
     let filters = [("type", candidate.kind.as_str()), ("value", &candidate.value)]
         .map(|(name, value)| Filter::Terms(name.to_owned(), vec![value.to_owned()]));
     let query = Query { filters: filters.into(), limit: DOCUMENTS_MAX, ..Query::default() };
-    let page = ctx.documents.search(Index::named(GROUP)?, &query).await?;
     let at = seconds(ctx.now());
-    for document in page.documents {
-        let Some((index, id)) = document.id.split_once(' ') else { continue };
-        let index = Index::named(index)?;
-        let has_sources = |body: &Body| {
-            body.get("owners")
-                .and_then(|owners| owners.get("shared")?.get("sources")?.as_object())
-                .is_some()
+    let has_sources = |body: &Body| {
+        let shared = body.get("owners").and_then(|owners| owners.get("shared"));
+        shared.is_some_and(|shared| shared["sources"].is_object())
+    };
+    for index in Index::named(GROUP)?.members() {
+        let found = ctx.documents.search(index, &query).await?.documents;
+        let write = |one: &Document| {
+            enrichment.write(&one.id, &at, has_sources(&one.body), is_tagged(&one.body))
         };
-        let write =
-            enrichment.write(id, &at, has_sources(&document.body), is_tagged(&document.body));
-        visit.found(index, 1);
-        visit.store(index, &[write]).await?;
+        let writes: Vec<Write> = found.iter().map(write).collect();
+        visit.found(index, writes.len() as u64);
+        visit.store(index, &writes).await?;
     }
     Ok(())
 }
