@@ -239,7 +239,8 @@ async fn get(visit: &mut Visit<'_>, otx: &Enriching, path: &str) -> Result<Value
     };
     let body = serde_json::from_slice(answer.body()).ok().filter(Value::is_object);
     body.ok_or_else(|| {
-        let error = Error::format(format!("read `{}`: it is no JSON object", fetch::shown(&url)));
+        let error =
+            Error::format(format!("read `{}`: it is no JSON object", base::address::shown(&url)));
         Stop::from(error.hint("look at `OTX_URL`; what is there may be a proxy's page"))
     })
 }
