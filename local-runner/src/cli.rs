@@ -94,6 +94,9 @@ fn with_unwanted_words(arguments: &[OsString]) -> Vec<OsString> {
     changed
 }
 
+/// The category of a source that is added without one.
+pub(crate) const DEFAULT_CATEGORY: &str = "news";
+
 const REINDEX_HELP: &str = "Tasks write on while the documents are copied. For the last step, which compares every \
     document, they get an error that their next run makes good. The aliases move in one step; a failure before that changes \
     nothing, and running it again goes on. The old index stays, closed to writers, until it is dropped.";
@@ -485,8 +488,8 @@ pub(crate) struct AddArgs {
     /// Its name for people [default: what the feed calls itself]
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// Its category
-    #[arg(long, default_value = "news")]
+    /// Its category, which tells the family too: of a MISP feed `misp`, `csv` or `freetext`
+    #[arg(long, default_value = DEFAULT_CATEGORY)]
     pub(crate) category: String,
     /// Let the category be one that no source has yet
     #[arg(long)]
@@ -528,7 +531,7 @@ pub(crate) struct ImportArgs {
     /// The file; `-` for standard input
     pub(crate) file: PathBuf,
     /// The category of feeds whose folder is none of ours
-    #[arg(long, default_value = "news")]
+    #[arg(long, default_value = DEFAULT_CATEGORY)]
     pub(crate) category: String,
     /// Make categories of folders that are none yet
     #[arg(long)]

@@ -225,6 +225,7 @@ fn count(summary: &mut Summary, report: &Report) {
     }
 }
 
+/// A line for a run that found something or has something to say.
 fn progress(cli: &Cli, zone: &TimeZone, report: &Report) {
     if cli.json {
         return;
@@ -232,7 +233,7 @@ fn progress(cli: &Cli, zone: &TimeZone, report: &Report) {
     let slot = report.slot.map_or_else(String::new, |slot| when::slot(slot, zone));
     let counts = &report.counts;
     let text = format!(
-        "{slot}  {}  {:<8} {:>3} new {:>2} changed {:>3} unchanged",
+        "{slot}  {:<24}  {:<8} {:>3} new {:>3} changed {:>3} unchanged",
         report.task,
         report.status.name(),
         counts.new,
@@ -248,7 +249,13 @@ fn progress(cli: &Cli, zone: &TimeZone, report: &Report) {
             _ => format!("{}: {}", source.source, source.outcome),
         })
         .collect();
-    out::line(&if bad.is_empty() { text } else { format!("{text}  ({})", bad.join("; ")) });
+    if bad.is_empty() {
+        if counts.new + counts.changed > 0 {
+            out::line(&text);
+        }
+    } else {
+        out::line(&format!("{text}  ({})", bad.join("; ")));
+    }
 }
 
 async fn show(summary: &Summary, settings: &Settings) -> Result<()> {

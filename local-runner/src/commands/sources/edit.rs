@@ -17,7 +17,8 @@ use url::Url;
 
 use super::opml::{self, Outline};
 use super::{address, all, editable, editor, named, show_trial};
-use crate::cli::{AddArgs, Cli, EditArgs, ImportArgs};
+use crate::cli::{AddArgs, Cli, DEFAULT_CATEGORY, EditArgs, ImportArgs};
+use crate::families::FAMILIES;
 use crate::home::open_state;
 use crate::out::{self, Outcome};
 use crate::settings::Settings;
@@ -34,7 +35,7 @@ const SKIPPED_SHOWN: usize = 20;
 pub(super) async fn add(cli: &Cli, settings: &Settings, args: &AddArgs) -> Outcome {
     let url = read_url(&args.url)?;
     let home = Home::open(settings.config.clone()).await?;
-    let (family, editor) = editable()?;
+    let (family, editor) = editable(&args.category)?;
     let known = (family.sources.list)(&settings.config, home.state.as_ref()).await?;
     let mut taken = Taken::of(&editor, &known);
     if let Some(same) = taken.urls.get(url.as_str()) {
@@ -160,13 +161,16 @@ pub(super) async fn switch(cli: &Cli, settings: &Settings, what: &str, enabled: 
     Ok(out::DONE)
 }
 
-/// Puts a source that was removed into the list again; any other stays as it is.
+/// Puts a source that was removed into its list again; any other stays as it is.
 async fn bring_back(state: &dyn State, what: &str) -> Result<()> {
-    let Ok((family, _)) = editable() else { return Ok(()) };
-    let id = what.strip_prefix(family.name).and_then(|rest| rest.strip_prefix('/')).unwrap_or(what);
-    let change = change_of(state, family, id).await?;
-    if change.removed {
-        state.set_override(family.name, id, &Override { removed: false, ..change }).await?;
+    for family in FAMILIES.iter().filter(|family| family.sources.edit.is_some()) {
+        let own = what.strip_prefix(family.name).and_then(|rest| rest.strip_prefix('/'));
+        let id = own.unwrap_or(what);
+        let change = change_of(state, family, id).await?;
+        if change.removed {
+            let change = Override { removed: false, ..change };
+            return state.set_override(family.name, id, &change).await;
+        }
     }
     Ok(())
 }
@@ -329,7 +333,7 @@ pub(super) async fn import(cli: &Cli, settings: &Settings, args: &ImportArgs) ->
         .hint("a feed is an outline with an `xmlUrl`"));
     }
     let state = open_state(settings).await?;
-    let (family, editor) = editable()?;
+    let (family, editor) = editable(&args.category)?;
     let known = (family.sources.list)(&settings.config, state.as_ref()).await?;
     is_category(&editor, &known, &args.category, args.new_category)?;
     let mut taken = Taken::of(&editor, &known);
@@ -444,7 +448,7 @@ fn entry_of(
 /// Writes the list, with what was changed of it, as OPML.
 pub(super) async fn export(cli: &Cli, settings: &Settings, to: Option<&Path>) -> Outcome {
     let state = open_state(settings).await?;
-    let (family, _) = editable()?;
+    let (family, _) = editable(DEFAULT_CATEGORY)?;
     let entries = (family.sources.list)(&settings.config, state.as_ref()).await?;
     let text = opml::write(&entries);
     match to {

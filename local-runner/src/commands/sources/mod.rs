@@ -11,7 +11,7 @@ use task::Family;
 use task::catalog::{Preview, SourceEditor, SourceEntry};
 use task::function::{Home, now};
 
-use crate::cli::{Cli, SourcesCommand};
+use crate::cli::{Cli, DEFAULT_CATEGORY, SourcesCommand};
 use crate::families::FAMILIES;
 use crate::home::{open_state, settings};
 use crate::out::{self, Outcome};
@@ -98,10 +98,14 @@ fn named<'a>(
     }
 }
 
-/// The family whose list people can change.
-fn editable() -> Result<(&'static Family, SourceEditor)> {
+/// The family whose list takes sources of a category: of one that no family has, the family of the default one.
+fn editable(category: &str) -> Result<(&'static Family, SourceEditor)> {
     let editable = |family: &'static Family| Some((family, family.sources.edit?));
-    FAMILIES.iter().find_map(editable).ok_or_else(|| {
+    let of = |category: &str| {
+        let mut all = FAMILIES.iter().filter_map(editable);
+        all.find(|(_, editor)| editor.categories.contains(&category))
+    };
+    of(category).or_else(|| of(DEFAULT_CATEGORY)).ok_or_else(|| {
         Error::config("change a list of sources: no family here has one that can be changed")
     })
 }
@@ -311,7 +315,7 @@ async fn test(cli: &Cli, settings: &Settings, what: &str) -> Outcome {
         Ok((family, entry)) => (editor(family, &entry.id)?, entry.clone()),
         Err(_) if what.contains("://") => {
             let url = edit::read_url(what)?;
-            let (_, editor) = editable()?;
+            let (_, editor) = editable(DEFAULT_CATEGORY)?;
             let id = edit::id_of(&url);
             let entry = SourceEntry {
                 name: id.clone(),
