@@ -1,7 +1,7 @@
-//! MISP events to documents, against PyMISP loading the same files; and free text to typed values, against `iocextract`, with how
+//! MISP events to documents, against `PyMISP` loading the same files; and free text to typed values, against `iocextract`, with how
 //! far both agree.
 //!
-//! `cargo bench --bench misp` installs the rivals from PyPI; `-- alone` goes without. PyMISP makes objects of attributes; ours are
+//! `cargo bench --bench misp` installs the rivals from PyPI; `-- alone` goes without. `PyMISP` makes objects of attributes; ours are
 //! whole documents with ids and normal forms. iocextract knows addresses, URLs, mail addresses and hashes.
 
 #![expect(clippy::print_stdout, reason = "a benchmark speaks to people")]

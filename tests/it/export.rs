@@ -47,6 +47,7 @@ const FAMILIES: [(&str, &str); 3] = [
 ];
 
 /// A stored indicator, as every family's documents are; `more` stands above the usual.
+#[expect(clippy::needless_pass_by_value, reason = "a literal is given at each call")]
 pub(crate) fn document(family: &str, kind: IndicatorKind, value: &str, more: Value) -> Document {
     let id = ioc::id(family, kind, value);
     let mut body = json!({

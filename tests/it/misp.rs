@@ -1,5 +1,10 @@
 //! The MISP family as a whole: real events, tables and texts on a loopback upstream into the embedded store.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a panic is how a trial fails; without a harness clippy sees no tests here"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -427,7 +432,7 @@ fn events_of_every_shape_are_read() {
     });
 }
 
-/// The Python with PyMISP, or why there is none.
+/// The Python with `PyMISP`, or why there is none.
 static PYTHON: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pymisp");
     let python = folder.join("bin/python");
@@ -446,7 +451,7 @@ static PYTHON: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
     Ok(python)
 });
 
-/// Why PyMISP cannot be asked here, if it cannot.
+/// Why `PyMISP` cannot be asked here, if it cannot.
 pub(crate) fn unavailable() -> Option<&'static str> {
     PYTHON.as_ref().err().map(String::as_str)
 }

@@ -128,6 +128,7 @@ fn serve(held: &mut Held, mut stream: TcpStream) {
     respond(&mut stream, status, &header, answer.to_string().as_bytes());
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "a literal is given at each call")]
 fn refusal(what: &str, errors: Value) -> (&'static str, String, Value) {
     let name = format!("Could not {what} Event");
     (
@@ -241,7 +242,7 @@ fn take(stands: &mut Value, event: &Value, errors: &mut serde_json::Map<String, 
             );
         } else if let Some(known) = all.iter_mut().find(|known| known["uuid"] == one["uuid"]) {
             *known = one.clone();
-        } else if all.iter_mut().any(|mut known| is_same(&&mut known)) {
+        } else if all.iter_mut().any(|mut known| is_same(&mut known)) {
             errors.insert(
                 place.to_string(),
                 json!({"value": ["A similar attribute already exists for this event."]}),
@@ -259,6 +260,7 @@ fn raw(value: &Value) -> Box<RawValue> {
 }
 
 /// A pulse with these indicators, as OTX gives it; `more` stands above the usual.
+#[expect(clippy::needless_pass_by_value, reason = "a literal is given at each call")]
 pub(crate) fn a_pulse(number: u8, more: Value, indicators: &[(&str, &str)]) -> Value {
     let listed = indicators.iter().map(|(kind, value)| {
         json!({"id": 1, "type": kind, "indicator": value, "created": "2026-01-10T08:00:00", "title": "", "description": "", "content": "", "is_active": 1})

@@ -262,11 +262,14 @@ fn part_of(asked: &AskedValue) -> Option<(IndicatorKind, String)> {
     indicator::parse(None, &host).ok().map(|one| (one.kind, one.value))
 }
 
+/// A document with its index and its id.
+type Located = (&'static str, String, Body);
+
 /// What the store has of the values that were asked for.
 #[derive(Default)]
 struct Found {
-    /// Documents with their index and id, by kind and value.
-    documents: HashMap<(IndicatorKind, String), Vec<(&'static str, String, Body)>>,
+    /// Documents by kind and value.
+    documents: HashMap<(IndicatorKind, String), Vec<Located>>,
     /// The lists that come with the program, for values that no document has; none where each has one.
     lists: Option<Lists>,
 }
