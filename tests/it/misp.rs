@@ -61,6 +61,7 @@ pub(crate) const TRIALS: &[crate::Case] = &[
         a_limit_bounds_and_quick_asks_only_what_is_new,
     ),
     ("no_header_of_a_request_is_stored", no_header_of_a_request_is_stored),
+    ("a_list_stops_in_time_and_its_rest_comes", a_list_stops_in_time_and_its_rest_comes),
     ("a_long_list_is_gone_on_with_after_a_kill", a_long_list_is_gone_on_with_after_a_kill),
 ];
 
@@ -1070,6 +1071,40 @@ fn no_header_of_a_request_is_stored() {
         let stored: String =
             stored.into_iter().map(|one| Value::Object(one.body).to_string()).collect();
         assert!(!stored.contains("hunter2-secret") && !shown.contains("hunter2-secret"));
+    });
+}
+
+fn a_list_stops_in_time_and_its_rest_comes() {
+    const LINES: u64 = 20_000;
+    block_on(async {
+        let upstream = Upstream::start().await;
+        upstream.set("/list", Served::Lines(LINES));
+        let home = home(&feed("long", &format!("{}/list", upstream.origin), "freetext", "")).await;
+        let (name, mut time) = ("sync_all_misp_feeds", Duration::from_secs(3));
+        let mut report = home.run_within(task(name), Value::Null, time).await;
+        let cut = of(&report, "long").clone();
+        assert_eq!((report.status, cut.outcome), (Status::Partial, Outcome::Deferred), "{cut:?}");
+        while report.continues.is_some() {
+            time += Duration::from_secs(5);
+            let sent = home.continuations();
+            let event = json!({
+                "source": "minerva", "detail-type": "Minerva Task Continuation", "detail": sent.last().unwrap(),
+            });
+            report = home.run_within(task(name), event, time).await;
+        }
+        assert_eq!(report.status, Status::Complete, "{report:?}");
+        // What was read of it is not asked for again, but once at its end, to see what left.
+        let ranges = upstream
+            .headers
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|one| one.contains_key(header::RANGE))
+            .count();
+        assert!(ranges >= 1, "{ranges}");
+        let writes = home.home.documents.sequence(index()).await.unwrap();
+        assert_eq!((documents(&home).await.len() as u64, writes), (LINES, LINES));
+        assert_eq!(of(&sync(&home).await, "long").outcome, Outcome::NotModified);
     });
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use base::address::masked;
 use base::report::Outcome;
 use base::{Error, Result};
-use fetch::{Limits, Request};
+use fetch::{Limits, Request, Response, retry_after};
 use ioc::Lists;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -361,7 +361,7 @@ async fn one(
     if let Answer::Fetched(response, _) = &answer
         && !(200..300).contains(&response.status)
     {
-        return Ok(One::Missed(refused(&place, response)));
+        return Ok(One::Missed(refused(&place, response, visit.ctx().now())));
     }
     if answer.is_truncated() {
         return missed("the connection ended early");
@@ -400,14 +400,14 @@ async fn one(
 }
 
 /// What a status says of an event, and of its server.
-fn refused(place: &Url, response: &fetch::Response) -> Missed {
+fn refused(place: &Url, response: &Response, now: Timestamp) -> Missed {
     let status = response.status;
     let error = Error::upstream(format!("read `{}`: status `{status}`", masked(place)));
     match status {
         429 | 503 => {
-            let wait =
-                response.headers.get("retry-after").and_then(|text| text.trim().parse().ok());
-            let wait = wait.map_or(RATE_LIMITED_FOR, SignedDuration::from_secs);
+            let wait = response.headers.get("retry-after").and_then(|text| retry_after(text, now));
+            let wait = wait.and_then(|wait| SignedDuration::try_from(wait).ok());
+            let wait = wait.unwrap_or(RATE_LIMITED_FOR);
             let stop = Stop::new(Outcome::RateLimited, error).retry_after(wait);
             Missed { why: format!("status {status}"), is_servers: true, stop: Some(Box::new(stop)) }
         }
