@@ -268,8 +268,8 @@ fn pulses_become_a_feed_in_a_bucket() {
         assert_eq!(listed().len(), 4, "two events and what lists them: {:?}", listed());
     }
     misp_export::sync(&home, &[one("red")]);
-    home.report(&["export_pulses_to_misp"]);
-    assert_eq!(listed().len(), 3, "the red one is gone: {:?}", listed());
+    let report = home.report(&["export_pulses_to_misp"]);
+    assert_eq!(listed().len(), 3, "the red one is gone: {:?} {report}", listed());
     let refused = home.with("AWS_SECRET_ACCESS_KEY", "not-the-secret");
     let report = refused.report(&["export_pulses_to_misp"]).to_string();
     assert!(

@@ -207,9 +207,8 @@ pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Resul
     }
     let [events, attributes, parts] = read;
     if events > 0 {
-        visit.note(format!(
-            "{events} events with {attributes} attributes were read; {parts} of these have a second part"
-        ));
+        let composite = if parts == 0 { String::new() } else { format!(", {parts} composite") };
+        visit.note(format!("events read: {events}; attributes: {attributes}{composite}"));
     }
     let is_cut = cursor.is_behind && !was_behind;
     settle(visit, &feed, index, &mut cursor, &mut changed, if is_cut { &[] } else { &gone })
