@@ -25,7 +25,7 @@ iam = boto3.client("iam", **place)
 iam.create_user(UserName="reader")
 statement = {"Effect": "Allow", "Action": ["s3:GetObject", "s3:ListBucket"], "Resource": "*"}
 feeds = ["s3:PutObject", "s3:DeleteObject"]
-of_feeds = {"Effect": "Allow", "Action": feeds, "Resource": "arn:aws:s3:::intel/feeds/*"}
+of_feeds = {"Effect": "Allow", "Action": feeds, "Resource": ["arn:aws:s3:::intel", "arn:aws:s3:::intel/feeds/*"]}
 policy = json.dumps({"Version": "2012-10-17", "Statement": [statement, of_feeds]})
 iam.put_user_policy(UserName="reader", PolicyName="reads", PolicyDocument=policy)
 key = iam.create_access_key(UserName="reader")["AccessKey"]
