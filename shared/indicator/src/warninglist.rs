@@ -398,19 +398,17 @@ impl Reader {
         let mut entries = Entries { reader: self, place, form: header.form, of: Of::default() };
         // What was read until then is in the table of names already.
         let broken = wire::each_entry(json, &mut |entry| entries.add(entry)).err();
-        let Of { count, ranges, texts, refused, mut shown, tried: _ } = entries.of;
+        let Of { count, ranges, substrings, patterns, refused, mut shown, tried: _ } = entries.of;
         shown.extend(broken.map(|cause| cause.to_string()));
         let matcher = match header.form {
             Form::Hostname | Form::String => Matcher::Names,
             Form::Cidr => Matcher::Ranges(apart(ranges)),
             Form::Substring => {
-                // The automaton is quadratic in equal ones.
-                let texts: BTreeSet<String> = texts.into_iter().collect();
-                let built = AhoCorasick::builder().ascii_case_insensitive(true).build(&texts);
+                let built = AhoCorasick::builder().ascii_case_insensitive(true).build(&substrings);
                 Matcher::Substrings(built.map_err(|cause| cause.to_string())?)
             }
             Form::Regex => {
-                let built = RegexSetBuilder::new(texts)
+                let built = RegexSetBuilder::new(patterns)
                     .unicode(false)
                     .size_limit(PATTERNS_BYTES_MAX)
                     .dfa_size_limit(PATTERNS_BYTES_MAX)
@@ -459,7 +457,9 @@ struct Entries<'r> {
 struct Of {
     count: usize,
     ranges: Vec<(IpAddr, IpAddr)>,
-    texts: Vec<String>,
+    /// In lower case, each once: the automaton is quadratic in equal ones.
+    substrings: BTreeSet<String>,
+    patterns: Vec<String>,
     /// Patterns that were compiled.
     tried: usize,
     /// Refused ones beyond those that are shown.
@@ -510,7 +510,7 @@ impl Entries<'_> {
                     return Err("is beyond the limit of substrings".into());
                 }
                 reader.substrings_bytes += entry.len();
-                self.of.texts.push(entry.to_ascii_lowercase());
+                self.of.substrings.insert(entry.to_ascii_lowercase());
             }
             Form::Regex => {
                 // Those that are refused cost their compilation too.
@@ -518,7 +518,7 @@ impl Entries<'_> {
                     return Err("is beyond the limit of patterns".into());
                 }
                 self.of.tried += 1;
-                self.of.texts.push(pattern(entry)?);
+                self.of.patterns.push(pattern(entry)?);
             }
         }
         reader.entries += 1;
