@@ -8,7 +8,8 @@ use stores::documents::{Body, Contributions, Owner, Write};
 
 use crate::wire::{names, text};
 
-/// What an enrichment writes into an indicator, of whichever family.
+/// What an enrichment writes into an indicator, of whichever family; also when it was asked, where the answer is the same again,
+/// as what is due is told by that.
 pub const OWNER: Owner = Owner {
     fields: &[
         "enriched_at",
@@ -19,7 +20,6 @@ pub const OWNER: Owner = Owner {
         "otx_asn",
         "otx_validation",
     ],
-    unhashed: &["enriched_at"],
     ..Owner::named("otx_enrichment")
 };
 
