@@ -198,11 +198,12 @@ async fn answer(State((origin, shared)): State<Shared>, uri: Uri, headers: Heade
         }
         _ => return StatusCode::NOT_FOUND.into_response(),
     };
-    let from = if otx.repeats { 0 } else { (page - 1) * limit };
+    // The empty page stands between others and takes the place of none.
+    let empty_before = usize::from(otx.empty_page.is_some_and(|empty| empty < page));
+    let from = if otx.repeats { 0 } else { (page - 1 - empty_before) * limit };
     let is_empty = otx.empty_page == Some(page);
     let results: Vec<&Value> =
         all.iter().skip(from).take(if is_empty { 0 } else { limit }).collect();
-    // The empty page stands between others and takes the place of none.
     let has_more = from + limit < all.len() || otx.repeats;
     let mut next = uri.path().to_owned() + "?page=" + &(page + 1).to_string();
     next = format!("{origin}{next}&limit={limit}");
@@ -530,6 +531,11 @@ fn next_is_a_hint_and_no_address() {
             assert_eq!(notes(&report).contains("another host"), is_foreign, "{report:?}");
             assert_eq!(home.server.asked().len(), 3);
         }
+        let home = Home::of(many(45)).await;
+        home.server.set(|otx| otx.empty_page = Some(2));
+        let report = home.sync().await;
+        assert_eq!(counts(&report, pulse::INDEX).new, 45, "{report:?}");
+        assert!(home.server.asked().len() <= 5, "it ends");
         let home = Home::of(many(45)).await;
         home.server.set(|otx| otx.repeats = true);
         let report = home.sync().await;

@@ -104,7 +104,7 @@ pub fn contributor(feed: &Feed, event: &str) -> String {
 
 /// What a list has given lately, so that of two rows with one value the first holds.
 ///
-/// Two generations of so many bound it: a value that comes again after [`Seen::EACH`] others is written again, and if its row says the same it is unchanged.
+/// Two generations of so many bound it: a value that comes again after `EACH` others is written again, and if its row says the same it is unchanged.
 #[derive(Default)]
 pub struct Seen {
     young: HashSet<u128>,
