@@ -350,7 +350,7 @@ mod tests {
         let error = row(&timetable, "colect_all_rss_feed").unwrap_err();
         assert!(error.hint_text().unwrap().contains("`collect_all_rss_feeds`"));
         assert!(
-            row(&timetable, "sync_otx_pulses").unwrap_err().to_string().contains("not built yet")
+            row(&timetable, "sync_caveiratech").unwrap_err().to_string().contains("not built yet")
         );
     }
 }
