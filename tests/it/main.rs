@@ -181,6 +181,8 @@ fn on_each_document_store() -> Vec<Trial> {
                 adopt::CHECKS,
                 readers::SERVER_CHECKS,
                 malpedia_stores::SERVER_CHECKS,
+                misp::SERVER_CHECKS,
+                otx::SERVER_CHECKS,
                 upgrade::SERVER_CHECKS,
             ],
             None => &[],

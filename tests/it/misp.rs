@@ -26,11 +26,14 @@ use futures_util::stream;
 use misp::FAMILY;
 use misp::feeds::INDEX;
 use serde_json::{Value, json};
-use stores::documents::{Document, Index};
+use stores::documents::{Body as Fields, Document, Index};
 use task::Registered;
 use task::testing::TestHome;
 
+use crate::documents::{Check, Place};
 use crate::malpedia::block_on;
+use crate::malpedia_stores::everything;
+use crate::servers::address;
 
 pub(crate) const TRIALS: &[crate::Case] = &[
     (
@@ -64,6 +67,9 @@ pub(crate) const TRIALS: &[crate::Case] = &[
     ("a_list_stops_in_time_and_its_rest_comes", a_list_stops_in_time_and_its_rest_comes),
     ("a_long_list_is_gone_on_with_after_a_kill", a_long_list_is_gone_on_with_after_a_kill),
 ];
+
+pub(crate) const SERVER_CHECKS: &[(&str, Check)] =
+    &[("misp_feeds_are_stored_as_in_the_embedded_store", feeds_are_stored_alike)];
 
 /// Lines of the long list without `MINERVA_LIST_LINES`, which asks for more.
 const LIST_LINES: u64 = 30_000;
@@ -228,11 +234,16 @@ async fn home(feeds: &str) -> TestHome {
 }
 
 async fn home_at(feeds: &str, clock: Option<&str>) -> TestHome {
+    let clock = clock.map(|clock| ("MINERVA_CLOCK".to_owned(), clock.to_owned()));
+    home_with(feeds, clock).await
+}
+
+async fn home_with(feeds: &str, more: impl IntoIterator<Item = (String, String)>) -> TestHome {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("feeds.toml");
     std::fs::write(&path, feeds).expect("it is written");
     let mut settings = vec![("MISP_FEEDS".to_owned(), path.to_string_lossy().into_owned())];
-    settings.extend(clock.map(|clock| ("MINERVA_CLOCK".to_owned(), clock.to_owned())));
+    settings.extend(more);
     TestHome::open(folder, &settings, &[FAMILY.settings]).await.expect("it opens")
 }
 
@@ -268,6 +279,59 @@ async fn by_value(home: &TestHome, value: &str) -> Value {
 
 fn of<'r>(report: &'r Report, id: &str) -> &'r SourceReport {
     report.sources.iter().find(|source| source.source == id).unwrap_or_else(|| panic!("no {id}"))
+}
+
+/// Events, a table and a text, one value of them changed between two rounds.
+fn feeds_are_stored_alike(place: &mut Place) {
+    block_on(async {
+        let upstream = Upstream::start().await;
+        infoblox(&upstream, false).await;
+        let csv = String::from_utf8(fixture("csv_feeds/infoblox/hazy_hawk_20250520_iocs.csv"));
+        let csv = csv.expect("it is text");
+        upstream.put("/rows.csv", csv.clone());
+        upstream.put("/text.txt", fixture("freetext_feeds/unit42/Conti_IOCs.txt"));
+        let at = |path: &str| format!("{}/{path}", upstream.origin);
+        let feeds = feed("events", &at("feed"), "misp", "")
+            + &feed("rows", &at("rows.csv"), "csv", "")
+            + &feed("text", &at("text.txt"), "freetext", "");
+        let clock = ("MINERVA_CLOCK".to_owned(), "2026-11-23T12:00:00Z".to_owned());
+        let server = [
+            ("ES_URL".to_owned(), address(place).to_string()),
+            ("ES_INDEX_PREFIX".to_owned(), place.stores.es_index_prefix.clone()),
+            clock.clone(),
+        ];
+        let (embedded, server) =
+            (home_with(&feeds, [clock]).await, home_with(&feeds, server).await);
+        for round in 0..3 {
+            if round == 2 {
+                // A line less, and one more.
+                let rest = csv.trim_end().rsplit_once('\n').expect("it has lines").0;
+                upstream
+                    .put("/rows.csv", format!("{rest}\ndomain,new[.]example[.]org,x,2026-01-01\n"));
+            }
+            let (ours, theirs) = (sync(&embedded).await, sync(&server).await);
+            assert_eq!((theirs.status, theirs.counts), (Status::Complete, ours.counts));
+            assert_eq!((theirs.counts.rejected, theirs.counts.failed), (0, 0), "{theirs:?}");
+            let (ours, all) =
+                (everything(&embedded, &[INDEX]).await, everything(&server, &[INDEX]).await);
+            assert_eq!(all[INDEX].1.len(), ours[INDEX].1.len(), "round {round}");
+            for (theirs, ours) in all[INDEX].1.iter().zip(&ours[INDEX].1) {
+                assert_eq!(theirs, ours, "round {round}");
+            }
+            match round {
+                0 => assert!(theirs.writes() > 2_000, "{theirs:?}"),
+                1 => assert_eq!(theirs.writes(), 0, "{theirs:?}"),
+                _ => assert_eq!(theirs.counts.new, 1, "{theirs:?}"),
+            }
+        }
+        // The event gives it still, so it stays; the table does not.
+        let has_left = |one: &&Fields| {
+            let mut sources = one["sources"].as_array().into_iter().flatten();
+            sources.any(|source| source["left_at"].is_string())
+        };
+        let all = everything(&server, &[INDEX]).await;
+        assert_eq!(all[INDEX].1.iter().filter(has_left).count(), 1);
+    });
 }
 
 /// The real feed: its manifest names 17 events, of which one has no file.

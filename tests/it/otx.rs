@@ -27,6 +27,10 @@ use task::testing::TestHome;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
+use crate::documents::{Check, Place};
+use crate::malpedia_stores::everything;
+use crate::servers::address;
+
 pub(crate) const TRIALS: &[crate::Case] = &[
     ("pulses_become_one_document_for_each_value", pulses_become_one_document_for_each_value),
     ("real_pulses_are_accounted_for", real_pulses_are_accounted_for),
@@ -97,6 +101,9 @@ struct Otx {
     /// What it knows of single values, by `type/value/section`; nothing of others. A number is a status.
     known: BTreeMap<String, Value>,
 }
+
+pub(crate) const SERVER_CHECKS: &[(&str, Check)] =
+    &[("pulses_are_stored_as_in_the_embedded_store", pulses_are_stored_alike)];
 
 /// A server that is one.
 struct Server {
@@ -466,7 +473,7 @@ fn a_second_run_asks_from_the_cursor_on() {
         assert_eq!(asked.len(), 2, "{asked:?}");
         assert!(asked[0].starts_with("pulses/events?") && asked[0].contains("%2B00"), "{asked:?}");
         assert_eq!(asked[1], format!("pulses/subscribed?limit=20&page=1&modified_since={since}"));
-        home.server.set(|otx| otx.pulses.insert(0, numbered(60, &["192.0.2.60"])));
+        home.server.set(|otx| otx.pulses.insert(0, numbered(27 * 1440, &["192.0.2.60"])));
         let third = home.sync().await;
         assert_eq!((counts(&third, pulse::INDEX).new, third.writes()), (1, 2));
     });
@@ -542,6 +549,42 @@ fn next_is_a_hint_and_no_address() {
         assert_eq!(counts(&report, pulse::INDEX).new, 20, "{report:?}");
         assert!(home.server.asked().len() <= 4, "it ends");
         assert!(notes(&report).contains("gave 20 and then nothing new"), "{report:?}");
+    });
+}
+
+fn pulses_are_stored_alike(place: &mut Place) {
+    let (url, prefix) = (address(place).to_string(), place.stores.es_index_prefix.clone());
+    block_on(async {
+        let server = [("ES_URL", url.as_str()), ("ES_INDEX_PREFIX", prefix.as_str())];
+        let pulses = || fixture().into_iter().chain(many(45)).collect::<Vec<_>>();
+        let (embedded, server) = (Home::of(pulses()).await, Home::with(pulses(), &server).await);
+        let names = [pulse::INDEX, indicators::INDEX];
+        let all = async |home: &Home| {
+            let origin = home.server.origin.clone();
+            let all = everything(&home.home, &names).await.into_values();
+            let bodies = all
+                .flat_map(|(_, bodies)| bodies)
+                .map(move |body| serde_json::to_string(&body).unwrap().replace(&origin, "OTX"));
+            bodies.collect::<Vec<String>>()
+        };
+        for round in 0..3 {
+            if round == 2 {
+                // One comes, on the last day of the month, and names an address that is new.
+                for home in [&embedded, &server] {
+                    home.server
+                        .set(|otx| otx.pulses.insert(0, numbered(27 * 1440, &["203.0.113.200"])));
+                }
+            }
+            let (ours, theirs) = (embedded.sync().await, server.sync().await);
+            assert_eq!(theirs.counts, ours.counts, "{theirs:?}");
+            assert_eq!(round == 1, theirs.writes() == 0, "{theirs:?}");
+            let (ours, theirs) = (all(&embedded).await, all(&server).await);
+            assert!(ours.len() > 90, "{}", ours.len());
+            assert_eq!(theirs.len(), ours.len(), "round {round}");
+            for (theirs, ours) in theirs.iter().zip(&ours) {
+                assert_eq!(theirs, ours, "round {round}");
+            }
+        }
     });
 }
 
