@@ -17,7 +17,7 @@ use jiff::tz::TimeZone;
 use maud::{DOCTYPE, Markup, html};
 use serde::Deserialize;
 use serde_json::Value;
-use stores::documents::{Body, Documents, Filter, Index, Page, Query};
+use stores::documents::{Body, Documents, Filter, Index, Page, Query, Sort};
 
 use crate::when;
 
@@ -106,13 +106,14 @@ struct Shown {
     indicators: Page,
 }
 
-/// The indicators to what was asked: of a value its own, of words those that mention them, else the newest.
+/// The indicators to what was asked: of a value its own, of words those that mention them, else those that most sources name.
 async fn indicators(documents: &dyn Documents, asked: &Asked) -> base::Result<Page> {
     let index = Index::named(INDICATORS)?;
     let newest = Query { limit: INDICATORS_SHOWN, ..Query::default() };
     let words = asked.q.trim();
     if words.is_empty() {
-        return documents.search(index, &newest).await;
+        let sort = Sort::Field { name: "sources_count".to_owned(), descending: true };
+        return documents.search(index, &Query { sort: Some(sort), ..newest }).await;
     }
     if let Ok(indicator) = indicator::parse(None, words) {
         let filters = vec![Filter::Terms("value".to_owned(), vec![indicator.value])];

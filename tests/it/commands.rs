@@ -364,9 +364,13 @@ fn nothing_is_left_of_a_run_that_is_interrupted() {
 /// A timetable in which nothing falls due by itself, but for what is given of the RSS feeds.
 pub(crate) fn timetable(home: &Home, when: &str) -> String {
     let when = if when.is_empty() { "enabled = false\n" } else { when };
+    let all = schedule::Timetable::parse(include_str!("../../infra/schedule.toml")).unwrap();
+    // What else there is would ask real sources.
+    let others = all.rows().iter().filter(|row| row.built && row.when.is_some());
+    let others = others.filter(|row| row.name != "collect_all_rss_feeds");
+    let off: String = others.map(|row| format!("[{}]\nenabled = false\n", row.name)).collect();
     let text = format!(
-        "[defaults]\ntimeout_s = 60\nzone = \"UTC\"\n\n[collect_all_rss_feeds]\n{when}\n\
-         [sync_signature_base_yara]\nenabled = false\n[sync_signature_base_iocs]\nenabled = false\n"
+        "[defaults]\ntimeout_s = 60\nzone = \"UTC\"\n\n[collect_all_rss_feeds]\n{when}\n{off}"
     );
     let path = home.path("schedule.toml");
     std::fs::write(&path, text).unwrap();

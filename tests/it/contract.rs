@@ -50,7 +50,7 @@ pub(crate) struct Fixture {
     input: Option<Value>,
     /// Tasks that bring what this one works on: they run before each of its runs.
     #[serde(default)]
-    after: Vec<String>,
+    pub(crate) after: Vec<String>,
     #[serde(default)]
     settings: BTreeMap<String, String>,
     #[serde(default)]

@@ -182,7 +182,11 @@ fn serve(sources: &Sources, mut stream: TcpStream) {
     let header =
         lines.take_while(|line| !line.is_empty()).map(|line| line.to_lowercase() + "\n").collect();
     sources.asked.lock().unwrap().push(path.clone());
-    let answer = sources.answers.lock().unwrap().get(&path).cloned();
+    let answers = sources.answers.lock().unwrap();
+    // A path stands for all that is asked of it, unless one of its questions has an answer of its own.
+    let of_path = || path.split('?').next().and_then(|path| answers.get(path));
+    let answer = answers.get(&path).or_else(of_path).cloned();
+    drop(answers);
     match answer {
         Some(answer) => answer(&Asked { header }, &mut stream),
         None => respond(&mut stream, "404 Not Found", "", b""),

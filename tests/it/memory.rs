@@ -56,6 +56,9 @@ fn every_scheduled_task_stays_within() {
         for (name, value) in fixture.set_up(&upstream.origin(), &home.path("")) {
             home = home.with(&name, value);
         }
+        for before in &fixture.after {
+            home.run(&["run", before]).ends_with(0);
+        }
         let ran = home.run(&["run", &row.name, "--json", "-v"]);
         assert_eq!(ran.json()["status"], "complete", "{ran:?}");
         let (peak, limit) = peak_and_limit(&ran).expect("Lambda reports it");

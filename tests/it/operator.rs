@@ -668,8 +668,10 @@ fn what_the_documents_say_is_in_the_binary() {
 
     // The form of a list is one that is collected from.
     let shown = help(&["sources"]);
+    assert!(shown.contains("The list of family `misp`") && shown.contains("[[feed]]"), "{shown}");
     let form: String = shown
         .lines()
+        .skip_while(|line| !line.starts_with("The list of family `rss`"))
         .filter_map(|line| line.strip_prefix("    "))
         .map(|line| format!("{line}\n"))
         .collect();

@@ -69,7 +69,7 @@ fn the_demo_leaves_a_page_that_finds_articles() {
     let all = dom(&address, folder.path());
     assert!(all.contains("43 articles") && all.contains("Satellites with lasers"), "{all}");
     // Threat intelligence comes first: indicators with who names them and how far they may go.
-    for word in ["indicators", "Infoblox threat intelligence", "<td>clear</td>", "IPsum"] {
+    for word in ["indicators", "Infoblox threat intelligence", "<td>clear</td>", "Emotet"] {
         assert!(all.contains(word), "{word}: {all}");
     }
     let known = dom(&format!("{address}?q=wordpress%5B.%5Dagrupem.com"), folder.path());
