@@ -286,7 +286,7 @@ async fn show(summary: &Summary, settings: &Settings) -> Result<()> {
         out::line(&format!("  local-runner --data-dir {folder} {command}"));
     }
     out::line(&format!(
-        "  RSS_SOURCES={folder}/sources.toml local-runner --data-dir {folder} sources list"
+        "  RSS_SOURCES={folder}/sources.toml MISP_FEEDS={folder}/feeds.toml local-runner --data-dir {folder} sources list"
     ));
     Ok(())
 }
