@@ -6,9 +6,9 @@
 #![expect(clippy::print_stdout, reason = "a benchmark speaks to people")]
 
 mod rival;
-mod venv;
 
 use std::hint::black_box;
+use std::path::Path;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -80,7 +80,7 @@ fn start(text: &str) -> Result<Rival, String> {
     if std::env::args().any(|word| word == "alone") {
         return Err("as was asked for".to_owned());
     }
-    let programs = venv::programs(RIVAL, true)?;
+    let programs = tests::pypi::programs(Path::new(env!("CARGO_TARGET_TMPDIR")), &[RIVAL])?;
     let folder = tempfile::tempdir().map_err(|cause| cause.to_string())?;
     std::fs::write(folder.path().join("library.bib"), text).map_err(|cause| cause.to_string())?;
     let mut rival = Rival::start(&programs.join("python"), "bibtex_rival.py", folder.path())?;

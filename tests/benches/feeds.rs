@@ -18,7 +18,6 @@ use serde_json::Value;
 use stores::documents::Write;
 
 mod rival;
-mod venv;
 
 use rival::{Rival, Spread};
 
@@ -153,7 +152,7 @@ fn rival(bodies: &[Vec<u8>]) -> Result<Rival, String> {
     if std::env::args().any(|word| word == "alone") {
         return Err("as was asked for".to_owned());
     }
-    let programs = venv::programs(RIVAL, true)?;
+    let programs = tests::pypi::programs(Path::new(env!("CARGO_TARGET_TMPDIR")), &[RIVAL])?;
     let folder = tempfile::tempdir().map_err(|cause| cause.to_string())?;
     for (place, body) in bodies.iter().enumerate() {
         std::fs::write(folder.path().join(format!("{place:02}.xml")), body)

@@ -7,7 +7,6 @@
 #![expect(clippy::print_stdout, reason = "a benchmark speaks to people")]
 
 mod rival;
-mod venv;
 
 use std::collections::BTreeSet;
 use std::hint::black_box;
@@ -180,7 +179,7 @@ fn start(package: &str, script: &str, folder: &Path) -> Option<Rival> {
         if std::env::args().any(|word| word == "alone") {
             return Err("as was asked for".to_owned());
         }
-        let programs = venv::programs(package, true)?;
+        let programs = tests::pypi::programs(Path::new(env!("CARGO_TARGET_TMPDIR")), &[package])?;
         let mut rival = Rival::start(&programs.join("python"), script, folder)?;
         rival.ask("warm")?; // By now it has read the files, and is warm.
         Ok(rival)

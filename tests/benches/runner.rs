@@ -14,8 +14,6 @@ use std::time::{Duration, Instant};
 
 use local_runner::lambda::{Config, Function, Invoker, Lambda, Limits};
 
-mod venv;
-
 const ECHO: &str = env!("CARGO_BIN_EXE_echo");
 const RIVAL: &str = "cargo-lambda==1.9.2";
 const EVENT: &[u8] = br#"{"feed":"https://example.org/feed","n":1}"#;
@@ -178,7 +176,7 @@ impl Watch {
     const FUNCTION: &str = "_";
 
     fn start() -> Result<Self, String> {
-        let programs = venv::programs(RIVAL, false)?;
+        let programs = tests::pypi::programs(Path::new(env!("CARGO_TARGET_TMPDIR")), &[RIVAL])?;
         let said = |cause: io::Error| cause.to_string();
         // It cannot choose a free port by itself.
         let address =

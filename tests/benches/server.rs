@@ -22,7 +22,6 @@ use tests::services::{self, search};
 use url::Url;
 
 mod rival;
-mod venv;
 
 use rival::{Rival, Spread};
 
@@ -118,7 +117,7 @@ impl Bench {
     fn run(&self, runtime: &tokio::runtime::Runtime) {
         let bytes: usize = self.bodies.iter().map(Vec::len).sum();
         println!("{DOCUMENTS} documents, {} bytes each in a request", bytes / DOCUMENTS);
-        let mut rival = venv::programs(RIVAL, true)
+        let mut rival = tests::pypi::programs(Path::new(env!("CARGO_TARGET_TMPDIR")), &[RIVAL])
             .and_then(|programs| {
                 let python = programs.join("python");
                 Rival::start(&python, "elasticsearch_rival.py", self.folder.path())

@@ -7,9 +7,9 @@
 #![expect(clippy::print_stdout, reason = "a benchmark speaks to people")]
 
 mod rival;
-mod venv;
 
 use std::hint::black_box;
+use std::path::Path;
 use std::time::Instant;
 
 use indicator::warninglist::Warninglists;
@@ -104,7 +104,7 @@ fn start(indicators: &[Indicator]) -> Result<Rival, String> {
     if std::env::args().any(|word| word == "alone") {
         return Err("as was asked for".to_owned());
     }
-    let programs = venv::programs(RIVAL, true)?;
+    let programs = tests::pypi::programs(Path::new(env!("CARGO_TARGET_TMPDIR")), &[RIVAL])?;
     let folder = tempfile::tempdir().map_err(|cause| cause.to_string())?;
     let values = indicators.iter().take(RIVAL_INDICATORS).map(|one| one.value.as_str());
     let values = values.collect::<Vec<_>>().join("\n");

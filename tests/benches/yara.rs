@@ -18,7 +18,6 @@ use task::testing::{TestHome, Upstream};
 use yara::split;
 
 mod rival;
-mod venv;
 
 use rival::{Rival, Spread};
 
@@ -85,7 +84,7 @@ fn round(files: &[Vec<u8>]) -> f64 {
 }
 
 fn start(files: &[Vec<u8>]) -> Result<Rival, String> {
-    let programs = venv::programs(RIVAL, true)?;
+    let programs = tests::pypi::programs(Path::new(env!("CARGO_TARGET_TMPDIR")), &[RIVAL])?;
     let folder = tempfile::tempdir().map_err(|cause| cause.to_string())?;
     for (place, body) in files.iter().enumerate() {
         std::fs::write(folder.path().join(format!("{place:04}.yar")), body)

@@ -5,7 +5,6 @@ use local_runner::families::declared;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
 
 use base::Class;
 use base::report::{Report, Status};
@@ -14,6 +13,7 @@ use stores::documents::{Document, Index};
 use task::files::Files;
 use task::testing::TestHome;
 
+use crate::documents::cache;
 use crate::home::Home;
 use crate::malpedia::{block_on, task};
 use crate::malpedia_catalogue::{actor, family, write};
@@ -31,27 +31,14 @@ const PACKAGE: &str = "moto[server,s3]==5.2.5";
 
 const INDICES: [&str; 3] = ["malpedia_families", "malpedia_actors", "cti_yara_rules"];
 
-/// The server's Python, or why there is none.
-static PYTHON: LazyLock<Result<PathBuf, String>> = LazyLock::new(install);
-
-/// Why these tests cannot run here, if they cannot.
-pub(crate) fn unavailable() -> Option<&'static str> {
-    PYTHON.as_ref().err().map(String::as_str)
+/// The folder of the server's Python, or why there is none.
+fn programs() -> Result<PathBuf, String> {
+    tests::pypi::programs(cache(), &[PACKAGE])
 }
 
-fn install() -> Result<PathBuf, String> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("moto");
-    let programs = folder.join("bin");
-    if !programs.join("moto_server").exists() {
-        crate::clients::run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-        crate::clients::run(Command::new(programs.join("pip")).args([
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            PACKAGE,
-        ]))?;
-    }
-    Ok(programs.join("python"))
+/// Why these tests cannot run here, if they cannot.
+pub(crate) fn unavailable() -> Option<String> {
+    programs().err()
 }
 
 /// A server with the bucket `intel`; it ends with its input, however the test ends.
@@ -65,7 +52,7 @@ struct Bucket {
 impl Bucket {
     /// One that holds a folder's files.
     fn of(folder: &Path) -> Self {
-        let python = PYTHON.as_ref().expect("this test is skipped where there is none");
+        let python = programs().expect("this test is skipped where there is none").join("python");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/bucket.py");
         let mut process = Command::new(python)
             .arg(script)

@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::LazyLock;
 
 use local_runner::lambda::{Config, Function, Lambda};
 use serde_json::Value;
+
+use crate::documents::cache;
 
 pub(crate) const TRIALS: &[crate::Case] = &[
     ("cargo_lambda_invokes_the_runner", cargo_lambda_invokes_the_runner),
@@ -17,40 +18,18 @@ pub(crate) const TRIALS: &[crate::Case] = &[
 const PACKAGES: [&str; 2] = ["cargo-lambda==1.9.2", "awscli>=1.40"];
 
 /// The folder with the clients' programs, or why there is none.
-static CLIENTS: LazyLock<Result<PathBuf, String>> = LazyLock::new(install);
+fn clients() -> Result<PathBuf, String> {
+    tests::pypi::programs(cache(), &PACKAGES)
+}
 
 /// Why these tests cannot run here, if they cannot.
-pub(crate) fn unavailable() -> Option<&'static str> {
-    CLIENTS.as_ref().err().map(String::as_str)
-}
-
-fn install() -> Result<PathBuf, String> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients");
-    let programs = folder.join("bin");
-    if programs.join("cargo-lambda").exists() && programs.join("aws").exists() {
-        return Ok(programs);
-    }
-    run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-    run(Command::new(programs.join("pip"))
-        .args(["install", "--quiet", "--disable-pip-version-check"])
-        .args(PACKAGES))?;
-    Ok(programs)
-}
-
-/// Runs a step of an installation.
-pub(crate) fn run(command: &mut Command) -> Result<(), String> {
-    let shown = format!("{command:?}");
-    let output = command.output().map_err(|error| format!("{shown}: {error}"))?;
-    if output.status.success() {
-        Ok(())
-    } else {
-        Err(format!("{shown}: {}", String::from_utf8_lossy(&output.stderr).trim()))
-    }
+pub(crate) fn unavailable() -> Option<String> {
+    clients().err()
 }
 
 /// Starts a runner with an echo function and does something with a client, its programs on the path.
 fn with_runner(what: impl Fn(&Path, &Lambda)) {
-    let programs = CLIENTS.as_ref().expect("this test is skipped where there is none");
+    let programs = clients().expect("this test is skipped where there is none");
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -59,7 +38,7 @@ fn with_runner(what: impl Fn(&Path, &Lambda)) {
             ..Function::new("echo", env!("CARGO_BIN_EXE_echo"))
         };
         let lambda = Lambda::start(Config::new([function])).await.expect("it starts");
-        tokio::task::block_in_place(|| what(programs, &lambda));
+        tokio::task::block_in_place(|| what(&programs, &lambda));
         lambda.stop(std::time::Duration::from_secs(1)).await;
     });
 }

@@ -9,7 +9,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::LazyLock;
 use std::thread;
 use std::time::Duration;
 
@@ -17,8 +16,7 @@ use indicator::IndicatorKind;
 use serde_json::{Value, json};
 use stores::documents::{Document, Documents as _, Embedded, Index};
 
-use crate::clients::run;
-use crate::documents::block_on;
+use crate::documents::{block_on, cache};
 use crate::home::{CLOCK, Home, peak_kb};
 
 /// Every trial with its name, for the main of the tests.
@@ -445,23 +443,13 @@ fn suricata_takes_every_rule() {
 const PACKAGES: [&str; 2] = ["pymisp==2.5.34.4", "stix2-validator==3.3.2"];
 
 /// The Python that has the readers, or why there is none.
-static READERS: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("indicator-readers");
-    let (python, whole) = (folder.join("bin/python"), folder.join("whole"));
-    if whole.exists() {
-        return Ok(python);
-    }
-    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
-    run(Command::new(&python)
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-        .args(PACKAGES))?;
-    fs::write(whole, PACKAGES.join(" ")).map_err(|cause| cause.to_string())?;
-    Ok(python)
-});
+fn readers() -> Result<PathBuf, String> {
+    tests::pypi::programs(cache(), &PACKAGES).map(|programs| programs.join("python"))
+}
 
 /// Why the readers cannot be had here, if they cannot.
-pub(crate) fn unavailable() -> Option<&'static str> {
-    READERS.as_ref().err().map(String::as_str)
+pub(crate) fn unavailable() -> Option<String> {
+    readers().err()
 }
 
 /// Reads a feed with `PyMISP` as MISP would, and gives what it read.
@@ -494,7 +482,7 @@ print(json.dumps({"events": events, "attributes": read}))
 /// What a Python program prints as JSON.
 #[track_caller]
 pub(crate) fn python(program: &str, arguments: &[&str]) -> Value {
-    let python = READERS.as_ref().expect("this test is skipped where there is none");
+    let python = readers().expect("this test is skipped where there is none");
     let output = Command::new(python)
         .args(["-W", "ignore", "-c", program])
         .args(arguments)

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ use stores::documents::{Body as Fields, Document, Index};
 use task::Registered;
 use task::testing::TestHome;
 
-use crate::documents::{Check, Place};
+use crate::documents::{Check, Place, cache};
 use crate::malpedia::block_on;
 use crate::malpedia_stores::everything;
 use crate::servers::address;
@@ -498,31 +498,17 @@ fn events_of_every_shape_are_read() {
 }
 
 /// The Python with `PyMISP`, or why there is none.
-static PYTHON: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pymisp");
-    let python = folder.join("bin/python");
-    if !folder.join("whole").exists() {
-        crate::clients::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
-        crate::clients::run(Command::new(&python).args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "pymisp==2.5.34.4",
-        ]))?;
-        std::fs::write(folder.join("whole"), "").map_err(|error| error.to_string())?;
-    }
-    Ok(python)
-});
+fn python() -> Result<PathBuf, String> {
+    tests::pypi::programs(cache(), &["pymisp==2.5.34.4"]).map(|programs| programs.join("python"))
+}
 
 /// Why `PyMISP` cannot be asked here, if it cannot.
-pub(crate) fn unavailable() -> Option<&'static str> {
-    PYTHON.as_ref().err().map(String::as_str)
+pub(crate) fn unavailable() -> Option<String> {
+    python().err()
 }
 
 fn pymisp_reads_the_same_types_and_values() {
-    let python = PYTHON.as_ref().expect("this test is skipped where there is none");
+    let python = python().expect("this test is skipped where there is none");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/misp");
     let files =
         ["events", "feeds/infoblox"].map(|name| std::fs::read_dir(folder.join(name)).unwrap());

@@ -18,6 +18,8 @@ use task::tarball;
 use task::testing::{TestHome, Upstream};
 use yara::{Meta, Rule, Split, split};
 
+use crate::documents::cache;
+
 pub(crate) const TRIALS: &[crate::Case] = &[
     ("the_sample_agrees_with_libyara", the_sample_agrees_with_libyara),
     ("the_whole_agrees_with_libyara_from_files_and_tarball", the_whole_agrees_with_libyara),
@@ -383,22 +385,7 @@ for path, variables in zip(sys.argv[1::2], sys.argv[2::2]):
 
 /// The Python that has both compilers, or why there is none.
 fn compilers() -> Result<PathBuf, String> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("yara-compilers");
-    let (python, whole) = (folder.join("bin/python"), folder.join("whole"));
-    if whole.exists() {
-        return Ok(python);
-    }
-    let run = |command: &mut Command| {
-        let output = command.output().map_err(|cause| cause.to_string())?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        if output.status.success() { Ok(()) } else { Err(said) }
-    };
-    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
-    run(Command::new(&python)
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-        .args(COMPILERS))?;
-    std::fs::write(whole, COMPILERS.join(" ")).map_err(|cause| cause.to_string())?;
-    Ok(python)
+    tests::pypi::programs(cache(), &COMPILERS).map(|programs| programs.join("python"))
 }
 
 /// Why the compilers cannot be had here, if they cannot.

@@ -2,4 +2,5 @@
 
 pub mod example;
 pub mod library;
+pub mod pypi;
 pub mod services;
