@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use base::config::{self, Config, SettingProblem};
 use base::{Error, Result};
 use stores::retention;
+use task::secrets;
+use tokio::runtime::Handle;
+use tokio::task::block_in_place;
 
 use crate::families;
 
@@ -55,6 +58,14 @@ impl Settings {
         }
         given.remove("AWS_LAMBDA_FUNCTION_NAME");
         given.extend(overrides.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        // Functions are given the values themselves: they need not reach AWS.
+        let values = {
+            let lookup = |name: &str| given.get(name).cloned();
+            let declared = families::declared();
+            let read = secrets::values(&lookup, &declared);
+            block_in_place(|| Handle::current().block_on(read))?
+        };
+        given.extend(values.into_iter().map(|(name, value)| (name.to_owned(), value)));
         let lookup = |name: &str| given.get(name).cloned();
         let (mut config, mut problems) = Config::check(&lookup, &families::declared());
         if let Err(error) = retention::check(&config.stores.keep_days) {

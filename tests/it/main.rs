@@ -48,6 +48,7 @@ mod page;
 mod readers;
 mod retention;
 mod runner;
+mod secrets;
 mod servers;
 mod state;
 mod state_postgres;
@@ -96,6 +97,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("retention", retention::TRIALS),
     ("runner", runner::TRIALS),
     ("tidy", tidy::TRIALS),
+    ("secrets", secrets::TRIALS),
     ("truth", truth::TRIALS),
     ("upgrade", upgrade::TRIALS),
     ("yara", yara::TRIALS),
@@ -134,6 +136,7 @@ fn main() -> ExitCode {
     };
     skip("bucket::", false, &bucket::unavailable);
     skip("clients::", false, &clients::unavailable);
+    skip("secrets::", false, &secrets::unavailable);
     skip("door::another_user", true, &|| known(door::unavailable()));
     skip("export::readers_", false, &export::unavailable);
     skip("misp_export::readers_", false, &export::unavailable);

@@ -248,6 +248,8 @@ fn wrong_values() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("MINERVA_ARCHIVE_DAYS", &["soon", "0", "-3", "99999999"]),
         ("AWS_REGION", &["São Paulo", "sa east 1"]),
         ("AWS_ENDPOINT_URL_S3", &["127.0.0.1:5000", "s3"]),
+        ("AWS_ENDPOINT_URL_SSM", &["127.0.0.1:5000", "ssm"]),
+        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &["127.0.0.1:5000", "secrets"]),
         ("AWS_ACCESS_KEY_ID", &["AKIA"]),
         ("AWS_SECRET_ACCESS_KEY", &["hunter2"]),
         ("AWS_SESSION_TOKEN", &["hunter2 hunter2"]),

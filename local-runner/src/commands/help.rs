@@ -96,7 +96,8 @@ fn settings(cli: &Cli, name: Option<&str>) -> Outcome {
     if name.is_none() {
         out::line(
             "Settings are variables of the environment, and below them lines NAME=value of a `.env` file in the\n\
-             folder where `local-runner` starts. `local-runner doctor` checks them.",
+             folder where `local-runner` starts. `local-runner doctor` checks them. A value may stand elsewhere:\n\
+             `file:PATH`, `ssm:/PATH/NAME` or `aws-secretsmanager:ARN`.",
         );
     }
     for (concern, list) in all {

@@ -285,13 +285,17 @@ settings! {
         archive_days: u32 = "30", "MINERVA_ARCHIVE_DAYS", days;
     }
 
-    /// How buckets are reached, where a place is `s3://…`.
-    pub struct Buckets {
-        /// Region of the bucket.
+    /// How AWS is reached, where a place is `s3://…`, `ssm:/…` or `aws-secretsmanager:…`.
+    pub struct Aws {
+        /// Region of bucket and secrets.
         region: Option<String> = "", "AWS_REGION", region;
         /// Another server that speaks S3: `http://127.0.0.1:5000`.
         endpoint_url: Option<Url> = "", "AWS_ENDPOINT_URL_S3";
-        /// Key for the bucket; the machine's role when unset. On Lambda it is set by itself.
+        /// Another server that speaks SSM, where a setting is `ssm:/…`.
+        ssm_endpoint_url: Option<Url> = "", "AWS_ENDPOINT_URL_SSM";
+        /// Another server that speaks Secrets Manager, where a setting is `aws-secretsmanager:…`.
+        secrets_endpoint_url: Option<Url> = "", "AWS_ENDPOINT_URL_SECRETS_MANAGER";
+        /// Key for bucket and secrets; the machine's role when unset. On Lambda it is set by itself.
         access_key_id: Option<String> = "", "AWS_ACCESS_KEY_ID", key;
         /// The key's secret.
         secret_access_key: Option<Secret<String>> = "", "AWS_SECRET_ACCESS_KEY", key;
@@ -337,8 +341,8 @@ settings! {
 pub struct Config {
     /// Where documents and state are kept.
     pub stores: Stores,
-    /// How buckets are reached.
-    pub buckets: Buckets,
+    /// How AWS is reached.
+    pub aws: Aws,
     /// How it is fetched.
     pub network: Network,
     /// What indicators are held against.
@@ -363,7 +367,7 @@ impl fmt::Debug for FamilyValues {
 pub fn all() -> [(&'static str, &'static [Setting]); 5] {
     [
         ("Stores", Stores::LIST),
-        ("Buckets", Buckets::LIST),
+        ("AWS", Aws::LIST),
         ("Network", Network::LIST),
         ("Indicators", Indicators::LIST),
         ("Behaviour", Behaviour::LIST),
@@ -419,7 +423,7 @@ impl Config {
         let names = families.iter().flat_map(|declared| declared.list).map(|setting| setting.name);
         let config = Self {
             stores: Stores::read(&mut reader),
-            buckets: Buckets::read(&mut reader),
+            aws: Aws::read(&mut reader),
             network: Network::read(&mut reader),
             indicators: Indicators::read(&mut reader),
             behaviour: Behaviour::read(&mut reader),
@@ -568,6 +572,8 @@ mod tests {
             ("MINERVA_ARCHIVE_DAYS", "0"),
             ("AWS_REGION", "São Paulo"),
             ("AWS_ENDPOINT_URL_S3", "127.0.0.1:5000"),
+            ("AWS_ENDPOINT_URL_SSM", "ssm"),
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", "ftp://x"),
             ("AWS_ACCESS_KEY_ID", "AKIA"),
             ("AWS_SECRET_ACCESS_KEY", "hunter2"),
             ("MINERVA_ALLOW_NETS", "10.*"),

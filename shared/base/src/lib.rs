@@ -12,6 +12,7 @@ pub mod error;
 pub mod json;
 pub mod keep_days;
 pub mod nets;
+pub mod place;
 pub mod report;
 pub mod secrets;
 pub mod shown;

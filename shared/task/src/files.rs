@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use base::config::{Config, Secret};
+use base::config::{Aws, Config};
 use base::{Error, Result};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3Builder;
@@ -47,6 +47,23 @@ pub struct Found {
     pub modified_ms: i64,
 }
 
+/// What signs requests to AWS: the key of the settings, else that of the machine's role.
+pub(crate) fn signing(aws: &Aws) -> AmazonS3Builder {
+    fetch::install_tls();
+    let mut builder = AmazonS3Builder::new();
+    if let Some(region) = &aws.region {
+        builder = builder.with_region(region);
+    }
+    // Settings with half a key are refused when they are read.
+    if let (Some(id), Some(key)) = (&aws.access_key_id, &aws.secret_access_key) {
+        builder = builder.with_access_key_id(id).with_secret_access_key(key.expose());
+    }
+    if let Some(token) = &aws.session_token {
+        builder = builder.with_token(token.expose());
+    }
+    builder
+}
+
 impl Files {
     /// The files at a folder or `s3://bucket/prefix`.
     ///
@@ -63,33 +80,14 @@ impl Files {
                 .because(cause)
                 .hint("a bucket is written `s3://bucket/prefix`; `local-runner help settings` lists those that begin with `AWS_`")
         };
-        fetch::install_tls();
-        let aws = &config.buckets;
-        let mut builder = AmazonS3Builder::new().with_bucket_name(bucket).with_retry(RetryConfig {
+        let mut builder = signing(&config.aws).with_bucket_name(bucket).with_retry(RetryConfig {
             max_retries: RETRIES,
             retry_timeout: RETRY_TIMEOUT,
             ..RetryConfig::default()
         });
-        if let Some(region) = &aws.region {
-            builder = builder.with_region(region);
-        }
-        if let Some(endpoint) = &aws.endpoint_url {
+        if let Some(endpoint) = &config.aws.endpoint_url {
             let text = endpoint.as_str().trim_end_matches('/');
             builder = builder.with_endpoint(text).with_allow_http(endpoint.scheme() == "http");
-        }
-        // Without keys, those of the machine's role are asked for.
-        match (&aws.access_key_id, &aws.secret_access_key) {
-            (Some(id), Some(key)) => {
-                builder = builder.with_access_key_id(id).with_secret_access_key(key.expose());
-            }
-            (None, None) => {}
-            _ => {
-                return Err(Error::config(format!("open `{place}`: half a key is set"))
-                    .hint("set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or neither"));
-            }
-        }
-        if let Some(token) = aws.session_token.as_ref().map(Secret::expose) {
-            builder = builder.with_token(token);
         }
         let store = builder.build().map_err(failed)?;
         let prefix = Key::parse(prefix.trim_matches('/')).map_err(|cause| failed(cause.into()))?;

@@ -2,12 +2,12 @@
 
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
+use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::retention;
 use base::clock::{Deadline, SKEW_MAX};
-use base::config::Config;
+use base::config::{Config, variable};
 use base::report::{Problem, Report, Status};
 use base::{Class, Error, Result};
 use fetch::Http;
@@ -21,11 +21,12 @@ use tokio::sync::OnceCell;
 
 use crate::archive::Archive;
 use crate::events::{Continuation, Events, Invocation};
-use crate::telemetry;
 use crate::{Ctx, Family, Registered, Run};
+use crate::{retention, secrets, telemetry};
 
-/// Continuations a run may have; more than any normal run needs, few enough to end a runaway within hours.
-pub const CONTINUATIONS_MAX: u32 = 24;
+/// Continuations a run may have; more than any normal run needs, few enough to end a runaway within hours. Lambda's recursion
+/// detection ends a chain of 16, should it ever come to know this bus.
+pub const CONTINUATIONS_MAX: u32 = 15;
 
 /// The longest input that a run may be asked for with, in bytes of its JSON: it is kept with the run. EventBridge
 /// Scheduler's own limit.
@@ -91,21 +92,28 @@ pub fn main_of(family: &'static Family, name: &str) -> ExitCode {
 /// # Errors
 /// When the Runtime API is gone.
 async fn serve(family: &Family, task: &'static Registered) -> Result<(), lambda_runtime::Error> {
-    let config = Config::from_env(&[family.settings]);
-    if let Ok(config) = &config {
-        telemetry::start(&config.behaviour.log);
-        if config.behaviour.under_runner.is_some() {
-            end_with_parent();
-        }
+    // What no secret is needed for; what is wrong with the rest is told by the first invocation.
+    let behaviour = Config::check(&variable, &[]).0.behaviour;
+    telemetry::start(&behaviour.log);
+    if behaviour.under_runner.is_some() {
+        end_with_parent();
     }
-    let config = Arc::new(config);
-    let home = Arc::new(OnceCell::<Home>::new());
+    let config = OnceCell::<Config>::new();
+    if let Err(error) = config.get_or_try_init(|| secrets::config(from_ref(&family.settings))).await
+    {
+        tracing::warn!(
+            error = error.chain(),
+            "the settings are read again when the function is called"
+        );
+    }
+    let (config, home) = (Arc::new(config), Arc::new(OnceCell::<Home>::new()));
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| {
         let (config, home) = (Arc::clone(&config), Arc::clone(&home));
         async move {
             let (payload, context) = event.into_parts();
             let opened = home.get_or_try_init(|| async {
-                let config = config.as_ref().as_ref().map_err(again)?;
+                let read = || secrets::config(from_ref(&family.settings));
+                let config = config.get_or_try_init(read).await?;
                 Box::pin(Home::open(config.clone())).await
             });
             let report = match opened.await {
@@ -127,11 +135,6 @@ async fn serve(family: &Family, task: &'static Registered) -> Result<(), lambda_
         }
     }))
     .await
-}
-
-/// The same error once more, for the next invocation of a process whose settings are wrong.
-fn again(error: &Error) -> Error {
-    Error::config(error.to_string()).hint(error.hint_text().unwrap_or_default())
 }
 
 /// Asks the kernel to end this process when its parent dies: nothing may outlive `local-runner`.

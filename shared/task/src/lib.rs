@@ -15,6 +15,7 @@ mod keys;
 mod limits;
 mod retention;
 mod retire;
+pub mod secrets;
 mod stop;
 mod stream;
 pub mod tarball;
