@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use base::date::seconds;
 use feed::Entry as Item;
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -308,11 +309,6 @@ fn common(base: &Url) -> Body {
     }
     fields.insert("active".to_owned(), json!(true));
     fields
-}
-
-/// An instant as documents hold it: whole seconds, so that text order is time order.
-pub(crate) fn seconds(instant: Timestamp) -> String {
-    instant.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 fn text_of(value: Option<&str>) -> Option<String> {

@@ -9,6 +9,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use base::date::seconds;
 use base::report::{Outcome, Report};
 use base::{Error, Result};
 use fetch::{Limits, Request};
@@ -20,7 +21,6 @@ use stores::documents::{Body, Document, Filter, Index, Query, Sort, Write};
 use task::{Chosen, Ctx, KeyPool, NoInput, Reaches, Stop, Task, Visit};
 
 use crate::enrichment::{Enrichment, is_public, is_tagged, path, sections};
-use crate::pulse::seconds;
 use crate::settings::Settings;
 
 /// The index of all indicators.

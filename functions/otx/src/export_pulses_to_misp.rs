@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use base::date::seconds;
 use base::report::{Counts, Report};
 use base::{Error, Result};
 use indicator::IndicatorKind;
@@ -331,7 +332,7 @@ impl Run {
                 "exported_revision".to_owned(),
                 one.body.get("pulse_revision").cloned().unwrap_or_default(),
             ),
-            ("exported_at".to_owned(), json!(pulse::seconds(visit.ctx().now()))),
+            ("exported_at".to_owned(), json!(seconds(visit.ctx().now()))),
             ("export".to_owned(), export),
         ]);
         visit.store(index, &[Write::of(one.id.clone(), &OWNER, fields)]).await?;

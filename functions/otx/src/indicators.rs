@@ -1,5 +1,6 @@
 //! An indicator as the document that `otx_indicators` holds: one for each value of a type, to which every pulse adds its own.
 
+use base::date::seconds;
 use ioc::{Observation, SourceName, Tlp, Warned};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -7,7 +8,7 @@ use stores::documents::{Body, Contributions, Owner, Write};
 
 use indicator::IndicatorKind;
 
-use crate::pulse::{page, seconds};
+use crate::pulse::page;
 use crate::settings::{FEED, NAME};
 use crate::wire::{Pulse, PulseIndicator};
 

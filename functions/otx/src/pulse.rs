@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base::date::seconds;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use stores::documents::{self, Body, Owner, Write};
@@ -67,11 +68,6 @@ pub fn id(pulse_id: &str) -> String {
 /// The address of a pulse's page.
 pub(crate) fn page(pulse_id: &str) -> String {
     format!("{PAGE}{pulse_id}")
-}
-
-/// An instant as documents hold it.
-pub(crate) fn seconds(instant: Timestamp) -> String {
-    instant.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// An instant to the millisecond, as far as a store tells instants apart.

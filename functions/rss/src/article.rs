@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use base::address::masked;
+use base::date::seconds;
 use feed::text::html_to_text;
 use feed::{Entry, Head};
 use indicator::{MAX_CVES, MAX_INDICATORS};
@@ -92,11 +93,6 @@ pub const OWNER: Owner = Owner {
     shared: &["tags"],
     ..Owner::named("rss")
 };
-
-/// An instant as documents hold it: whole seconds, so that text order is time order.
-fn seconds(instant: Timestamp) -> Value {
-    Value::String(instant.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
-}
 
 fn text(value: Option<&str>) -> Value {
     value.map_or(Value::Null, |value| Value::String(value.to_owned()))
@@ -253,8 +249,8 @@ pub(crate) fn write_as(
     set("tags", json!(cuts.texts("tags", &entry.categories, TAGS_MAX, TAG_MAX)));
     set("cves", json!(found.cves));
     set("iocs", Value::Array(found.iocs));
-    set("published", published.map_or(Value::Null, seconds));
-    set("@timestamp", published.map_or(Value::Null, seconds));
+    set("published", json!(published.map(seconds)));
+    set("@timestamp", json!(published.map(seconds)));
     set("published_from", json!(published_from));
     let raw = entry.published_raw.as_deref();
     set("published_raw", text(raw.map(|raw| cuts.text("published_raw", raw, DATE_MAX))));
@@ -262,12 +258,12 @@ pub(crate) fn write_as(
         "published_in_future",
         json!(published.is_some_and(|date| date.duration_since(now) > FUTURE)),
     );
-    set("updated", entry.updated.map_or(Value::Null, seconds));
-    set("last_seen", last_seen.map_or(Value::Null, seconds));
+    set("updated", json!(entry.updated.map(seconds)));
+    set("last_seen", json!(last_seen.map(seconds)));
     set("tlp", json!("clear"));
     set("active", json!(true));
-    set("collected_at", seconds(now));
-    set("first_seen", seconds(now));
+    set("collected_at", json!(seconds(now)));
+    set("first_seen", json!(seconds(now)));
     Write::of(id, &OWNER, fields)
 }
 

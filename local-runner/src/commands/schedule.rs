@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use base::date::seconds;
 use base::{Error, Result};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -41,13 +42,13 @@ fn next(
     let zone = zone(zone_name).map_err(wrong)?;
     let firings: Vec<Timestamp> = schedule.firings_after(from, &zone).take(count).collect();
     if cli.json {
-        out::json(&firings.iter().map(utc).collect::<Vec<_>>());
+        out::json(&firings.iter().copied().map(seconds).collect::<Vec<_>>());
         return Ok(out::DONE);
     }
     if firings.is_empty() {
         out::line("it never fires again");
     }
-    let rows = firings.iter().map(|firing| vec![local(*firing, &zone), utc(firing)]);
+    let rows = firings.iter().map(|firing| vec![local(*firing, &zone), seconds(*firing)]);
     out::table(&[zone_name, "UTC"], rows.collect());
     Ok(out::DONE)
 }
@@ -57,10 +58,6 @@ fn instant(text: &str) -> Result<Timestamp> {
         Error::config(format!("read the instant `{text}`"))
             .hint("it is RFC 3339 with a zone, as 2026-03-01T12:00:00Z")
     })
-}
-
-fn utc(instant: &Timestamp) -> String {
-    instant.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 fn local(instant: Timestamp, zone: &TimeZone) -> String {

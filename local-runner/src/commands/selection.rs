@@ -1,5 +1,6 @@
 //! Conditions as they are typed, the same for every command that selects documents: fields with values, and dates.
 
+use base::date::seconds;
 use base::{Error, Result};
 use jiff::Timestamp;
 use stores::documents::{FieldType, Filter, Index};
@@ -29,7 +30,7 @@ pub(super) fn filters(index: &Index, args: &SelectionArgs, now: Timestamp) -> Re
         let is_date = *index.field(field)?.1 == FieldType::Date;
         filters.push(if is_date {
             let (from, to) = Moment::read(value, now)?.span();
-            Filter::Range(field.to_owned(), Some(text_of(from)), Some(text_of(to)))
+            Filter::Range(field.to_owned(), Some(seconds(from)), Some(seconds(to)))
         } else {
             Filter::Terms(field.to_owned(), written_as(field, value))
         });
@@ -42,14 +43,14 @@ pub(super) fn filters(index: &Index, args: &SelectionArgs, now: Timestamp) -> Re
     {
         return Err(Error::config(format!(
             "search from {} to {}: it ends before it begins",
-            text_of(since),
-            text_of(until)
+            seconds(since),
+            seconds(until)
         ))
         .hint("`--since` is the earlier one, `--until` the later"));
     }
     if since.is_some() || until.is_some() {
         let date = date(index)?.to_owned();
-        filters.push(Filter::Range(date, since.map(text_of), until.map(text_of)));
+        filters.push(Filter::Range(date, since.map(seconds), until.map(seconds)));
     }
     Ok(filters)
 }
@@ -63,9 +64,4 @@ fn written_as(field: &str, value: &str) -> Vec<String> {
         all.extend(stored.ok().filter(|stored| stored != value));
     }
     all
-}
-
-/// An instant in the form in which documents hold theirs.
-fn text_of(instant: Timestamp) -> String {
-    instant.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -25,6 +25,11 @@ pub fn instant(text: &str) -> Option<Timestamp> {
     text.parse().ok().or_else(civil)
 }
 
+/// An instant as documents hold it: RFC 3339 in UTC, whole seconds, so that text order is time order.
+pub fn seconds(instant: Timestamp) -> String {
+    instant.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 /// An instant in any form that people write. The language of the text, a BCP 47 tag, settles which of several readings it is.
 pub fn parse(text: &str, language: Option<&str>) -> Option<Timestamp> {
     let text = text.trim();

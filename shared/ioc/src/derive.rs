@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use base::date;
+use base::date::{self, seconds};
 use indicator::IndicatorKind;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use stores::documents::{Body, Contributions};
 
 use crate::ecs::{self, Confidence};
-use crate::observation::seconds;
 use crate::tlp::Tlp;
 
 /// Fields that follow from all contributions.

@@ -1,5 +1,6 @@
 //! From what one contributor says of an indicator to the write of its document.
 
+use base::date::seconds;
 use indicator::{Indicator, IndicatorKind};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -138,9 +139,4 @@ fn contribution(of: &Observation) -> Value {
     set("actors", json!(of.actors));
     set("comment", json!(of.comment));
     Value::Object(item)
-}
-
-/// An instant as documents hold it: whole seconds, so that text order is time order.
-pub(crate) fn seconds(instant: Timestamp) -> String {
-    instant.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeSet;
 
+use base::Result;
 use base::config::Config;
+use base::date::{instant, seconds};
 use base::keep_days::KeepDays;
-use base::{Result, date::instant};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
@@ -74,7 +75,7 @@ pub fn dates(index: &Index) -> Vec<&str> {
 
 /// The searches that find what is older than `before`.
 fn searches(index: &Index, before: Timestamp) -> Vec<Query> {
-    let before = before.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let before = seconds(before);
     let dates = dates(index);
     let search = |place: usize| {
         let missing = dates[..place].iter().map(|field| Filter::Missing((*field).to_owned()));

@@ -5,7 +5,7 @@ use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use base::{Error, Result};
+use base::{Error, Result, date};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -85,7 +85,7 @@ pub fn scheduled(task: &str, id: &str, slot: Timestamp) -> Value {
         "detail-type": "Scheduled Event",
         "source": "aws.events",
         "account": "000000000000",
-        "time": slot.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        "time": date::seconds(slot),
         "region": "local",
         "resources": [format!("arn:aws:events:local:000000000000:rule/{task}")],
         "detail": {},

@@ -1,5 +1,6 @@
 //! From a rule to the document that `cti_yara_rules` holds.
 
+use base::date::seconds;
 use serde_json::{Value, json};
 use stores::documents::{self, Body, Owner, Write};
 
@@ -110,10 +111,6 @@ pub struct RuleContext<'a> {
     pub claims: &'a SourceClaims,
 }
 
-fn instant(at: Timestamp) -> Value {
-    json!(at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
-}
-
 fn list<T: serde::Serialize>(list: &[T]) -> Value {
     json!(list)
 }
@@ -195,8 +192,8 @@ pub fn write(
     set("verdict_key", json!(key));
     set("active", json!(true));
     set("left_at", Value::Null);
-    set("collected_at", instant(now));
-    set("first_seen", instant(now));
+    set("collected_at", json!(seconds(now)));
+    set("first_seen", json!(seconds(now)));
     Write::of(origin.id(&rule.name), &OWNER, fields)
 }
 

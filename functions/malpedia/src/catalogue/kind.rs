@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base::date::seconds;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -9,7 +10,7 @@ use stores::documents::{Body, MALWARE_FAMILIES, Owner, Write};
 use task::{Stop, Visit};
 
 use super::owners;
-use crate::reference::{id, seconds};
+use crate::reference::id;
 use crate::sources::{self, ACTORS_FOLDER, FAMILIES_FOLDER, Source};
 use crate::wire::{self, Read, Record};
 

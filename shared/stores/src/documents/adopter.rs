@@ -92,10 +92,7 @@ pub(super) fn adopt(
             }
             match read {
                 Some(instant) => {
-                    body.insert(
-                        name,
-                        Value::String(instant.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
-                    );
+                    body.insert(name, Value::String(date::seconds(instant)));
                     repaired.dates += 1;
                 }
                 None => repaired.unread += 1,

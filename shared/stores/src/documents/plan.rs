@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use base::date::seconds;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -452,11 +453,6 @@ fn mark(part: &Value, at: Timestamp) -> Value {
         }
     }
     marked
-}
-
-/// An instant as documents hold it: whole seconds, so that text order is time order.
-fn seconds(instant: Timestamp) -> String {
-    instant.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 fn contribution<'a>(stored: &'a Body, field: &str, contributor: &str) -> &'a Value {
