@@ -280,6 +280,7 @@ fn wrong_values() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("REDIS_URL", &[]),
         ("MINERVA_REPARSE", &[]),
         ("MINERVA_RUNNER", &[]),
+        ("MINERVA_WHEN", &[]),
         ("AWS_LAMBDA_FUNCTION_NAME", &[]),
     ])
 }

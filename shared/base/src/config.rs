@@ -329,6 +329,8 @@ settings! {
         reparse: Option<PathBuf> = "", "MINERVA_REPARSE";
         /// Set by `local-runner` for its children: they end when it does.
         under_runner: Option<String> = "", "MINERVA_RUNNER";
+        /// Set by the cloud's template: zone and expression of the function's row, as `America/Sao_Paulo cron(0 2 * * ? *)`. The slot of a rule's event is the row's last firing at or before its `time`.
+        when: Option<String> = "", "MINERVA_WHEN";
         /// Set by Lambda: the function's name.
         lambda: Option<String> = "", "AWS_LAMBDA_FUNCTION_NAME";
         /// The predecessor's broker: accepted and ignored, with one line of log.

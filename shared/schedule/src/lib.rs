@@ -10,20 +10,25 @@ mod error;
 mod grammar;
 mod guess;
 mod rate;
+#[cfg(feature = "timetable")]
 mod timetable;
 mod undecided;
 
 use std::fmt;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 use self::cron::Cron;
 pub use self::error::{Field, ScheduleError};
 use self::error::{Piece, nearest};
 pub use self::grammar::Api;
 use self::grammar::MAX_LENGTH;
+#[cfg(feature = "timetable")]
 pub use self::timetable::{CatchUp, Firing, Problem, Row, Timetable, TimetableError};
+
+/// How far back a last firing is looked for.
+const LOOKS_BACK_HOURS: [i64; 4] = [1, 25, 32 * 24, 400 * 24];
 
 /// An expression that has been read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +118,15 @@ impl Schedule {
     ) -> impl Iterator<Item = Timestamp> {
         std::iter::successors(self.next_after(instant, zone), |firing| {
             self.next_after(*firing, zone)
+        })
+    }
+
+    /// The last firing at or before `instant`, where one lies within the 400 days before it.
+    pub fn last_at_or_before(&self, instant: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        // Most rows fire within the first of these, so that few firings are looked at.
+        LOOKS_BACK_HOURS.iter().find_map(|&hours| {
+            let from = instant.checked_sub(SignedDuration::from_hours(hours)).ok()?;
+            self.firings_after(from, zone).take_while(|firing| *firing <= instant).last()
         })
     }
 
@@ -573,6 +587,28 @@ mod tests {
             "2199-12-31T23:59:00Z",
             &["2200-01-01T02:59:00Z"],
         );
+    }
+
+    #[test]
+    fn the_last_firing_is_at_or_before_an_instant() {
+        let last = |text: &str, instant: &str| {
+            let schedule = Schedule::parse(text, Api::Scheduler).unwrap();
+            let zone = zone("America/Sao_Paulo").unwrap();
+            let found = schedule.last_at_or_before(instant.parse().unwrap(), &zone);
+            found.map(|firing| firing.to_string())
+        };
+        for (text, instant, expected) in [
+            ("cron(0 0/2 * * ? *)", "2026-03-01T05:00:00Z", Some("2026-03-01T05:00:00Z")),
+            ("cron(0 0/2 * * ? *)", "2026-03-01T05:01:07Z", Some("2026-03-01T05:00:00Z")),
+            ("cron(0 0/2 * * ? *)", "2026-03-01T04:59:59Z", Some("2026-03-01T03:00:00Z")),
+            ("cron(0 2 * * ? *)", "2026-03-01T05:30:00Z", Some("2026-03-01T05:00:00Z")),
+            ("cron(0 2 1 * ? *)", "2026-03-31T05:30:00Z", Some("2026-03-01T05:00:00Z")),
+            ("cron(0 2 1 1 ? *)", "2026-12-31T05:30:00Z", Some("2026-01-01T05:00:00Z")),
+            ("cron(0 2 1 1 ? 2030)", "2026-12-31T05:30:00Z", None),
+            ("rate(7 minutes)", "1970-01-01T00:13:59Z", Some("1970-01-01T00:07:00Z")),
+        ] {
+            assert_eq!(last(text, instant).as_deref(), expected, "{text} at {instant}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use fetch::Http;
 use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use lambda_runtime::{Context, Diagnostic, LambdaEvent, service_fn};
+use schedule::{Api, Schedule};
 use serde_json::Value;
 use stores::documents::{self, Documents};
 use stores::state::{self, Claim, Hold, Identity, State};
@@ -193,6 +194,21 @@ pub async fn invoke(
     }
 }
 
+/// The slot of an event of this time: its row's last firing at or before it, as a rule's event may come late; its minute,
+/// where the row is not told.
+fn slot(row: Option<&str>, time: Timestamp) -> Result<Timestamp> {
+    let Some(row) = row else { return Ok(time) };
+    let wrong = |cause: schedule::ScheduleError| {
+        Error::config(format!("read `MINERVA_WHEN`: `{row}`"))
+            .because(cause)
+            .hint("it is a zone and an expression, as `America/Sao_Paulo cron(0 2 * * ? *)`")
+    };
+    let (zone, expression) = row.split_once(' ').unwrap_or((row, ""));
+    let zone = schedule::zone(zone).map_err(wrong)?;
+    let schedule = Schedule::parse(expression, Api::Scheduler).map_err(wrong)?;
+    Ok(schedule.last_at_or_before(time, &zone).unwrap_or(time))
+}
+
 async fn claim_and_run(
     home: &Home,
     task: &Registered,
@@ -202,7 +218,8 @@ async fn claim_and_run(
 ) -> Result<Report> {
     let clock = home.config.behaviour.clock;
     let (claim, slot) = match Invocation::read(payload)? {
-        Invocation::Scheduled(slot) => {
+        Invocation::Scheduled(time) => {
+            let slot = slot(home.config.behaviour.when.as_deref(), time)?;
             let (identity, now) = (Identity::Slot(slot), clock.now(Some(slot)));
             // The runner that fires has this very clock; EventBridge has another.
             let is_alone = home.config.behaviour.under_runner.is_none();
@@ -331,4 +348,21 @@ async fn conclude(home: &Home, ctx: &Ctx, hold: Hold, report: Report) -> Result<
 /// The time now of a process without a run.
 pub fn now(config: &Config) -> Timestamp {
     config.behaviour.clock.now(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_event_has_the_slot_of_its_row() {
+        let time: Timestamp = "2026-03-01T05:01:00Z".parse().unwrap();
+        let row = "America/Sao_Paulo cron(0 0/2 * * ? *)";
+        assert_eq!(slot(Some(row), time).unwrap().to_string(), "2026-03-01T05:00:00Z");
+        assert_eq!(slot(None, time).unwrap(), time);
+        for wrong in ["daily", "Mars/Olympus cron(0 2 * * ? *)", "UTC cron(0 25 * * ? *)"] {
+            let error = slot(Some(wrong), time).unwrap_err();
+            assert!(error.to_string().contains("MINERVA_WHEN"), "{error}");
+        }
+    }
 }
