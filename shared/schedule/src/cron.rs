@@ -13,6 +13,7 @@ use jiff::{Span, Timestamp};
 use super::error::{Field, Piece, ScheduleError, nearest};
 use super::grammar::YEARS;
 use super::undecided;
+use super::{FieldDays, Fields};
 
 const MONTHS: [&str; 12] =
     ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
@@ -117,6 +118,18 @@ impl Cron {
             }
         };
         Ok(Self { minutes, hours, days, months, years })
+    }
+
+    /// What the fields hold, as plain lists.
+    pub(super) fn fields(&self) -> Fields {
+        let list = |set: &Set| set.iter().collect();
+        let days = match &self.days {
+            Days::OfMonth(days) if days.is_plain() => FieldDays::OfMonth(list(&days.days)),
+            Days::OfWeek(days) if days.is_plain() => FieldDays::OfWeek(list(&days.days)),
+            Days::OfMonth(_) | Days::OfWeek(_) => FieldDays::ByCalendar,
+        };
+        let (minutes, hours) = (list(&self.minutes), list(&self.hours));
+        Fields { minutes, hours, days, months: list(&self.months), years: list(&self.years) }
     }
 
     /// The first firing strictly after `instant`.
@@ -291,6 +304,12 @@ impl DaysOfMonth {
         Ok(all)
     }
 
+    /// Whether the days are numbers alone.
+    fn is_plain(&self) -> bool {
+        let is_empty = |set: &Set| set.iter().next().is_none();
+        is_empty(&self.nearest) && is_empty(&self.before_last) && !self.last_weekday
+    }
+
     fn in_month(&self, month: Month) -> u32 {
         let bit = |day: i16| 1_u32 << day;
         let mut days = (self.days.low_bits() << 1) & (u32::MAX >> (31 - month.length));
@@ -363,6 +382,11 @@ impl DaysOfWeek {
             }
         }
         Ok(all)
+    }
+
+    /// Whether the days are weekdays alone.
+    fn is_plain(&self) -> bool {
+        self.last.iter().next().is_none() && self.nth.is_none()
     }
 
     fn in_month(&self, month: Month) -> u32 {

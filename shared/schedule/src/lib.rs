@@ -130,6 +130,22 @@ impl Schedule {
         })
     }
 
+    /// What the fields of a `cron(...)` hold; none for the other forms.
+    pub fn fields(&self) -> Option<Fields> {
+        match &self.form {
+            ScheduleForm::Cron(cron) => Some(cron.fields()),
+            ScheduleForm::Rate(_) | ScheduleForm::At(_) => None,
+        }
+    }
+
+    /// Seconds from one firing of a `rate(...)` to the next; none for the other forms.
+    pub fn period_s(&self) -> Option<u64> {
+        match &self.form {
+            ScheduleForm::Rate(rate) => Some(rate.period_s()),
+            ScheduleForm::Cron(_) | ScheduleForm::At(_) => None,
+        }
+    }
+
     /// The expression as it was written.
     pub fn text(&self) -> &str {
         &self.text
@@ -140,6 +156,26 @@ impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.text)
     }
+}
+
+/// The values of a `cron(...)`, field by field, each list in rising order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fields {
+    pub minutes: Vec<i16>,
+    pub hours: Vec<i16>,
+    pub days: FieldDays,
+    pub months: Vec<i16>,
+    pub years: Vec<i16>,
+}
+
+/// The days of a `cron(...)`, by the one of its two day fields that says which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FieldDays {
+    OfMonth(Vec<i16>),
+    /// 1 = SUN.
+    OfWeek(Vec<i16>),
+    /// `L`, `W` or `#` is among them: which days they are differs from month to month.
+    ByCalendar,
 }
 
 /// Finds a zone by its IANA name, letter case included: AWS takes no other spelling.

@@ -79,6 +79,10 @@ impl Rate {
         }))
     }
 
+    pub(super) fn period_s(&self) -> u64 {
+        self.period_s
+    }
+
     pub(super) fn next_after(&self, instant: Timestamp) -> Option<Timestamp> {
         let start = undecided::RATE_START;
         if instant < start {
