@@ -38,6 +38,10 @@ const BATCH: usize = 1_000;
 /// Bytes of documents written in one transaction; a single larger one is written alone.
 const BATCH_BYTES: usize = 8 << 20;
 
+/// Rows that one statement adds: each statement is a way to SQLite's thread and back. A rest takes the smaller ones, so that few
+/// statements are prepared.
+const ROWS: [usize; 3] = [32, 8, 1];
+
 /// The embedded document store.
 pub struct Embedded {
     folder: PathBuf,
@@ -213,7 +217,7 @@ async fn write_part(
     batch: &[Intent<'_>],
 ) -> sqlx::Result<Vec<Written>> {
     let stored = stored(transaction, index, batch).await?;
-    let mut outcomes = Vec::with_capacity(batch.len());
+    let (mut outcomes, mut created) = (Vec::with_capacity(batch.len()), Vec::new());
     for intent in batch {
         let known = stored.get(intent.id());
         let outcome = match intent.plan(known.map(|(_, body)| body)) {
@@ -224,13 +228,10 @@ async fn write_part(
                     outcomes.push(Written::Rejected(why));
                     continue;
                 }
-                let sql = format!(r#"INSERT INTO "{}" (id, body) VALUES ($1, $2)"#, index.name);
-                let row = sqlx::query(AssertSqlSafe(sql))
-                    .bind(intent.id())
-                    .bind(text)
-                    .execute(&mut **transaction)
-                    .await?;
-                index_text(transaction, index, row.last_insert_rowid(), &body).await?;
+                created.push((intent.id(), text, body));
+                if created.len() == ROWS[0] {
+                    create(transaction, index, std::mem::take(&mut created)).await?;
+                }
                 Written::New
             }
             Plan::Update(body) => {
@@ -247,7 +248,7 @@ async fn write_part(
                     .execute(&mut **transaction)
                     .await?;
                 forget_text(transaction, index, number).await?;
-                index_text(transaction, index, number, &body).await?;
+                index_text(transaction, index, &[(number, &body)]).await?;
                 Written::Changed
             }
             Plan::Delete => {
@@ -260,7 +261,53 @@ async fn write_part(
         };
         outcomes.push(outcome);
     }
+    create(transaction, index, created).await?;
     Ok(outcomes)
+}
+
+/// Adds documents that are not stored: ids, texts and bodies.
+async fn create(
+    transaction: &mut Transaction<'_, Sqlite>,
+    index: &Index,
+    created: Vec<(&str, String, Body)>,
+) -> sqlx::Result<()> {
+    if created.is_empty() {
+        return Ok(());
+    }
+    // Nobody else writes while this transaction lasts.
+    let sql = format!(r#"SELECT coalesce(max(n), 0) FROM "{}""#, index.name);
+    let (last,): (i64,) = sqlx::query_as(AssertSqlSafe(sql)).fetch_one(&mut **transaction).await?;
+    let rows: Vec<_> = (last + 1..).zip(&created).collect();
+    for rows in runs(&rows) {
+        let sql = format!(
+            r#"INSERT INTO "{}" (n, id, body) VALUES {}"#,
+            index.name,
+            places(rows.len(), 3)
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for (number, (id, text, _)) in rows {
+            query = query.bind(*number).bind(*id).bind(text);
+        }
+        query.execute(&mut **transaction).await?;
+    }
+    let bodies: Vec<_> = rows.iter().map(|(number, (_, _, body))| (*number, body)).collect();
+    index_text(transaction, index, &bodies).await
+}
+
+/// Rows as they go into statements, by [`ROWS`].
+fn runs<T>(mut rest: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let size = ROWS.into_iter().find(|size| *size <= rest.len())?;
+        let (run, others) = rest.split_at(size);
+        rest = others;
+        Some(run)
+    })
+}
+
+/// Where the values of so many rows are bound.
+fn places(rows: usize, columns: usize) -> String {
+    let row = format!("({})", vec!["?"; columns].join(", "));
+    vec![row.as_str(); rows].join(", ")
 }
 
 /// How many bytes the stored documents of a batch have, by id.
@@ -311,7 +358,8 @@ async fn make_text(transaction: &mut Transaction<'_, Sqlite>, index: &Index) -> 
             .await?;
         for row in &rows {
             last = row.try_get("n")?;
-            index_text(transaction, index, last, &read_body(row.try_get("body")?)?).await?;
+            let body = read_body(row.try_get("body")?)?;
+            index_text(transaction, index, &[(last, &body)]).await?;
         }
         if rows.len() < BATCH {
             return Ok(());
@@ -354,27 +402,28 @@ async fn forget_text(
 async fn index_text(
     transaction: &mut Transaction<'_, Sqlite>,
     index: &Index,
-    number: i64,
-    body: &Body,
+    rows: &[(i64, &Body)],
 ) -> sqlx::Result<()> {
     let fields: Vec<&str> = index.text_fields().collect();
     if fields.is_empty() {
         return Ok(());
     }
-    let mut sql = format!(
-        r#"INSERT INTO "{}_text" (rowid, "{}") VALUES ($1"#,
-        index.name,
-        fields.join(r#"", ""#)
-    );
-    for place in 0..fields.len() {
-        let _ = write!(sql, ", ${}", place + 2);
+    for rows in runs(rows) {
+        let sql = format!(
+            r#"INSERT INTO "{}_text" (rowid, "{}") VALUES {}"#,
+            index.name,
+            fields.join(r#"", ""#),
+            places(rows.len(), fields.len() + 1)
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for (number, body) in rows {
+            query = query.bind(*number);
+            for field in &fields {
+                query = query.bind(words_of(body.get(*field)));
+            }
+        }
+        query.execute(&mut **transaction).await?;
     }
-    sql.push(')');
-    let mut query = sqlx::query(AssertSqlSafe(sql)).bind(number);
-    for field in fields {
-        query = query.bind(words_of(body.get(field)));
-    }
-    query.execute(&mut **transaction).await?;
     Ok(())
 }
 
@@ -751,11 +800,13 @@ impl DocumentReader for Embedded {
         let query = Query { filters: scan.filters.clone(), ..Query::default() };
         let mut found = Found::of(index, &query, false)?;
         let place = found.bind(scan.after.clone().unwrap_or_default());
+        let fields = scan.fields.as_ref();
+        // Ids alone stand in their index.
+        let body = if fields.is_some_and(Vec::is_empty) { "'{}' AS body" } else { "body" };
         let sql = format!(
-            "SELECT id, body FROM {} WHERE id > {place} ORDER BY id LIMIT {}",
+            "SELECT id, {body} FROM {} WHERE id > {place} ORDER BY id LIMIT {}",
             found.sql, scan.limit
         );
-        let fields = scan.fields.as_ref();
         let selection = fields.map(|fields| Selection::of(fields.iter().map(String::as_str)));
         let found = found.select(&self.pool, sql, selection.as_ref()).await;
         found.map_err(failed("scan documents"))
