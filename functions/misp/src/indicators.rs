@@ -115,7 +115,7 @@ impl Seen {
     const EACH: usize = 1 << 15;
 
     /// Whether it is there for the first time.
-    fn is_first(&mut self, key: u128) -> bool {
+    pub fn is_first(&mut self, key: u128) -> bool {
         if self.old.contains(&key) || !self.young.insert(key) {
             return false;
         }
@@ -124,6 +124,16 @@ impl Seen {
         }
         true
     }
+}
+
+/// The ids of the documents that a word or a cell of a list gives something to.
+pub fn ids(feed: &Feed, typed: &Typed) -> impl Iterator<Item = String> {
+    let kind = feed.kind.as_deref().unwrap_or(typed.kind);
+    let parts = parts(kind, typed.category(), typed.to_ids(), &typed.value);
+    parts.into_iter().filter_map(|part| match part {
+        Part::Indicator(found) => Some(ioc::id(NAME, found.kind, &found.value)),
+        Part::Filtered(_) | Part::Rejected(_) => None,
+    })
 }
 
 /// A word or a cell of a list as indicators, one or two; what they become is added to `batch`. Gives the ids of those that are

@@ -1,5 +1,6 @@
 //! A list on its way from its feed to the store, as a stream of any length: a killed or cut run goes on behind what it stored,
-//! and a complete reading marks what left.
+//! and a complete reading marks what left. One that took several runs is followed by another that stores nothing and takes
+//! one, unless it came to what the last one came to.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use task::{BodyStream, Position, Present, Stop, Visit};
 
 use crate::feeds::{Feed, INDEX};
 use crate::flat::{Found, HEAD, Place, Reader, is_web_page};
-use crate::indicators::{BATCH, Batch, OWNER, Seen, listed};
+use crate::indicators::{BATCH, Batch, OWNER, Seen, ids, key, listed};
 use crate::sync::How;
 use crate::unzip::{MAGIC, Unzip};
 
@@ -40,6 +41,9 @@ const SLOW_FOR: Duration = Duration::from_secs(60);
 /// For how long a list that shrank is not believed.
 pub(crate) const SHRUNK_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 
+/// Runs that try to read a list once more in one piece; after them, what left it stays as it is.
+const SWEEPS_MAX: u32 = 3;
+
 /// A list this small may lose nine tenths without that being a sign of anything.
 pub(crate) const SHRUNK_FROM: u64 = 10;
 
@@ -50,8 +54,9 @@ struct Cursor {
     /// A reading that did not come to its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     reading: Option<Reading>,
-    /// Indicators of the last complete reading.
+    /// Indicators of the last complete reading, and the sum of their keys.
     listed: Option<u64>,
+    sum: Option<u64>,
     /// Whether its server tells one version from another.
     is_versioned: Option<bool>,
     /// Since when it gives much less than it did.
@@ -66,9 +71,40 @@ struct Reading {
     /// Whether the body is an archive, so that `place` is one in its file.
     is_packed: bool,
     /// Indicators up to here.
-    listed: u64,
+    #[serde(flatten)]
+    listed: Listed,
+    /// Whether nothing of the list was stored before, so that nothing can have left it.
+    #[serde(default)]
+    is_first: bool,
     /// Whether all is stored, and what is left is to see what left.
     is_read: bool,
+    /// Runs that began to see that.
+    #[serde(default)]
+    sweeps: u32,
+}
+
+/// What a reading came to. Of two that came to the same, the list had the same values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Listed {
+    #[serde(rename = "listed")]
+    count: u64,
+    /// The sum of the values' keys, which does not depend on their order.
+    #[serde(default)]
+    sum: u64,
+}
+
+impl Listed {
+    fn add(&mut self, id: &str) {
+        self.count += 1;
+        self.sum = self.sum.wrapping_add(key(id) as u64);
+    }
+}
+
+impl Cursor {
+    /// Whether the last complete reading came to the same, so that nothing left.
+    fn came_to(&self, total: Listed) -> bool {
+        (self.listed, self.sum) == (Some(total.count), Some(total.sum))
+    }
 }
 
 /// Whether so many of so many before are too few to be believed.
@@ -187,7 +223,7 @@ impl<'f> Body<'f> {
     }
 
     /// Where to go on: behind everything that was handed out.
-    fn reading(&self, listed: u64) -> Reading {
+    fn reading(&self, listed: Listed, is_first: bool) -> Reading {
         let is_packed = self.unzip.is_some();
         let place = self.reader.place();
         let position = self.stream.position();
@@ -197,7 +233,9 @@ impl<'f> Body<'f> {
             place,
             is_packed,
             listed,
+            is_first,
             is_read: false,
+            sweeps: 0,
         }
     }
 }
@@ -251,7 +289,7 @@ pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Resul
         let why = "its server does not tell whether it changed; `sync_all_misp_feeds` reads it";
         return Err(Stop::skipped(why));
     }
-    let is_first = cursor.reading.is_none() && cursor.listed.is_none();
+    let is_begun = cursor.reading.is_some() || cursor.listed.is_some();
     let from = cursor.reading.take();
     let resumes = from.as_ref().filter(|from| !from.is_read && !from.is_packed);
     let stream = match visit.stream(request(), resumes.map(|from| &from.position)).await {
@@ -269,17 +307,19 @@ pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Resul
     // Of another version everything is read, from its first byte. Where versions are not told apart, a long list would never
     // come to its end, so it is read on behind what was read; the JSON of one may have become another.
     let from = from.filter(|from| match from.position.version.is_empty() {
-        true => at.version.is_empty() && !from.is_read && !from.place.is_json,
+        true => at.version.is_empty() && (from.is_read || !from.place.is_json),
         false => {
             from.position.version == at.version
                 && (from.is_read || from.is_packed || from.position.offset == at.offset)
         }
     });
+    let is_first = from.as_ref().map_or(!is_begun, |from| from.is_first);
+    // What an earlier run read of it is not known here, and of what was never stored nothing left.
+    let mut present = (from.is_none() && !is_first).then(Present::default);
+    let mut total = from.as_ref().map_or_else(Listed::default, |from| from.listed);
     let mut sweeping = None;
-    let (mut present, mut is_complete) = (Present::default(), from.is_none());
-    let mut listed_now = from.as_ref().map_or(0, |from| from.listed);
-    if from.as_ref().is_some_and(|from| from.is_read) {
-        sweeping = Some(stream);
+    if let Some(read) = from.as_ref().filter(|from| from.is_read) {
+        sweeping = Some((stream, read.clone()));
     } else {
         let lists = warninglists(visit).await?;
         let mut body = Body::new(stream, feed, from.as_ref())?;
@@ -307,10 +347,11 @@ pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Resul
                                 &mut seen,
                                 &mut batch,
                             );
-                            listed_now += ids.len() as u64;
                             left = left.saturating_sub(ids.len() as u64);
                             for id in ids {
-                                failed = present.add(&id).err().or(failed.take());
+                                total.add(&id);
+                                let added = present.as_mut().map(|present| present.add(&id));
+                                failed = added.and_then(Result::err).or(failed.take());
                             }
                         }
                         Found::Excluded => {
@@ -343,7 +384,7 @@ pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Resul
                     return Ok(());
                 }
                 if how.limit.is_none() {
-                    let reading = Reading { is_read: is_over, ..body.reading(listed_now) };
+                    let reading = Reading { is_read: is_over, ..body.reading(total, is_first) };
                     let so_far = Cursor { reading: Some(reading), ..cursor.clone() };
                     visit.save(json!(so_far)).await?;
                 }
@@ -363,38 +404,39 @@ pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Resul
             return Ok(());
         }
         let before = cursor.listed.unwrap_or(0);
-        if let Err(stop) = judge(visit, feed, &body, index, before, listed_now) {
+        if let Err(stop) = judge(visit, feed, &body, index, before, total.count) {
             visit.save(json!(cursor)).await?;
             return Err(stop);
         }
-        cursor.is_versioned = Some(!body.stream.position().version.is_empty());
-        let version = body.stream.position();
-        if from.is_some() {
-            // What an earlier run read of it is not known here.
-            is_complete = false;
-            if !version.version.is_empty()
-                && let Some(stream) = visit.stream_again(request()).await?
-                && stream.position().version == version.version
-            {
-                sweeping = Some(stream);
-            }
-        }
+        let version = body.stream.position().version;
+        cursor.is_versioned = Some(!version.is_empty());
+        let read = Reading { is_read: true, ..body.reading(total, is_first) };
         visit.close(body.stream);
-    }
-    if let Some(stream) = sweeping {
-        cursor.is_versioned = Some(true);
-        (present, listed_now) = sweep(visit, feed, stream).await?;
-        if visit.is_late() {
-            return Ok(());
+        if present.is_none()
+            && !is_first
+            && !cursor.came_to(total)
+            && let Some(stream) = visit.stream_again(request()).await?
+            && stream.position().version == version
+        {
+            sweeping = Some((stream, read));
         }
-        is_complete = true;
     }
-    // What is as long as it was, with nothing new in it, has lost nothing.
-    let counts = visit.counts(index);
-    let is_as_before =
-        from.is_none() && counts.new + counts.changed == 0 && cursor.listed == Some(listed_now);
-    let present = is_complete.then_some(present).filter(|_| !is_first && !is_as_before);
-    conclude(visit, feed, index, cursor, present, listed_now).await
+    if let Some((stream, read)) = sweeping {
+        if read.sweeps >= SWEEPS_MAX {
+            visit.note(
+                "what left the list is not marked: to read it once more takes more than a run",
+            );
+            visit.close(stream);
+        } else {
+            let is_late = visit.is_late();
+            let begun = Reading { sweeps: read.sweeps + u32::from(!is_late), ..read };
+            visit.save(json!(Cursor { reading: Some(begun), ..cursor.clone() })).await?;
+            let swept = if is_late { None } else { sweep(visit, feed, stream).await? };
+            let Some((all, came_to)) = swept else { return Ok(()) };
+            (present, total) = (Some(all), came_to);
+        }
+    }
+    conclude(visit, feed, index, cursor, present, total).await
 }
 
 /// Stores what is gathered; false when time or a limit ended it before all of it was.
@@ -448,23 +490,22 @@ fn judge(
     Ok(())
 }
 
-/// The ids of everything in a version that is stored, in bounded memory, and how many there are.
+/// The ids of everything in a list that is stored, in bounded memory, and what they come to; nothing when time ran out.
 async fn sweep(
     visit: &mut Visit<'_>,
     feed: &Feed,
     stream: BodyStream,
-) -> Result<(Present, u64), Stop> {
+) -> Result<Option<(Present, Listed)>, Stop> {
     let mut body = Body::new(stream, feed, None)?;
-    let (mut present, mut count, mut seen) = (Present::default(), 0, Seen::default());
+    let (mut present, mut total, mut seen) =
+        (Present::default(), Listed::default(), Seen::default());
     loop {
         let mut failed = None;
-        let mut batch = Batch::default();
-        let now = visit.ctx().now();
         let goes_on = body
             .next(feed, &mut |found| {
-                let Found::Typed(typed, facts) = found else { return };
-                for id in listed(feed, &typed, &facts, None, now, &mut seen, &mut batch) {
-                    count += 1;
+                let Found::Typed(typed, _) = found else { return };
+                for id in ids(feed, &typed).filter(|id| seen.is_first(key(id))) {
+                    total.add(&id);
                     failed = present.add(&id).err().or(failed.take());
                 }
             })
@@ -473,11 +514,11 @@ async fn sweep(
             return Err(error.into());
         }
         if visit.is_late() {
-            return Ok((present, count));
+            return Ok(None);
         }
         if !goes_on {
             visit.close(body.stream);
-            return Ok((present, count));
+            return Ok(Some((present, total)));
         }
     }
 }
@@ -489,9 +530,9 @@ async fn conclude(
     index: &'static Index,
     mut cursor: Cursor,
     present: Option<Present>,
-    listed: u64,
+    total: Listed,
 ) -> Result<(), Stop> {
-    let before = cursor.listed.unwrap_or(0);
+    let (before, listed) = (cursor.listed.unwrap_or(0), total.count);
     let now = visit.ctx().now();
     if has_shrunk(before, listed) {
         let since = *cursor.shrunk_since.get_or_insert(now);
@@ -501,14 +542,14 @@ async fn conclude(
         }
     }
     cursor.shrunk_since = None;
-    if let Some(present) = present {
+    if let Some(present) = present.filter(|_| !cursor.came_to(total)) {
         let of_feed = Filter::Terms("sources.id".to_owned(), vec![feed.id.clone()]);
         let retired = visit.retire(index, &OWNER, Some(&feed.id), vec![of_feed], present).await?;
         if retired.count > 0 {
             visit.note(format!("{} left the list", retired.count));
         }
     }
-    cursor.listed = Some(listed);
+    (cursor.listed, cursor.sum) = (Some(listed), Some(total.sum));
     visit.reach(json!(cursor));
     Ok(())
 }
