@@ -87,6 +87,9 @@ const MODULES: &[(&str, &[Case])] = &[
     ("malpedia_told", malpedia_told::TRIALS),
     ("malpedia_values", malpedia_values::TRIALS),
     ("misp", misp::TRIALS),
+    ("misp", misp::events::TRIALS),
+    ("misp", misp::lists::TRIALS),
+    ("misp", misp::long::TRIALS),
     ("malpedia_rules", malpedia_rules::TRIALS),
     ("misp_export", misp_export::TRIALS),
     ("memory", memory::TRIALS),
@@ -144,7 +147,7 @@ fn main() -> ExitCode {
     skip("page::", false, &|| known(page::unavailable()));
     skip("indicator::the_set_compiled_in", true, &indicator::no_warninglists);
     skip("malpedia::the_real_sample", true, &|| known(malpedia::unavailable()));
-    skip("misp::pymisp", false, &misp::unavailable);
+    skip("misp::pymisp", false, &misp::events::unavailable);
     skip("yara::yara_and_yara_x", false, &yara::unavailable);
     skip("yara::the_whole_agrees", true, &yara::no_corpus);
     skip("yara::every_indicator_of_the_whole", true, &yara::no_corpus);
@@ -185,6 +188,7 @@ fn on_each_document_store() -> Vec<Trial> {
                 readers::SERVER_CHECKS,
                 malpedia_stores::SERVER_CHECKS,
                 misp::SERVER_CHECKS,
+                misp::long::SERVER_CHECKS,
                 otx::SERVER_CHECKS,
                 upgrade::SERVER_CHECKS,
             ],

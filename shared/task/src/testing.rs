@@ -44,14 +44,20 @@ pub enum Answer {
     Endless,
 }
 
+type Handler = Arc<dyn Fn(&HeaderMap) -> Response + Send + Sync>;
+
 #[derive(Default)]
 struct Served {
     bodies: BTreeMap<String, Bytes>,
+    handlers: BTreeMap<String, Handler>,
     lacking: BTreeSet<String>,
     answer: Option<Answer>,
     /// The request from which on there is no answer.
     silent_from: Option<usize>,
     requests: Vec<String>,
+    headers: Vec<HeaderMap>,
+    /// Requests that `asked` has told of.
+    told: usize,
     unexpected: Vec<String>,
 }
 
@@ -83,7 +89,18 @@ impl Upstream {
 
     /// Serves `body` at `path`.
     pub fn put(&self, path: &str, body: impl Into<Bytes>) {
-        lock(&self.served).bodies.insert(path.to_owned(), body.into());
+        let mut served = lock(&self.served);
+        served.handlers.remove(path);
+        served.bodies.insert(path.to_owned(), body.into());
+    }
+
+    /// Lets `path` answer as `handler` says to a request's headers.
+    pub fn serve(
+        &self,
+        path: &str,
+        handler: impl Fn(&HeaderMap) -> Response + Send + Sync + 'static,
+    ) {
+        lock(&self.served).handlers.insert(path.to_owned(), Arc::new(handler));
     }
 
     /// Answers 404 at `path`, which a test expects to be asked for.
@@ -109,6 +126,19 @@ impl Upstream {
     pub fn requests(&self) -> Vec<String> {
         lock(&self.served).requests.clone()
     }
+
+    /// Those since this was asked last.
+    pub fn asked(&self) -> Vec<String> {
+        let mut served = lock(&self.served);
+        let asked = served.requests[served.told..].to_vec();
+        served.told = served.requests.len();
+        asked
+    }
+
+    /// The headers of every request, in order.
+    pub fn headers(&self) -> Vec<HeaderMap> {
+        lock(&self.served).headers.clone()
+    }
 }
 
 impl Drop for Upstream {
@@ -129,6 +159,11 @@ async fn serve(State(served): State<Arc<Mutex<Served>>>, uri: Uri, headers: Head
     let (answer, body) = {
         let mut served = lock(&served);
         served.requests.push(uri.path().to_owned());
+        served.headers.push(headers.clone());
+        if let Some(handler) = served.handlers.get(uri.path()).cloned() {
+            drop(served);
+            return handler(&headers);
+        }
         let Some(body) = served.bodies.get(uri.path()).cloned() else {
             if !served.lacking.contains(uri.path()) {
                 served.unexpected.push(uri.to_string());
