@@ -26,6 +26,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Write the template and timetable.json
     Render(RenderArgs),
+    /// Build every function once and lay the artefacts out as the template names them
+    Package(PackageArgs),
     /// Show what a month costs at list price
     Cost {
         #[arg(long, default_value = "arm64")]
@@ -60,6 +62,22 @@ pub(crate) struct RenderArgs {
     /// Write nothing; end with 1 where a file there is stale
     #[arg(long)]
     pub(crate) check: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PackageArgs {
+    /// What the functions are built for
+    #[arg(long, default_value = "arm64")]
+    pub(crate) arch: Arch,
+    /// Take what lies in `--from` instead of building it
+    #[arg(long)]
+    pub(crate) no_build: bool,
+    /// Where `cargo lambda` puts each function's `bootstrap`
+    #[arg(long, value_name = "FOLDER", default_value = "target/lambda")]
+    pub(crate) from: PathBuf,
+    /// Where the artefacts go: beside the template
+    #[arg(long, value_name = "FOLDER", default_value = "infra/dist")]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -18,13 +18,14 @@ mod aws;
 mod cli;
 pub mod cost;
 pub mod families;
+pub mod package;
 pub mod plan;
 pub mod reconcile;
 pub mod template;
 pub mod utc;
 pub mod yaml;
 
-use cli::{Arch, Cli, Command, RenderArgs, RulesArgs};
+use cli::{Arch, Cli, Command, PackageArgs, RenderArgs, RulesArgs};
 use plan::{Plan, Target};
 use reconcile::{Change, Changes};
 use template::Architecture;
@@ -101,6 +102,7 @@ fn run(cli: &Cli) -> Result<u8> {
     let timetable = Timetable::parse(&text).map_err(|cause| Error::config(cause.to_string()))?;
     match &cli.command {
         Command::Render(args) => render(cli, &timetable, args),
+        Command::Package(args) => packaged(cli, &timetable, args),
         Command::Cost { arch } => {
             let architecture = architecture(*arch);
             let plan = Plan::of(&timetable, Target::Scheduler)?;
@@ -196,6 +198,27 @@ fn render(cli: &Cli, timetable: &Timetable, args: &RenderArgs) -> Result<u8> {
         }
     }
     Ok(if args.check && is_stale { FAILED } else { DONE })
+}
+
+fn packaged(cli: &Cli, timetable: &Timetable, args: &PackageArgs) -> Result<u8> {
+    let architecture = architecture(args.arch);
+    if !args.no_build {
+        package::build(architecture, &args.from)?;
+    }
+    let tasks: Vec<&str> = timetable.rows().iter().map(|row| row.name.as_str()).collect();
+    let artefacts = package::package(&tasks, architecture, &args.from, &args.out)?;
+    if cli.json {
+        say_json(&artefacts)?;
+    } else {
+        for artefact in &artefacts {
+            let [size, zipped] =
+                [artefact.bytes, artefact.zipped_bytes].map(|bytes| bytes as f64 / 1e6);
+            let task = &artefact.task;
+            say(&format!("{task:<34} {size:5.1} MB, zipped {zipped:4.1} MB"))?;
+        }
+        say(&format!("{} functions in `{}`", artefacts.len(), args.out.display()))?;
+    }
+    Ok(DONE)
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

@@ -59,7 +59,7 @@ pub fn template(plan: &Plan<'_>, target: Target, architecture: Architecture) -> 
         resources.extend(scheduler_resources(plan));
     }
     for function in &plan.functions {
-        resources.push((logical(&function.row.name), lambda(function, architecture)));
+        resources.push((logical(&function.row.name), lambda(plan, function, architecture)));
         for start in &function.starts {
             match &start.zone {
                 Some(zone) => resources.push((
@@ -262,8 +262,12 @@ fn globals(architecture: Architecture) -> Node {
     )])
 }
 
-fn lambda(function: &Function<'_>, architecture: Architecture) -> Node {
+fn lambda(plan: &Plan<'_>, function: &Function<'_>, architecture: Architecture) -> Node {
     let Row { name, does, memory_mb, timeout_s, .. } = function.row;
+    let mut variables = environment(function.family);
+    if let Some(when) = &function.row.when {
+        variables.push(("MINERVA_WHEN".to_owned(), format!("{} {when}", plan.zone).into()));
+    }
     map([
         ("Type", "AWS::Serverless::Function".into()),
         // One build makes them all: SAM's own would build each by itself.
@@ -277,14 +281,14 @@ fn lambda(function: &Function<'_>, architecture: Architecture) -> Node {
                 ("MemorySize", (*memory_mb).into()),
                 ("Timeout", (*timeout_s).into()),
                 ("Role", arn_of(&role_id(function.family))),
-                ("Environment", map([("Variables", environment(function.family))])),
+                ("Environment", map([("Variables", Node::Map(variables))])),
             ]),
         ),
     ])
 }
 
 /// What a family's functions are given; an empty setting is an unset one.
-fn environment(family: &Family) -> Node {
+fn environment(family: &Family) -> Vec<(String, Node)> {
     let stored = |setting: &str| sub(&format!("ssm:${{SettingsPath}}/{}/{setting}", family.name));
     let mut all: Vec<(String, Node)> =
         STORES.iter().map(|setting| ((*setting).to_owned(), stored(setting))).collect();
@@ -300,7 +304,7 @@ fn environment(family: &Family) -> Node {
         let place = sub(&format!("s3://${{{id}Bucket}}/${{{id}Prefix}}"));
         all.push(((*setting).to_owned(), given_if(&format!("With{id}Bucket"), place)));
     }
-    Node::Map(all)
+    all
 }
 
 fn allow(actions: &[&str], resource: Node) -> Vec<(&'static str, Node)> {
