@@ -340,7 +340,13 @@ impl Home {
     /// Every stored article, one a line, in the order of their ids.
     #[track_caller]
     pub(crate) fn documents(&self) -> String {
-        self.run(&["documents", "rss_articles"]).ends_with(0).out.clone()
+        self.documents_of("rss_articles")
+    }
+
+    /// Every document of an index, one a line, in the order of their ids.
+    #[track_caller]
+    pub(crate) fn documents_of(&self, index: &str) -> String {
+        self.run(&["documents", index]).ends_with(0).out.clone()
     }
 
     /// Every stored article.

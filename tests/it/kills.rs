@@ -38,20 +38,90 @@ fn kills() -> usize {
     std::env::var("MINERVA_KILLS").map_or(KILLS, |text| text.parse().unwrap())
 }
 
-#[expect(clippy::print_stdout, reason = "with `--nocapture` the figures are worth a look")]
+/// What is read while runs are killed: in two editions, so that first visits and later ones, new items and edits are interrupted.
+pub(crate) trait Subject: Send + 'static {
+    /// The task that reads it.
+    const TASK: &'static str;
+    /// Where that stores.
+    const INDICES: &'static [&'static str];
+
+    /// Serves the first edition.
+    fn start() -> Self;
+
+    /// Serves an edition from now on.
+    fn serve(&self, edition: usize);
+
+    /// A home that nothing is stored in yet.
+    fn home(&self) -> Home;
+
+    /// Looks at what is stored of each edition when nobody disturbs.
+    fn check(&self, stored: &[String; 2]);
+}
+
 fn a_kill_at_any_moment_loses_nothing() {
+    kill_often::<Feeds>();
+}
+
+/// Kills runs of a task, in lanes beside each other.
+#[expect(clippy::print_stdout, reason = "with `--nocapture` the figures are worth a look")]
+pub(crate) fn kill_often<S: Subject>() {
     let kills = kills();
-    let lane = |number: usize| move || Lane::prepare(number).strike_often(kills.div_ceil(LANES));
+    let lane =
+        |number: usize| move || Lane::<S>::prepare(number).strike_often(kills.div_ceil(LANES));
     let lanes: Vec<_> = (0..LANES).map(lane).map(thread::spawn).collect();
     let struck: usize = lanes.into_iter().map(|lane| lane.join().expect("told by the lane")).sum();
     println!("{kills} kills, of which {struck} struck a run");
     assert!(struck >= kills / 3, "most came before or after the run: {struck} of {kills}");
 }
 
-/// Sources in two editions, so that first visits and later ones, new items and edits are interrupted.
-struct Lane {
+/// Sources whose items grow in number and in part change.
+struct Feeds {
     upstream: Upstream,
-    sources: Vec<(String, String)>,
+}
+
+impl Feeds {
+    fn sources(&self, edition: usize) -> Vec<(String, String)> {
+        let source = |number: usize| {
+            let id = format!("source-{number:02}");
+            let mut body = String::from_utf8(numbered(number, 10 + edition)).unwrap();
+            if edition == 1 {
+                body = body.replace("Item 3 ", "Edited 3 ");
+            }
+            // Some take a moment, so that there are moments between.
+            let wait = Duration::from_millis(number as u64 % 4 * 5);
+            let url = self.upstream.slow(&id, wait, body);
+            (id, url)
+        };
+        (0..SOURCES).map(source).collect()
+    }
+}
+
+impl Subject for Feeds {
+    const TASK: &'static str = ALL;
+    const INDICES: &'static [&'static str] = &["rss_articles"];
+
+    fn start() -> Self {
+        Self { upstream: Upstream::start(8) }
+    }
+
+    fn serve(&self, edition: usize) {
+        self.sources(edition);
+    }
+
+    fn home(&self) -> Home {
+        let sources = self.sources(0);
+        let sources: Vec<_> = sources.iter().map(|(id, url)| (id.as_str(), url.clone())).collect();
+        Home::of(&sources)
+    }
+
+    fn check(&self, stored: &[String; 2]) {
+        assert_eq!(stored[1].lines().count(), SOURCES * 11);
+    }
+}
+
+/// A subject of its own, and what its runs are measured by.
+struct Lane<S> {
+    subject: S,
     /// What is stored after each edition when nobody disturbs.
     expected: [String; 2],
     /// How long a run takes when nobody disturbs.
@@ -65,66 +135,48 @@ enum Victim {
     Runner,
 }
 
-impl Lane {
+impl<S: Subject> Lane<S> {
     fn prepare(number: usize) -> Self {
         let mut lane = Self {
-            upstream: Upstream::start(8),
-            sources: Vec::new(),
+            subject: S::start(),
             expected: Default::default(),
             whole: Duration::ZERO,
             random: Random(0x6d69_6e65_7276_6121 + number as u64),
         };
-        lane.sources = lane.serve(0);
-        let undisturbed = lane.home();
+        let undisturbed = lane.subject.home();
         for edition in [0, 1] {
-            lane.serve(edition);
+            lane.subject.serve(edition);
             let began = Instant::now();
-            run(&undisturbed);
+            run::<S>(&undisturbed);
             lane.whole = began.elapsed();
-            lane.expected[edition] = undisturbed.documents();
+            lane.expected[edition] = stored::<S>(&undisturbed);
         }
-        assert_eq!(lane.expected[1].lines().count(), SOURCES * 11);
+        lane.subject.check(&lane.expected);
         lane
-    }
-
-    fn serve(&self, edition: usize) -> Vec<(String, String)> {
-        let source = |number: usize| {
-            let id = format!("source-{number:02}");
-            let mut body = String::from_utf8(numbered(number, 10 + edition)).unwrap();
-            if edition == 1 {
-                body = body.replace("Item 3 ", "Edited 3 ");
-            }
-            // Some take a moment, so that there are moments between.
-            let url = self.upstream.slow(&id, Duration::from_millis(number as u64 % 4 * 5), body);
-            (id, url)
-        };
-        (0..SOURCES).map(source).collect()
-    }
-
-    fn home(&self) -> Home {
-        let sources: Vec<_> =
-            self.sources.iter().map(|(id, url)| (id.as_str(), url.clone())).collect();
-        Home::of(&sources)
     }
 
     /// Kills so many runs and compares the store after the run that follows each; how many kills came in time.
     fn strike_often(&mut self, kills: usize) -> usize {
         let mut struck = 0;
-        let mut home = self.home();
+        let mut home = self.subject.home();
         for kill in 0..kills {
             let edition = kill % 2;
             if edition == 0 {
-                home = self.home();
+                home = self.subject.home();
             }
-            self.serve(edition);
+            self.subject.serve(edition);
             let wait = Duration::from_micros(self.random.below(self.whole.as_micros() as u64));
             let victim = if self.random.below(2) == 0 { Victim::Function } else { Victim::Runner };
-            struck += usize::from(strike(&home, wait, victim));
-            run(&home);
-            assert!(
-                home.documents() == self.expected[edition],
-                "kill {kill}, edition {edition}: {victim:?} after {wait:?} left another store"
-            );
+            struck += usize::from(strike::<S>(&home, wait, victim));
+            run::<S>(&home);
+            let stored = stored::<S>(&home);
+            if stored != self.expected[edition] {
+                let lines = stored.lines().zip(self.expected[edition].lines());
+                let differs = lines.into_iter().find(|(ours, theirs)| ours != theirs);
+                panic!(
+                    "kill {kill}, edition {edition}: {victim:?} after {wait:?} left another store: {differs:#?}"
+                );
+            }
             let runs = home.run(&["runs", "--json"]).json();
             let statuses: Vec<&Value> =
                 runs.as_array().unwrap().iter().map(|run| &run["status"]).collect();
@@ -138,8 +190,8 @@ impl Lane {
 }
 
 /// Kills a run after a while, and sees that nothing is left of it; whether it was under way.
-fn strike(home: &Home, wait: Duration, victim: Victim) -> bool {
-    let mut running = home.spawn(&["run", ALL, "--json", "--clock", CLOCK]);
+fn strike<S: Subject>(home: &Home, wait: Duration, victim: Victim) -> bool {
+    let mut running = home.spawn(&["run", S::TASK, "--json", "--clock", CLOCK]);
     thread::sleep(wait);
     let mut seen: BTreeSet<u32> = home.processes().into_iter().collect();
     let struck = match victim {
@@ -168,9 +220,14 @@ fn strike(home: &Home, wait: Duration, victim: Victim) -> bool {
     struck
 }
 
-fn run(home: &Home) {
-    let report = home.report(&[ALL]);
+fn run<S: Subject>(home: &Home) {
+    let report = home.report(&[S::TASK]);
     assert_eq!(report["status"], "complete", "{report}");
+}
+
+/// Every document, index by index.
+fn stored<S: Subject>(home: &Home) -> String {
+    S::INDICES.iter().map(|index| home.documents_of(index)).collect()
 }
 
 /// The same numbers in every run of the tests (`SplitMix64`).

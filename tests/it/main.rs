@@ -148,6 +148,7 @@ fn main() -> ExitCode {
     skip("indicator::the_set_compiled_in", true, &indicator::no_warninglists);
     skip("malpedia::the_real_sample", true, &|| known(malpedia::unavailable()));
     skip("misp::pymisp", false, &misp::events::unavailable);
+    skip("otx::real_pulses_", true, &otx::no_corpus);
     skip("yara::yara_and_yara_x", false, &yara::unavailable);
     skip("yara::the_whole_agrees", true, &yara::no_corpus);
     skip("yara::every_indicator_of_the_whole", true, &yara::no_corpus);

@@ -26,8 +26,10 @@ use stores::documents::{Body, Index, Owner};
 use task::testing::TestHome;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 
-use crate::documents::{Check, Place};
+use crate::documents::{Check, Place, block_on};
+use crate::kills::{self, Subject};
 use crate::malpedia_stores::everything;
 use crate::servers::address;
 
@@ -48,6 +50,16 @@ pub(crate) const TRIALS: &[crate::Case] = &[
     (
         "a_deleted_pulse_is_marked_with_its_part_of_each_indicator",
         a_deleted_pulse_is_marked_with_its_part_of_each_indicator,
+    ),
+    ("a_subscription_that_ends_or_begins_is_heeded", a_subscription_that_ends_or_begins_is_heeded),
+    ("a_kill_at_any_moment_loses_nothing", a_kill_at_any_moment_loses_nothing),
+    (
+        "processes_use_each_key_up_to_its_limit_and_never_beyond",
+        processes_use_each_key_up_to_its_limit_and_never_beyond,
+    ),
+    (
+        "processes_go_on_with_the_key_that_is_not_refused",
+        processes_go_on_with_the_key_that_is_not_refused,
     ),
     (
         "a_key_that_is_refused_leaves_the_others_alone",
@@ -82,8 +94,8 @@ struct Otx {
     /// Requests as `path?query`, in order, and uses by key.
     requests: Vec<String>,
     keys: BTreeMap<String, u32>,
-    /// A key that is refused with this status.
-    refused: Option<(&'static str, u16)>,
+    /// A key that is refused with this status, from this use on.
+    refused: Option<(&'static str, u16, u32)>,
     /// How often `subscribed` still answers 504.
     failures: u32,
     /// Pages above this size are a 504.
@@ -155,9 +167,12 @@ async fn answer(State((origin, shared)): State<Shared>, uri: Uri, headers: Heade
     let mut otx = shared.lock().unwrap();
     let key = headers.get("x-otx-api-key").map(|key| key.to_str().unwrap().to_owned());
     let Some(key) = key else { return StatusCode::FORBIDDEN.into_response() };
-    *otx.keys.entry(key.clone()).or_default() += 1;
-    if let Some((refused, status)) = otx.refused
+    let uses = otx.keys.entry(key.clone()).or_default();
+    *uses += 1;
+    let uses = *uses;
+    if let Some((refused, status, from)) = otx.refused
         && refused == key
+        && uses >= from
     {
         return StatusCode::from_u16(status).unwrap().into_response();
     }
@@ -303,15 +318,6 @@ impl Home {
     }
 }
 
-fn block_on(work: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(work);
-}
-
 fn fixture() -> Vec<Value> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/otx/subscribed.json");
     let page: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
@@ -409,10 +415,20 @@ fn pulses_become_one_document_for_each_value() {
     });
 }
 
-/// Pulses as OTX gave them in July 2018, where the whole data set is at hand.
+/// Pulses as OTX gave them in July 2018, where `MINERVA_CORPUS` has them.
+fn corpus() -> Option<PathBuf> {
+    let file = PathBuf::from(config::variable("MINERVA_CORPUS")?).join("otx/pulses_2018.json");
+    file.exists().then_some(file)
+}
+
+/// Why there are none here, if there are none.
+pub(crate) fn no_corpus() -> Option<String> {
+    let reason = "MINERVA_CORPUS names no folder that holds `otx/pulses_2018.json`";
+    corpus().is_none().then(|| reason.to_owned())
+}
+
 fn real_pulses_are_accounted_for() {
-    let Some(folder) = config::variable("MINERVA_CORPUS").map(PathBuf::from) else { return };
-    let Ok(text) = std::fs::read(folder.join("otx/pulses_2018.json")) else { return };
+    let text = std::fs::read(corpus().expect("it is skipped where there are none")).unwrap();
     let pulses: Vec<Value> = serde_json::from_slice(&text).unwrap();
     block_on(async {
         let mut given: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
@@ -705,11 +721,207 @@ fn a_deleted_pulse_is_marked_with_its_part_of_each_indicator() {
     });
 }
 
+fn a_subscription_that_ends_or_begins_is_heeded() {
+    block_on(async {
+        let of_other = |number: usize, values: &[&str]| {
+            let mut pulse = numbered(number, values);
+            pulse["author_name"] = json!("other");
+            pulse
+        };
+        let home = Home::of(vec![
+            of_other(3, &["203.0.113.3", "203.0.113.1"]),
+            of_other(2, &["203.0.113.2"]),
+            numbered(1, &["203.0.113.1"]),
+        ])
+        .await;
+        home.sync().await;
+        let happens = |kind: &str, action: &str, of: &str, minute: u32| {
+            let at = format!("2026-02-28T00:{minute:02}:00");
+            json!({"id": 1, "action": action, "object_type": kind, "object_id": of, "created": at})
+        };
+        let active = async |home: &Home| -> (Vec<bool>, Vec<bool>) {
+            let is_active = |body: Body| body["active"].as_bool().unwrap();
+            let (pulses, values) = (home.pulses().await, home.indicators().await);
+            (
+                pulses.into_values().map(is_active).collect(),
+                values.into_values().map(is_active).collect(),
+            )
+        };
+        // A pulse that is no longer subscribed to; another pulse names its indicator too.
+        let all = home.server.set(|otx| std::mem::take(&mut otx.pulses));
+        home.server.set(|otx| {
+            otx.pulses = all[..2].to_vec();
+            otx.events = vec![happens("pulse", "unsubscribe", &id(1), 1)];
+        });
+        home.sync().await;
+        assert_eq!(active(&home).await, (vec![false, true, true], vec![true, true, true]));
+        // It is again, with a date that no window holds any more: it is asked for by itself.
+        home.server.asked();
+        home.server.set(|otx| {
+            otx.pulses.clone_from(&all);
+            otx.events.push(happens("pulse", "subscribe", &id(1), 2));
+        });
+        home.sync().await;
+        assert!(home.server.asked().contains(&format!("pulses/{}", id(1))));
+        assert_eq!(active(&home).await, (vec![true, true, true], vec![true, true, true]));
+        // An author who is no longer subscribed to takes all of theirs along, and brings all of them back.
+        home.server.set(|otx| {
+            otx.pulses = all[2..].to_vec();
+            otx.events.push(happens("user", "unsubscribe", "other", 3));
+        });
+        home.sync().await;
+        assert_eq!(active(&home).await, (vec![true, false, false], vec![true, false, false]));
+        home.server.asked();
+        home.server.set(|otx| {
+            otx.pulses.clone_from(&all);
+            otx.events.push(happens("user", "subscribe", "other", 4));
+        });
+        home.sync().await;
+        let asked = home.server.asked();
+        assert!(asked.iter().any(|one| one.contains("author_name=other")), "{asked:?}");
+        assert_eq!(active(&home).await, (vec![true, true, true], vec![true, true, true]));
+        assert_eq!(home.sync().await.writes(), 0, "what was heeded is not heeded again");
+    });
+}
+
+/// The stand-in on threads of its own, for trials that start processes.
+struct Apart {
+    server: Server,
+    _runtime: Runtime,
+}
+
+impl Apart {
+    fn start(pulses: Vec<Value>) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.unwrap();
+        let server = runtime.block_on(Server::start(pulses));
+        Self { server, _runtime: runtime }
+    }
+
+    /// A home of the runner's own processes.
+    fn home(&self) -> crate::home::Home {
+        crate::home::Home::of(&[])
+            .with("OTX_URL", &self.server.origin)
+            .with("OTX_API_KEY", "one,two")
+            .with("OTX_DAILY_LIMIT", PROCESS_LIMIT.to_string())
+    }
+}
+
+/// Pulses in three pages, some with indicators to be fetched; then with new ones, edited ones and one that was deleted.
+struct KilledPulses(Apart);
+
+impl Subject for KilledPulses {
+    const TASK: &'static str = "sync_otx_pulses";
+    const INDICES: &'static [&'static str] = &[pulse::INDEX, indicators::INDEX];
+
+    fn start() -> Self {
+        let subject = Self(Apart::start(Vec::new()));
+        subject.serve(0);
+        subject
+    }
+
+    fn serve(&self, edition: usize) {
+        let mut pulses = many(45);
+        for one in pulses.iter_mut().step_by(4) {
+            one["more_indicators"] = json!(true);
+        }
+        if edition == 1 {
+            let mut edited = numbered(100, &["203.0.0.200", "198.51.100.1"]);
+            edited["id"] = json!(id(5));
+            pulses.retain(|one| one["id"] != id(5) && one["id"] != id(7));
+            pulses.insert(0, edited);
+            let new = (110..135).map(|number| numbered(number, &["203.0.1.1", "198.51.100.1"]));
+            pulses.splice(0..0, new.rev());
+        }
+        let deleted = json!({"id": 1, "action": "delete", "object_type": "pulse", "object_id": id(7), "created": "2026-02-28T00:00:00"});
+        self.0.server.set(|otx| {
+            otx.further = pulses.iter().map(further).collect();
+            otx.pulses = pulses;
+            otx.events = if edition == 1 { vec![deleted] } else { Vec::new() };
+        });
+    }
+
+    fn home(&self) -> crate::home::Home {
+        self.0.home().with("OTX_DAILY_LIMIT", "100000")
+    }
+
+    fn check(&self, stored: &[String; 2]) {
+        assert_eq!(stored[0].lines().count(), 45 + 46 + 12);
+        assert_eq!(stored[1].lines().count(), 45 + 25 + 46 + 12 + 2);
+    }
+}
+
+/// The indicators of a pulse that come by pages: its own, and one more.
+fn further(pulse: &Value) -> (String, Vec<Value>) {
+    let id = pulse["id"].as_str().unwrap();
+    let mut all = pulse["indicators"].as_array().unwrap().clone();
+    let value = format!("{id}.example.com");
+    all.push(
+        json!({"id": 9, "indicator": value, "type": "domain", "created": "2026-02-01T00:00:00"}),
+    );
+    (id.to_owned(), all)
+}
+
+fn a_kill_at_any_moment_loses_nothing() {
+    kills::kill_often::<KilledPulses>();
+}
+
+/// Uses of each key in a day, of trials with processes.
+const PROCESS_LIMIT: u32 = 100;
+/// Runs of each worker, more than there are uses for.
+const RUNS: usize = 30;
+
+/// Uses of each key after four workers ran the family's tasks one after the other, each in a process of its own.
+fn used_by_processes(otx: &Apart) -> BTreeMap<String, u32> {
+    let home = &otx.home();
+    let work = |task: &'static str| {
+        move || {
+            for _ in 0..RUNS {
+                let ran = home.run(&["run", task, "--json", "--clock", crate::home::CLOCK]);
+                assert!(matches!(ran.code, Some(0 | 1)), "{ran:?}");
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let tasks = ["sync_otx_pulses", "bulk_enrich_iocs"];
+        let tests = ["test_otx_connection"; 2];
+        let workers: Vec<_> =
+            tasks.into_iter().chain(tests).map(|task| scope.spawn(work(task))).collect();
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+    });
+    otx.server.set(|otx| otx.keys.clone())
+}
+
+/// Pulses that take more requests than both keys have.
+fn costly() -> Vec<Value> {
+    let mut pulses = many(250);
+    pulses.iter_mut().for_each(|one| one["more_indicators"] = json!(true));
+    pulses
+}
+
+fn processes_use_each_key_up_to_its_limit_and_never_beyond() {
+    let otx = Apart::start(costly());
+    let used = used_by_processes(&otx);
+    let limit = |key: &str| (key.to_owned(), PROCESS_LIMIT);
+    assert_eq!(used, BTreeMap::from(["one", "two"].map(limit)));
+}
+
+fn processes_go_on_with_the_key_that_is_not_refused() {
+    const REFUSED_FROM: u32 = 10;
+    let otx = Apart::start(costly());
+    otx.server.set(|otx| otx.refused = Some(("one", 429, REFUSED_FROM)));
+    let used = used_by_processes(&otx);
+    assert_eq!(used["two"], PROCESS_LIMIT, "the other is used up");
+    // Requests that were under way when it was refused, one a process.
+    assert!((REFUSED_FROM..REFUSED_FROM + 4).contains(&used["one"]), "{used:?}");
+}
+
 fn a_key_that_is_refused_leaves_the_others_alone() {
     block_on(async {
         for status in [403, 429] {
             let home = Home::of(many(45)).await;
-            home.server.set(|otx| otx.refused = Some(("one", status)));
+            home.server.set(|otx| otx.refused = Some(("one", status, 1)));
             let report = home.sync().await;
             assert_eq!(counts(&report, pulse::INDEX).new, 45);
             let told = notes(&report);
@@ -717,7 +929,7 @@ fn a_key_that_is_refused_leaves_the_others_alone() {
             home.server.set(|otx| assert_eq!((otx.keys["one"], otx.keys["two"]), (1, 3)));
         }
         let home = Home::with(many(45), &[("OTX_API_KEY", "one")]).await;
-        home.server.set(|otx| otx.refused = Some(("one", 429)));
+        home.server.set(|otx| otx.refused = Some(("one", 429, 1)));
         let report = home.run("sync_otx_pulses").await;
         assert_eq!(report.sources[0].outcome, Outcome::BudgetSpent, "{report:?}");
         // It is not asked while its key rests.
@@ -990,7 +1202,7 @@ fn the_keys_live_in_the_zone_of_the_timetable() {
 fn a_test_names_each_key_by_its_digest() {
     block_on(async {
         let home = Home::with(Vec::new(), &[("OTX_API_KEY", "first-secret,second-secret")]).await;
-        home.server.set(|otx| otx.refused = Some(("second-secret", 403)));
+        home.server.set(|otx| otx.refused = Some(("second-secret", 403, 1)));
         let report = home.run("test_otx_connection").await;
         let keys = report.detail["keys"].as_array().unwrap();
         assert_eq!((&keys[0]["status"], &keys[0]["user"]), (&json!("valid"), &json!("analyst")));
