@@ -28,6 +28,7 @@ trials! {
     wrong_usage_is_told
     ten_thousand_values_are_quick
     feeds_are_compared_by_the_store
+    unknown_values_are_held_against_the_lists_that_are_set
 }
 
 fn stored() -> Home {
@@ -172,24 +173,49 @@ fn ten_thousand_values_are_quick() {
     assert!(took < Duration::from_secs(20), "{took:?}");
 }
 
+fn unknown_values_are_held_against_the_lists_that_are_set() {
+    let lists = |home: &Home, value: &str| {
+        let ran = home.run(&["lookup", "--json", value]);
+        ran.ends_with(1).json()["values"][0]["warninglists"].clone()
+    };
+    let home = home(&[]);
+    let list = r#"{"list":["names-of-ours.net"],"matching_attributes":["domain","hostname"],"name":"Our names","type":"hostname","version":1}"#;
+    let folder = home.path("warninglists/ours");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("list.json"), list).unwrap();
+    assert_eq!(lists(&home, "names-of-ours.net"), json!([]), "the set compiled in");
+    assert_ne!(lists(&home, "8.8.8.8"), json!([]));
+    let place = home.path("warninglists").to_str().unwrap().to_owned();
+    let home = home.with("WARNINGLISTS", place);
+    assert_eq!(lists(&home, "names-of-ours.net"), json!(["Our names"]));
+    assert_eq!(lists(&home, "8.8.8.8"), json!([]), "and no other");
+    // Where their address does not answer, what is stored is told all the same.
+    let home = home.with("WARNINGLISTS", "http://127.0.0.1:1/lists.tar.gz");
+    let ran = home.run(&["lookup", "names-of-ours.net"]);
+    ran.ends_with(1).says(&["no warninglist"]);
+    let home = home.with("WARNINGLISTS", "/nowhere");
+    home.run(&["lookup", "names-of-ours.net"]).ends_with(2).says(&["WARNINGLISTS"]);
+}
+
 fn feeds_are_compared_by_the_store() {
-    let of = |value: &str, feeds: &[&str], first: &str, warned: &[&str]| {
+    let of = |value: &str, feeds: &[&str], first: &str, lead: Option<u32>, warned: &[&str]| {
         let sources: Vec<Value> = feeds.iter().map(|id| json!({"id": id, "name": id})).collect();
         document(
             "misp",
             IndicatorKind::Domain,
             value,
             json!({
-                "sources": sources, "sources_count": feeds.len(), "first_source": first, "warninglist_hits": warned,
+                "sources": sources, "sources_count": feeds.len(), "first_source": first, "lead_days": lead,
+                "warninglist_hits": warned,
             }),
         )
     };
     let home = home(&[
-        of("a1.com", &["a"], "a", &[]),
-        of("a2.com", &["a"], "a", &["Top sites"]),
-        of("ab1.com", &["a", "b"], "b", &[]),
-        of("ab2.com", &["a", "b"], "b", &[]),
-        of("abc.com", &["a", "b", "c"], "a", &["Top sites"]),
+        of("a1.com", &["a"], "a", None, &[]),
+        of("a2.com", &["a"], "a", None, &["Top sites"]),
+        of("ab1.com", &["a", "b"], "b", Some(11), &[]),
+        of("ab2.com", &["a", "b"], "b", Some(9), &[]),
+        of("abc.com", &["a", "b", "c"], "a", Some(0), &["Top sites"]),
         document(
             "otx",
             IndicatorKind::Domain,
@@ -208,20 +234,24 @@ fn feeds_are_compared_by_the_store() {
     assert_eq!(
         row("a"),
         json!({
-            "feed": "a", "indicators": 5, "only_here": 2, "shared": 3, "first_of_shared": 1, "warninglisted": 2,
+            "feed": "a", "indicators": 5, "only_here": 2, "shared": 3, "first_of_shared": 1, "median_lead_days": 0,
+            "warninglisted": 2,
             "shared_with": {"b": 3, "c": 1},
         })
     );
     assert_eq!(
         row("b"),
         json!({
-            "feed": "b", "indicators": 3, "only_here": 0, "shared": 3, "first_of_shared": 2, "warninglisted": 1,
+            "feed": "b", "indicators": 3, "only_here": 0, "shared": 3, "first_of_shared": 2, "median_lead_days": 9,
+            "warninglisted": 1,
             "shared_with": {"a": 3, "c": 1},
         })
     );
     assert_eq!((&row("c")["first_of_shared"], &row("otx")["only_here"]), (&json!(0), &json!(1)));
     let shown = home.run(&["sources", "overlap"]);
-    assert!(shown.ends_with(0).out.contains("2 (40 %)"), "{shown:?}");
+    for words in ["2 (40 %)", "2 (median 9 d)"] {
+        assert!(shown.ends_with(0).out.contains(words), "{shown:?}");
+    }
     let empty = self::home(&[]).run(&["sources", "overlap"]);
     assert!(empty.ends_with(0).out.contains("no feed of indicators is stored yet"), "{empty:?}");
 }

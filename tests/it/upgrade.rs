@@ -60,6 +60,7 @@ const ADDED: &[&str] = &[
     "expires_at",
     "feed_name",
     "first_source",
+    "lead_days",
     "malware_family",
     "provider",
     "references",

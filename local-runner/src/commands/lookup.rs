@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io::Read as _;
 
-use base::{Error, Result};
+use base::{Class, Error, Result};
 use indicator::IndicatorKind;
 use ioc::Lists;
 use jiff::Timestamp;
@@ -18,6 +18,7 @@ use super::indicators::{HOMES, Stored};
 use crate::cli::Cli;
 use crate::home::{open_documents, settings};
 use crate::out::{self, Outcome};
+use crate::settings::Settings;
 
 /// Bytes of a list or a report that are read from standard input.
 const INPUT_MAX: u64 = 64 << 20;
@@ -66,7 +67,7 @@ pub(super) async fn lookup(cli: &Cli, values: &[String]) -> Outcome {
     let store = open_documents(&settings).await?;
     let mut found = find(store.as_ref(), &asked.values).await?;
     if asked.values.iter().any(|value| !found.is_known(value)) {
-        found.lists = Some(Lists::built_in().await);
+        found.lists = warninglists(&settings).await?;
     }
     let known = asked.values.iter().filter(|value| found.is_known(value)).count();
     let is_all = known == asked.values.len() && asked.unread.is_empty() && asked.left_out == 0;
@@ -95,6 +96,18 @@ pub(super) async fn lookup(cli: &Cli, values: &[String]) -> Outcome {
     }
     out::line(&format!("{known} of {} known", asked.values.len()));
     Ok(code)
+}
+
+/// The warninglists that are set, as the tasks use them; none, which is told, where their address does not answer.
+async fn warninglists(settings: &Settings) -> Result<Option<Lists>> {
+    match Lists::read(&settings.config).await {
+        Ok(lists) => Ok(Some(lists)),
+        Err(error) if error.class() == Class::Upstream => {
+            out::note(&format!("unknown values are held against no warninglist: {error}"));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// A value that is looked up.
@@ -270,7 +283,7 @@ type Located = (&'static str, String, Body);
 struct Found {
     /// Documents by kind and value.
     documents: HashMap<(IndicatorKind, String), Vec<Located>>,
-    /// The lists that come with the program, for values that no document has; none where each has one.
+    /// The lists that are set, for values that no document has; none where each has one.
     lists: Option<Lists>,
 }
 

@@ -23,6 +23,7 @@ pub const DERIVED: &[&str] = &[
     "first_seen",
     "first_source",
     "last_seen",
+    "lead_days",
     "left_at",
     "malware_family",
     "provider",
@@ -90,6 +91,7 @@ pub fn derive(all: &Contributions<'_>) -> Body {
     let page = texts("reference");
     let feed = json!({ "name": names.first(), "reference": page.first() });
 
+    let first = first_source(all);
     let fields = [
         ("active", json!(is_active)),
         ("confidence", json!(confidence)),
@@ -99,8 +101,9 @@ pub fn derive(all: &Contributions<'_>) -> Body {
         ("expires_at", json!(expires_at(&shown, kind).map(seconds))),
         ("feed_name", json!(names)),
         ("first_seen", json!(first_seen)),
-        ("first_source", json!(first_source(all))),
+        ("first_source", json!(first.map(|(id, _)| id))),
         ("last_seen", json!(last_seen)),
+        ("lead_days", json!(first.and_then(|(_, days)| days))),
         ("left_at", json!(all.latest(SOURCES, "left_at").filter(|_| !is_active))),
         ("malware_family", json!(texts("malware_families"))),
         ("provider", json!(names.first())),
@@ -118,13 +121,18 @@ pub fn derive(all: &Contributions<'_>) -> Body {
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// The id of the source that had it first, by dates: that of a list that gives none is when it came.
-fn first_source<'a>(all: &Contributions<'a>) -> Option<&'a str> {
+/// The id of the source that had it first, by dates, and by how many whole days before the next one; that of a list that
+/// gives no date is when it came.
+fn first_source<'a>(all: &Contributions<'a>) -> Option<(&'a str, Option<i64>)> {
     let text = |item: &'a Value, key: &str| item.get(key).and_then(Value::as_str);
-    let dated = all
-        .items(SOURCES)
-        .filter_map(|(_, item)| Some((text(item, "first_seen")?, text(item, "id")?)));
-    dated.min().map(|(_, id)| id)
+    let dated = all.items(SOURCES).filter_map(|(_, item)| {
+        Some((date::instant(text(item, "first_seen")?)?, text(item, "id")?))
+    });
+    let dated: Vec<(Timestamp, &str)> = dated.collect();
+    let (at, first) = *dated.iter().min()?;
+    let others = dated.iter().filter(|(_, id)| *id != first);
+    let next = others.map(|(at, _)| at).min();
+    Some((first, next.map(|next| next.duration_since(at).as_hours() / 24)))
 }
 
 /// When the last of those who say something of it stops meaning it; never while one lists it without an end.
@@ -151,14 +159,22 @@ fn end_of(item: &Value, kind: Option<IndicatorKind>) -> Option<Timestamp> {
     from.checked_add(life(kind?)?).ok()
 }
 
+/// Days for which an address means something after it was last seen. What others use, and why these, is in
+/// `docs/decisions/0009-a-life-for-each-type.md`.
+const ADDRESS_LIFE_DAYS: i64 = 60;
+/// Days for which a name, or what stands under one, does.
+const NAME_LIFE_DAYS: i64 = 180;
+
 /// For how long an indicator means something after it was last seen; nothing where it does for ever.
 fn life(kind: IndicatorKind) -> Option<SignedDuration> {
     let days = match kind {
         IndicatorKind::Ipv4 | IndicatorKind::Ipv6 | IndicatorKind::IpPort | IndicatorKind::Cidr => {
-            30
+            ADDRESS_LIFE_DAYS
         }
-        IndicatorKind::Url => 90,
-        IndicatorKind::Domain | IndicatorKind::Hostname | IndicatorKind::Email => 180,
+        IndicatorKind::Url
+        | IndicatorKind::Domain
+        | IndicatorKind::Hostname
+        | IndicatorKind::Email => NAME_LIFE_DAYS,
         _ => return None,
     };
     Some(SignedDuration::from_hours(24 * days))
@@ -238,7 +254,8 @@ mod tests {
         assert_eq!(both["sources"][0]["tlp"], "green");
         assert_eq!(both["sources"][1]["first_seen"], "2026-01-02T00:00:00Z", "when it came");
         assert_eq!(both["first_seen"], "2025-05-01T00:00:00Z");
-        assert_eq!(both["first_source"], "a");
+        assert_eq!((&both["first_source"], &both["lead_days"]), (&json!("a"), &json!(246)));
+        assert_eq!(one["lead_days"], Value::Null, "there is no other");
         assert_eq!((&both["to_ids"], &both["confidence"]), (&json!(true), &json!("High")));
         assert_eq!(both["threat"]["indicator"]["marking"]["tlp"], "AMBER+STRICT");
         assert_eq!(both["threat"]["indicator"]["ip"], "192.0.2.1");
@@ -259,7 +276,7 @@ mod tests {
             (&left["left_at"], &left["active"]),
             (&json!("2026-02-01T00:00:00Z"), &json!(false))
         );
-        assert_eq!(left["expires_at"], "2026-03-03T00:00:00Z");
+        assert_eq!(left["expires_at"], "2026-04-02T00:00:00Z");
         assert_eq!(left["feed_name"], json!(["A"]), "what was said last stays readable");
         let back = laid(Some(&left), &listed);
         assert_eq!((&back["left_at"], &back["active"]), (&Value::Null, &json!(true)));
@@ -269,7 +286,27 @@ mod tests {
             ..seen("e", "192.0.2.1")
         };
         let dated = laid(None, &by("e/1", std::slice::from_ref(&dated), "2026-05-01T00:00:00Z"));
-        assert_eq!(dated["expires_at"], "2026-02-09T12:00:00Z");
+        assert_eq!(dated["expires_at"], "2026-03-11T12:00:00Z");
+    }
+
+    #[test]
+    fn addresses_and_names_age_and_what_names_content_does_not() {
+        for (value, end) in [
+            ("192.0.2.1", Some("2026-03-02T00:00:00Z")),
+            ("192.0.2.1:443", Some("2026-03-02T00:00:00Z")),
+            ("2001:db8::1", Some("2026-03-02T00:00:00Z")),
+            ("192.0.2.0/24", Some("2026-03-02T00:00:00Z")),
+            ("evil.example.org", Some("2026-06-30T00:00:00Z")),
+            ("http://evil.example.org/a", Some("2026-06-30T00:00:00Z")),
+            ("a@evil.example.org", Some("2026-06-30T00:00:00Z")),
+            ("d41d8cd98f00b204e9800998ecf8427e", None),
+            ("CVE-2026-0001", None),
+        ] {
+            let last_seen = Some(at("2026-01-01T00:00:00Z"));
+            let dated = Observation { is_listed: false, last_seen, ..seen("a", value) };
+            let body = laid(None, &by("a", &[dated], "2026-05-01T00:00:00Z"));
+            assert_eq!(body["expires_at"], json!(end), "{value}");
+        }
     }
 
     fn one_id() -> String {

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use base::address::masked;
+use base::config::Config;
 use base::validators::Validators;
 use base::{Error, Result};
-use fetch::{Limits, Request};
+use fetch::{Http, Limits, Request};
 use indicator::IndicatorKind;
 use indicator::warninglist::{LIST_BYTES_MAX, LISTS_MAX, Read, Reader, Warninglists};
 use task::{Ctx, tarball};
@@ -58,13 +59,7 @@ impl Lists {
             return Ok(known.lists.clone());
         }
         let before = known.map(|known| (known.validators.clone(), known.lists.clone()));
-        let (lists, validators) = if place.contains("://") {
-            fetched(ctx, place, before).await?
-        } else {
-            let folder = PathBuf::from(place);
-            let lists = apart(move || of_folder(&folder)).await??;
-            (lists, Validators::default())
-        };
+        let (lists, validators) = of_place(&ctx.http, place, before).await?;
         *kept = Some(Kept {
             place: place.clone(),
             run_id: ctx.run.run_id.clone(),
@@ -72,6 +67,19 @@ impl Lists {
             lists: lists.clone(),
         });
         Ok(lists)
+    }
+
+    /// Those that are set, for who is no run.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub async fn read(config: &Config) -> Result<Self> {
+        let Some(place) = &config.indicators.warninglists else {
+            return Ok(Self::built_in().await);
+        };
+        let clock = config.behaviour.clock;
+        let http = Http::new(&config.network, move || clock.now(None))?;
+        Ok(of_place(&http, place, None).await?.0)
     }
 
     /// The set compiled in.
@@ -110,9 +118,23 @@ async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
     })
 }
 
+/// Those of a folder or of a tarball at an address.
+async fn of_place(
+    http: &Http,
+    place: &str,
+    before: Option<(Validators, Lists)>,
+) -> Result<(Lists, Validators)> {
+    if place.contains("://") {
+        return fetched(http, place, before).await;
+    }
+    let folder = PathBuf::from(place);
+    let lists = apart(move || of_folder(&folder)).await??;
+    Ok((lists, Validators::default()))
+}
+
 /// Those of a tarball, or those of before where it has not changed.
 async fn fetched(
-    ctx: &Ctx,
+    http: &Http,
     place: &str,
     before: Option<(Validators, Lists)>,
 ) -> Result<(Lists, Validators)> {
@@ -124,7 +146,7 @@ async fn fetched(
         Some((validators, _)) => request.validators(validators),
         None => request,
     };
-    let answer = match (ctx.http.send(request).await?.body()?, before) {
+    let answer = match (http.send(request).await?.body()?, before) {
         (Some(answer), _) => answer,
         (None, Some((validators, lists))) => return Ok((lists, validators)),
         (None, None) => {

@@ -15,7 +15,7 @@ use crate::home::open_documents;
 use crate::out::{self, Outcome};
 use crate::settings::Settings;
 
-/// Feeds that are compared; each costs five questions.
+/// Feeds that are compared; each costs six questions.
 const FEEDS_MAX: u32 = 500;
 /// Feeds that a line names of those that share most with it.
 const SHOWN: usize = 3;
@@ -24,6 +24,8 @@ const SHOWN: usize = 3;
 const FEED: &str = "sources.id";
 const COUNT: &str = "sources_count";
 const FIRST: &str = "first_source";
+/// By how many days the first one had it before the next.
+const LEAD: &str = "lead_days";
 
 /// What one feed has.
 struct FeedRow {
@@ -34,6 +36,8 @@ struct FeedRow {
     alone: u64,
     /// Of those that others have too, how many it had first.
     first: u64,
+    /// The median of the days by which it had these before the next feed; none where no dates tell.
+    lead_days: Option<i64>,
     /// Those that a warninglist knows.
     warned: u64,
     /// How many it shares with each other feed, the most first.
@@ -105,11 +109,24 @@ impl Asking<'_> {
         let alone = self.count(vec![has(), is(COUNT, "1")]).await?;
         let alone_and_first = self.count(vec![is(FIRST, &id), has(), is(COUNT, "1")]).await?;
         let first = self.count(vec![is(FIRST, &id), has()]).await? - alone_and_first;
+        let leads = self.by(LEAD, vec![is(FIRST, &id), has()], Query::LIMIT_MAX).await?.of;
         let warned = self.count(vec![has(), Filter::Exists("warninglist_hits".to_owned())]).await?;
         let mut shared = self.by(FEED, vec![has()], FEEDS_MAX).await?.of;
         shared.retain(|(other, _)| *other != id);
-        Ok(FeedRow { id, size, alone, first, warned, shared })
+        Ok(FeedRow { id, size, alone, first, lead_days: median(leads), warned, shared })
     }
+}
+
+/// The middle one of numbers that are given by how often each is there; of an even count the lower of both in the middle.
+fn median(counts: Vec<(String, u64)>) -> Option<i64> {
+    let read = |(number, count): (String, u64)| Some((number.parse::<i64>().ok()?, count));
+    let mut counts: Vec<(i64, u64)> = counts.into_iter().filter_map(read).collect();
+    counts.sort_unstable();
+    let mut left = counts.iter().map(|(_, count)| count).sum::<u64>().div_ceil(2);
+    counts.into_iter().find_map(|(number, count)| {
+        left = left.saturating_sub(count);
+        (left == 0).then_some(number)
+    })
 }
 
 impl FeedRow {
@@ -118,7 +135,7 @@ impl FeedRow {
             self.shared.iter().map(|(id, count)| (id.as_str(), *count)).collect();
         json!({
             "feed": self.id, "indicators": self.size, "only_here": self.alone, "shared": self.size - self.alone,
-            "first_of_shared": self.first, "warninglisted": self.warned, "shared_with": shared,
+            "first_of_shared": self.first, "median_lead_days": self.lead_days, "warninglisted": self.warned, "shared_with": shared,
         })
     }
 
@@ -134,9 +151,30 @@ impl FeedRow {
             self.size.to_string(),
             percent(self.alone),
             percent(self.size - self.alone),
-            self.first.to_string(),
+            match self.lead_days {
+                Some(days) => format!("{} (median {days} d)", self.first),
+                None => self.first.to_string(),
+            },
             percent(self.warned),
             shared.join(", "),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_of_counted_numbers() {
+        let of = |counts: &[(&str, u64)]| {
+            median(counts.iter().map(|(number, count)| ((*number).to_owned(), *count)).collect())
+        };
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[("10", 1)]), Some(10));
+        assert_eq!(of(&[("10", 1), ("9", 1), ("0", 1)]), Some(9), "by value and not by text");
+        assert_eq!(of(&[("0", 3), ("100", 2)]), Some(0));
+        assert_eq!(of(&[("0", 2), ("100", 2)]), Some(0));
+        assert_eq!(of(&[("0", 2), ("100", 3)]), Some(100));
     }
 }
