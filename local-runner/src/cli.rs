@@ -250,11 +250,8 @@ pub(crate) struct RunArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct SearchArgs {
-    /// Words to look for: any of them, `"a phrase"`, `prefix*`, `-not`; nothing for the newest
-    pub(crate) text: Vec<String>,
-    /// Only what does not hold this word or phrase, as `-WORD` says too; may be repeated
-    #[arg(long, value_name = "WORD")]
-    pub(crate) without: Vec<String>,
+    #[command(flatten)]
+    pub(crate) words: WordsArgs,
     /// The index to search, or several as one: `minerva-articles`, `minerva-indicators`
     #[arg(long, default_value = "rss_articles")]
     pub(crate) index: String,
@@ -279,6 +276,8 @@ pub(crate) struct SearchArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct IndicatorsArgs {
+    #[command(flatten)]
+    pub(crate) words: WordsArgs,
     /// What to write
     #[arg(long)]
     pub(crate) format: Format,
@@ -313,6 +312,16 @@ pub(crate) enum Format {
     Stix,
     Suricata,
     Text,
+}
+
+/// What documents must hold.
+#[derive(Debug, Args)]
+pub(crate) struct WordsArgs {
+    /// Words to look for: any of them, `"a phrase"`, `prefix*`, `-not`; nothing for all
+    pub(crate) text: Vec<String>,
+    /// Only what does not hold this word or phrase, as `-WORD` says too; may be repeated
+    #[arg(long, value_name = "WORD")]
+    pub(crate) without: Vec<String>,
 }
 
 /// Which documents are meant.

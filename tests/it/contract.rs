@@ -105,6 +105,7 @@ impl Fixture {
         let name = match part {
             Reaches::Network => "network",
             Reaches::Files => "files",
+            Reaches::Destinations => "destinations",
             Reaches::Stores => "stores",
         };
         self.reaches.iter().any(|known| known == name)
@@ -301,7 +302,7 @@ fn what_a_task_reaches_its_fixtures_reach() {
     for (_, task) in all_tasks() {
         let fixtures: Vec<Fixture> =
             fixtures(task.name).iter().map(|path| Fixture::read(path)).collect();
-        for part in [Reaches::Network, Reaches::Files] {
+        for part in [Reaches::Network, Reaches::Files, Reaches::Destinations] {
             assert_eq!(
                 fixtures.iter().any(|fixture| fixture.reaches(part)),
                 task.may_reach(part),

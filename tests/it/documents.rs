@@ -425,6 +425,9 @@ fn a_scan_of_fields(place: &mut Place) {
         let fields = fields.await.expect("they are read");
         let tags = |of: &str| json!({"owners": {"shared": {"tags": {"rss": [of, "cti"]}}}});
         assert_eq!(json!(fields), json!([tags("blogs"), null, tags("news")]));
+        let words = Scan { text: Some("\"title 7\"".to_owned()), ..Scan::of(&[]) };
+        let words = store.scan(index, &words).await.expect("it is scanned");
+        assert_eq!(words.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["id-07"]);
         let unknown = Scan { filters: vec![Filter::Exists("none".to_owned())], ..Scan::default() };
         assert!(store.scan(index, &unknown).await.is_err());
     });

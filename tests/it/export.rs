@@ -203,6 +203,15 @@ fn what_goes_out_and_what_does_not_is_counted() {
     let mut lines: Vec<&str> = text.lines().collect();
     lines.sort_unstable();
     assert_eq!(lines, ["192.0.2.66", "198.51.100.7"]);
+    // Words mean what they mean to a search.
+    for words in
+        [&["HYPERLINK"][..], &["emotet", "hyperlink"], &["hyperlink", "--without", "emotet"]]
+    {
+        let search = ["search", "--index", "minerva-indicators", "--json"];
+        let found = home.run(&[&search, words].concat()).json()["total"].as_u64().unwrap();
+        let (out, _) = export(&home, &[&["csv", "--all", "--tlp", "red"], words].concat());
+        assert!(found > 0 && out.lines().count() as u64 == found + 1, "{words:?}: {found}\n{out}");
+    }
     let none = home.run(&["export", "--format", "text", "--where", "value=nothing.com"]);
     assert_eq!(
         (none.ends_with(0).out.as_str(), none.err.lines().next()),

@@ -72,8 +72,7 @@ pub(crate) struct ExportPulsesToMisp;
 
 impl Task for ExportPulsesToMisp {
     const NAME: &'static str = "export_pulses_to_misp";
-    // It gives and fetches nothing: what the contract asks of who fetches does not fit, and trials of its own hold it.
-    const REACHES: &'static [Reaches] = &[Reaches::Stores];
+    const REACHES: &'static [Reaches] = &[Reaches::Destinations, Reaches::Stores];
     type Input = NoInput;
 
     async fn run(ctx: &Ctx, _: NoInput) -> Result<Report> {

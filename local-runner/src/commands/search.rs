@@ -15,7 +15,7 @@ pub(crate) async fn search(cli: &Cli, args: &SearchArgs) -> Outcome {
     let index = Index::named(&args.index)?;
     let settings = settings(cli)?;
     let query = Query {
-        text: text(args),
+        text: selection::text(&args.words),
         filters: selection::filters(index, &args.selection, now(&settings.config))?,
         sort: args.relevance.then_some(Sort::Relevance),
         offset: args.offset,
@@ -74,14 +74,6 @@ pub(crate) async fn search(cli: &Cli, args: &SearchArgs) -> Outcome {
         offset => format!("{shown} of {} found, after the first {offset}", page.total),
     });
     Ok(out::DONE)
-}
-
-/// The words that are looked for, and with a `-` those that are not.
-fn text(args: &SearchArgs) -> Option<String> {
-    // First, as a quote that is not closed would take them in.
-    let unwanted = args.without.iter().map(|word| format!("-\"{}\"", word.replace('"', " ")));
-    let words: Vec<String> = unwanted.chain(args.text.iter().cloned()).collect();
-    Some(words.join(" ")).filter(|text| !text.trim().is_empty())
 }
 
 /// What is counted, if counting was asked for.

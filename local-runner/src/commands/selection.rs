@@ -5,7 +5,7 @@ use base::{Error, Result};
 use jiff::Timestamp;
 use stores::documents::{FieldType, Filter, Index};
 
-use crate::cli::SelectionArgs;
+use crate::cli::{SelectionArgs, WordsArgs};
 use crate::when::Moment;
 
 /// The date that says how new a document is.
@@ -53,6 +53,14 @@ pub(super) fn filters(index: &Index, args: &SelectionArgs, now: Timestamp) -> Re
         filters.push(Filter::Range(date, since.map(seconds), until.map(seconds)));
     }
     Ok(filters)
+}
+
+/// The words that are looked for, and with a `-` those that are not.
+pub(super) fn text(args: &WordsArgs) -> Option<String> {
+    // First, as a quote that is not closed would take them in.
+    let unwanted = args.without.iter().map(|word| format!("-\"{}\"", word.replace('"', " ")));
+    let words: Vec<String> = unwanted.chain(args.text.iter().cloned()).collect();
+    Some(words.join(" ")).filter(|text| !text.trim().is_empty())
 }
 
 /// A value as it was typed, and of an indicator also the form in which it is stored: reports write them defanged, and in any

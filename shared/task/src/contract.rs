@@ -29,6 +29,8 @@ pub enum Reaches {
     Network,
     /// Files of a folder or a bucket.
     Files,
+    /// Servers, folders and buckets that it gives to.
+    Destinations,
     /// Documents and state, to write.
     Stores,
 }

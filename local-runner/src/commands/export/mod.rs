@@ -125,7 +125,7 @@ pub(super) async fn export(cli: &Cli, args: &IndicatorsArgs) -> Outcome {
     let store = open_documents(&settings).await?;
     let mut tally = Tally::new(args);
     let mut seen = Seen::default();
-    let scan = Scan { filters, ..Scan::of(FIELDS) };
+    let scan = Scan { text: selection::text(&args.words), filters, ..Scan::of(FIELDS) };
     let mut pages = Pages::new(store.as_ref(), index, scan);
     while let Some(page) = pages.next().await? {
         if is_for_machines(args.format) && index.name == GROUP {

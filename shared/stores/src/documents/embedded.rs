@@ -797,7 +797,8 @@ impl DocumentReader for Embedded {
 
     async fn scan(&self, index: &'static Index, scan: &Scan) -> Result<Vec<Document>> {
         self.ensure(index).await?;
-        let query = Query { filters: scan.filters.clone(), ..Query::default() };
+        let query =
+            Query { text: scan.text.clone(), filters: scan.filters.clone(), ..Query::default() };
         let mut found = Found::of(index, &query, false)?;
         let place = found.bind(scan.after.clone().unwrap_or_default());
         let fields = scan.fields.as_ref();

@@ -12,6 +12,8 @@ use super::{Body, Document, DocumentReader, Filter, Index};
 /// What a scan gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scan {
+    /// Words to look for, as those of a [`Query`](super::Query).
+    pub text: Option<String>,
     /// Conditions, all of which must hold.
     pub filters: Vec<Filter>,
     /// The fields of each document; those within objects by their path, as `owners.shared`. Whole documents when not set.
@@ -36,7 +38,7 @@ impl Scan {
 impl Default for Scan {
     /// Every document whole, a page at a time.
     fn default() -> Self {
-        Self { filters: Vec::new(), fields: None, after: None, limit: Self::PAGE }
+        Self { text: None, filters: Vec::new(), fields: None, after: None, limit: Self::PAGE }
     }
 }
 

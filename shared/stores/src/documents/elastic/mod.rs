@@ -292,8 +292,12 @@ impl DocumentReader for Elastic {
         }
         // By the field, as a server may be set not to sort by `_id`.
         let mut body = json!({"sort": [{"id": "asc"}], "track_total_hits": false});
-        if !scan.filters.is_empty() {
-            let query = Query { filters: scan.filters.clone(), ..Query::default() };
+        if scan.text.is_some() || !scan.filters.is_empty() {
+            let query = Query {
+                text: scan.text.clone(),
+                filters: scan.filters.clone(),
+                ..Query::default()
+            };
             body["query"] = query::conditions(index, &query)?;
         }
         if let Some(fields) = &scan.fields {
