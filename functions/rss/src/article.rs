@@ -1,12 +1,12 @@
 //! From a feed's entry to the document that `rss_articles` holds: ids, links, text, CVEs and indicators.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use base::address::masked;
 use base::date::seconds;
 use feed::text::html_to_text;
 use feed::{Entry, Head};
-use indicator::{MAX_CVES, MAX_INDICATORS};
+use indicator::InArticle;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use stores::documents::{Body, Owner, Write};
@@ -32,8 +32,7 @@ pub const TAG_MAX: usize = 256;
 pub const TAGS_MAX: usize = 128;
 pub const MEDIA_MAX: usize = 32;
 pub const MEDIA_TYPE_MAX: usize = 128;
-pub const CVES_MAX: usize = 1000;
-pub const IOCS_MAX: usize = 2000;
+pub use indicator::{CVES_MAX, IOCS_MAX};
 pub const LANGUAGE_MAX: usize = 64;
 pub const FEED_TITLE_MAX: usize = 512;
 pub const FEED_DESCRIPTION_MAX: usize = 1024;
@@ -183,10 +182,12 @@ pub(crate) fn write_as(
     let content = entry.content_html.as_deref().map(html_to_text);
     let summary = entry.summary_html.as_deref().map(html_to_text);
     let title = entry.title.as_deref().unwrap_or_default();
-    let found = indicators(title, summary.as_deref(), content.as_deref());
-    for field in found.cut {
-        cuts.add(field);
-    }
+    let found = InArticle::of(&[
+        title,
+        summary.as_deref().unwrap_or_default(),
+        content.as_deref().unwrap_or_default(),
+    ]);
+    found.cut.iter().for_each(|field| cuts.add(field));
     // What is read of a text is read of all of it, whatever is kept.
     let content = content.as_deref().map(|content| cuts.text("content", content, CONTENT_MAX));
     let summary = match &summary {
@@ -248,7 +249,7 @@ pub(crate) fn write_as(
     set("media", Value::Array(media));
     set("tags", json!(cuts.texts("tags", &entry.categories, TAGS_MAX, TAG_MAX)));
     set("cves", json!(found.cves));
-    set("iocs", Value::Array(found.iocs));
+    set("iocs", found.iocs());
     set("published", json!(published.map(seconds)));
     set("@timestamp", json!(published.map(seconds)));
     set("published_from", json!(published_from));
@@ -267,59 +268,10 @@ pub(crate) fn write_as(
     Write::of(id, &OWNER, fields)
 }
 
-struct Found {
-    cves: Vec<String>,
-    iocs: Vec<Value>,
-    /// Which of these lists are not whole.
-    cut: BTreeSet<&'static str>,
-}
-
-/// CVEs and indicators of the title and both texts, in the order in which they appear.
-fn indicators(title: &str, summary: Option<&str>, content: Option<&str>) -> Found {
-    let mut found = Found { cves: Vec::new(), iocs: Vec::new(), cut: BTreeSet::new() };
-    let (mut seen_cves, mut seen) = (HashSet::new(), HashSet::new());
-    for text in [Some(title), summary, content.filter(|content| Some(*content) != summary)]
-        .into_iter()
-        .flatten()
-    {
-        let extraction = indicator::extract(text);
-        if extraction.left_out > 0 {
-            found.cut.extend((extraction.cves.len() == MAX_CVES).then_some("cves"));
-            found.cut.extend((extraction.indicators.len() == MAX_INDICATORS).then_some("iocs"));
-        }
-        for cve in extraction.cves {
-            if seen_cves.contains(&cve) {
-                continue;
-            }
-            if found.cves.len() == CVES_MAX {
-                found.cut.insert("cves");
-                break;
-            }
-            seen_cves.insert(cve.clone());
-            found.cves.push(cve);
-        }
-        for indicator in extraction.indicators {
-            let key = (indicator.kind, indicator.value.clone());
-            if seen.contains(&key) {
-                continue;
-            }
-            let is_long = indicator.raw.len().max(indicator.value.len()) > LINK_MAX;
-            if is_long || found.iocs.len() == IOCS_MAX {
-                found.cut.insert("iocs");
-                continue;
-            }
-            seen.insert(key);
-            found.iocs.push(
-                json!({"type": indicator.kind, "value": indicator.value, "raw": indicator.raw}),
-            );
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use feed::{Kind, Media};
+    use indicator::MAX_INDICATORS;
 
     use super::*;
 

@@ -124,6 +124,8 @@ pub enum Outcome {
     WebPage,
     /// Something that is no feed.
     NotAFeed,
+    /// A page in which nothing is found where its posts used to be.
+    LayoutChanged,
     /// Nested deeper than a limit.
     TooDeep,
     /// Malformed, or mostly so.
@@ -175,6 +177,7 @@ impl Outcome {
             Self::Shrunk => "shrunk",
             Self::WebPage => "web_page",
             Self::NotAFeed => "not_a_feed",
+            Self::LayoutChanged => "layout_changed",
             Self::TooDeep => "too_deep",
             Self::Unreadable => "unreadable",
             Self::Other => "other",

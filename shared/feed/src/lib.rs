@@ -41,6 +41,11 @@ pub struct Hints<'a> {
     pub url: &'a str,
 }
 
+/// The text of a body that is no feed, such as a web page, in whatever encoding it is.
+pub fn decode_text<'a>(body: &'a [u8], content_type: Option<&str>) -> Cow<'a, str> {
+    decode::decode(body, content_type).text
+}
+
 /// Reads the head; entries follow through [`Reader::next_chunk`].
 pub fn open<'a>(body: &'a [u8], hints: &Hints<'_>) -> Result<Reader<'a>, FeedError> {
     let decoded = decode::decode(body, hints.content_type);

@@ -28,6 +28,22 @@ impl Answer {
         }
     }
 
+    /// Its status; of what the archive holds, 200.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Fetched(response, _) => response.status,
+            Self::Archived(_) => 200,
+        }
+    }
+
+    /// A field of its header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        match self {
+            Self::Fetched(response, _) => response.headers.get(name),
+            Self::Archived(_) => None,
+        }
+    }
+
     /// Its `Content-Type`.
     pub fn content_type(&self) -> Option<&str> {
         match self {

@@ -40,6 +40,16 @@ impl Visit<'_> {
         self.ask(request, Shared::No, false).await
     }
 
+    /// As [`get_anyway`](Self::get_anyway), also where this visit has had an answer from the address: for a list that may have
+    /// moved on while it was read.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn get_again(&mut self, request: Request<'_>) -> Result<Option<Answer>, Stop> {
+        self.may_ask_again(request.url());
+        self.get_anyway(request).await
+    }
+
     /// As [`get`](Self::get), for an answer that other sources of this run read too: it is asked for once, and held until the
     /// run ends.
     ///
