@@ -5,8 +5,14 @@ use stores::documents::Adopter;
 use task::{Family, Registered};
 
 /// Every family.
-pub const FAMILIES: &[Family] =
-    &[malpedia::FAMILY, misp::FAMILY, otx::FAMILY, rss::FAMILY, signature_base::FAMILY];
+pub const FAMILIES: &[Family] = &[
+    caveiratech::FAMILY,
+    malpedia::FAMILY,
+    misp::FAMILY,
+    otx::FAMILY,
+    rss::FAMILY,
+    signature_base::FAMILY,
+];
 
 /// Every task, by family.
 pub fn all_tasks() -> impl Iterator<Item = (&'static str, &'static Registered)> {

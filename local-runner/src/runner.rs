@@ -350,7 +350,10 @@ mod tests {
         let error = row(&timetable, "colect_all_rss_feed").unwrap_err();
         assert!(error.hint_text().unwrap().contains("`collect_all_rss_feeds`"));
         assert!(
-            row(&timetable, "sync_caveiratech").unwrap_err().to_string().contains("not built yet")
+            row(&timetable, "enrich_malpedia_library")
+                .unwrap_err()
+                .to_string()
+                .contains("not built yet")
         );
     }
 }

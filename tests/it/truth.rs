@@ -262,6 +262,8 @@ fn wrong_values() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("MALPEDIA_URL", &["malpedia", "ftp://x"]),
         ("MALPEDIA_DIR", &["https://bucket/x", "s3://", "/etc/passwd", "/not/there"]),
         ("MALPEDIA_API_TOKEN", &["hunter2 hunter2"]),
+        ("CAVEIRATECH_URL", &["caveiratech", "ftp://x"]),
+        ("CAVEIRATECH_GAP_MS", &["-1", "a second"]),
         ("OTX_URL", &["otx", "ftp://x"]),
         ("OTX_API_KEY", &["hunter2 hunter2", "a,hunter2\thunter2"]),
         ("OTX_DAILY_LIMIT", &["-1", "many"]),
