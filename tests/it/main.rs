@@ -11,6 +11,7 @@ use tests::services::{self, postgres};
 mod adopt;
 mod bounds;
 mod bucket;
+mod caveiratech;
 mod clients;
 mod commands;
 mod contract;
@@ -65,6 +66,7 @@ type Case = (&'static str, fn());
 const MODULES: &[(&str, &[Case])] = &[
     ("bounds", bounds::TRIALS),
     ("bucket", bucket::TRIALS),
+    ("caveiratech", caveiratech::TRIALS),
     ("clients", clients::TRIALS),
     ("commands", commands::TRIALS),
     ("contract", contract::TRIALS),
@@ -188,6 +190,7 @@ fn on_each_document_store() -> Vec<Trial> {
                 adopt::CHECKS,
                 readers::SERVER_CHECKS,
                 malpedia_stores::SERVER_CHECKS,
+                caveiratech::SERVER_CHECKS,
                 misp::SERVER_CHECKS,
                 misp::long::SERVER_CHECKS,
                 otx::SERVER_CHECKS,

@@ -1,5 +1,5 @@
-//! `demo`: two days of the timetable in seconds, on bundled real feeds, events, lists, rules and pulses, with the very processes
-//! that serve in earnest.
+//! `demo`: two days of the timetable in seconds, on bundled real feeds, events, lists, rules and pulses and an invented site, with
+//! the very processes that serve in earnest.
 //!
 //! Through day one the sources live: they gain items, edit and drop some, send undated and broken ones. On day two nothing
 //! changes upstream, every slot is fresh, every run is executed, and nothing is written.
@@ -30,6 +30,7 @@ use crate::settings::Settings;
 use crate::when;
 use upstream::Upstream;
 
+mod caveiratech;
 mod upstream;
 
 /// Where the demo keeps its store when no folder is named.
@@ -42,8 +43,9 @@ const MARKER: &str = "made-by-the-demo";
 const FIRST_DAY: &str = "2026-03-01T03:00:00Z";
 
 /// What the demo fills, each with what one of its documents is called.
-const INDICES: [(&str, &str); 6] = [
+const INDICES: [(&str, &str); 7] = [
     ("rss_articles", "articles"),
+    ("caveiratech_news", "posts of CaveiraTech"),
     ("cti_misp_iocs", "indicators of MISP feeds"),
     ("otx_pulses", "pulses"),
     ("otx_indicators", "indicators of pulses"),
@@ -94,6 +96,8 @@ pub(crate) async fn demo(cli: &Cli, exit: bool, port: u16) -> Outcome {
         ("SIGNATURE_BASE_URL", upstream.url("signature-base.tar.gz")),
         ("OTX_URL", upstream.url("")),
         ("OTX_API_KEY", "demo".to_owned()),
+        ("CAVEIRATECH_URL", upstream.url("caveiratech/")),
+        ("CAVEIRATECH_GAP_MS", "0".to_owned()),
         ("MINERVA_ALLOW_NETS", "127.0.0.0/8".to_owned()),
         ("MINERVA_CLOCK", "slot".to_owned()),
         ("MINERVA_ARCHIVE", String::new()),

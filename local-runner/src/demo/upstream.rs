@@ -14,6 +14,8 @@ use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
+use super::caveiratech;
+
 /// One bundled feed.
 struct Feed {
     id: &'static str,
@@ -251,10 +253,13 @@ const RULES: &[u8] = include_bytes!("rules/signature-base.tar.gz");
 /// Pulses in the form of OTX's API.
 const PULSES: &str = include_str!("otx/pulses.json");
 
+/// The slot of day one that the sources are in.
+pub(super) type Slot = Arc<AtomicUsize>;
+
 /// The server of the bundled sources.
 pub(super) struct Upstream {
     address: SocketAddr,
-    slot: Arc<AtomicUsize>,
+    slot: Slot,
 }
 
 impl Upstream {
@@ -272,6 +277,7 @@ impl Upstream {
                 get(async |headers: HeaderMap| still("rules", RULES, &headers)),
             )
             .route("/api/v1/pulses/{list}", get(serve_pulses))
+            .merge(caveiratech::routes())
             .with_state(Arc::clone(&slot));
         tokio::spawn(async move { axum::serve(listener, routes).await });
         Ok(Self { address, slot })
@@ -329,7 +335,7 @@ fn still(name: &str, body: &'static [u8], headers: &HeaderMap) -> Response {
 }
 
 /// The manifest, which gains an event in every third slot, or an event.
-async fn serve_misp(State(slot): State<Arc<AtomicUsize>>, Path(file): Path<String>) -> Response {
+async fn serve_misp(State(slot): State<Slot>, Path(file): Path<String>) -> Response {
     if file == "manifest.json" {
         return Json(manifest(slot.load(Ordering::SeqCst))).into_response();
     }
@@ -347,7 +353,7 @@ fn manifest(slot: usize) -> Map<String, Value> {
 }
 
 async fn serve_list(
-    State(slot): State<Arc<AtomicUsize>>,
+    State(slot): State<Slot>,
     Path(file): Path<String>,
     headers: HeaderMap,
 ) -> Response {
@@ -376,11 +382,7 @@ async fn serve_pulses(Path(list): Path<String>) -> Response {
         .into_response()
 }
 
-async fn serve(
-    State(slot): State<Arc<AtomicUsize>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Response {
+async fn serve(State(slot): State<Slot>, Path(id): Path<String>, headers: HeaderMap) -> Response {
     let Some(feed) = FEEDS.iter().find(|feed| feed.id == id) else {
         return StatusCode::NOT_FOUND.into_response();
     };
