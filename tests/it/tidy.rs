@@ -27,7 +27,7 @@ const FLOORS: [&[&str]; 4] = [
     &["base"],
     &["feed", "fetch", "indicator", "schedule", "stores"],
     &["task"],
-    &["ioc", "names", "yara"],
+    &["ioc", "llm", "names", "yara"],
 ];
 
 /// Files of a crate that may need each other in a circle.

@@ -120,6 +120,51 @@ pub fn distribution(text: &str) -> Result<(), String> {
     }
 }
 
+/// What a language model's provider may be called.
+pub const MODEL_PROVIDERS: [&str; 4] = ["openai", "anthropic", "databricks", "compatible"];
+
+/// Edits that a word is near with.
+const NEAR: usize = 3;
+
+/// One of [`MODEL_PROVIDERS`], in letters of any case.
+///
+/// # Errors
+/// That it is none, and the near one.
+pub fn model_provider(text: &str) -> Result<(), String> {
+    let typed = text.to_ascii_lowercase();
+    if MODEL_PROVIDERS.contains(&typed.as_str()) {
+        return Ok(());
+    }
+    let edits = |known: &str| strsim::levenshtein(known, &typed);
+    let near = MODEL_PROVIDERS.into_iter().filter(|known| edits(known) <= NEAR);
+    let near = near.min_by_key(|known| edits(known));
+    let meant = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+    Err(format!("`{text}` is none of `{}`{meant}", MODEL_PROVIDERS.join("`, `")))
+}
+
+/// A whole number from 1 to 64.
+///
+/// # Errors
+/// That it is none.
+pub fn up_to_64(text: &str) -> Result<(), String> {
+    from_one_to(64, text)
+}
+
+/// A whole number from 1 to 600.
+///
+/// # Errors
+/// That it is none.
+pub fn up_to_600(text: &str) -> Result<(), String> {
+    from_one_to(600, text)
+}
+
+fn from_one_to(most: u32, text: &str) -> Result<(), String> {
+    match text.parse::<u32>() {
+        Ok(number) if (1..=most).contains(&number) => Ok(()),
+        _ => Err(format!("`{text}` is no whole number from 1 to {most}")),
+    }
+}
+
 /// What an index name may begin with on every server.
 ///
 /// # Errors
@@ -232,6 +277,14 @@ pub fn log_filter(text: &str) -> Result<(), String> {
 /// What is wrong with it, without repeating it.
 pub fn address(text: &str) -> Result<(), String> {
     web_address(text).map(drop)
+}
+
+/// An address of the web, whose `https://` may be left out.
+///
+/// # Errors
+/// What is wrong with it, without repeating it.
+pub fn host_or_web_address(text: &str) -> Result<(), String> {
+    if text.contains("://") { address(text) } else { address(&format!("https://{text}")) }
 }
 
 /// An address of the web. What is wrong is said without repeating it: it may hold a password.
@@ -348,6 +401,10 @@ mod tests {
         );
         check(key, &["VnVhQ2ZHY0JDZGJrU", "id:key"], &["a b", "schlüssel", "a\nb"]);
         check(one_line, &["correct horse", "ä"], &["a\nb", "a\tb"]);
+        check(model_provider, &["openai", "OpenAI", "compatible"], &["", "opnai", "gpt"]);
+        assert!(model_provider("opnai").unwrap_err().ends_with("did you mean `openai`?"));
+        check(up_to_64, &["1", "64"], &["0", "65", "-1", "four"]);
+        check(host_or_web_address, &["adb-1.azuredatabricks.net", "http://a"], &["ftp://a", "a b"]);
         check(region, &["sa-east-1", "auto"], &["Sao Paulo", "SA-EAST-1", "sa--1", ""]);
     }
 

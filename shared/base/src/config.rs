@@ -77,6 +77,13 @@ impl SettingValue for u32 {
     }
 }
 
+impl SettingValue for f64 {
+    fn read(text: &str) -> Result<Self, String> {
+        let number = text.parse().ok().filter(|number: &Self| number.is_finite() && *number >= 0.0);
+        number.ok_or_else(|| format!("`{text}` is no number of 0 or more"))
+    }
+}
+
 impl SettingValue for Option<NonZeroU32> {
     fn read(text: &str) -> Result<Self, String> {
         if text.is_empty() {
@@ -319,6 +326,44 @@ settings! {
         warninglists: Option<String> = "", "WARNINGLISTS", folder_or_web_address;
     }
 
+    /// Which language model is asked, and how much.
+    pub struct LanguageModel {
+        /// Who serves the model: `openai`, `anthropic`, `databricks`, or `compatible` for any other server with OpenAI's API (llama.cpp, Ollama, vLLM); when unset, the one whose address or key is set. Without any, nothing is asked.
+        provider: Option<String> = "", "LLM_PROVIDER", model_provider;
+        /// Where the model is served, as `http://127.0.0.1:8080/v1`; the provider's own address when unset.
+        url: Option<Url> = "", "LLM_URL";
+        /// Key for that server.
+        api_key: Option<Secret<String>> = "", "LLM_API_KEY", key;
+        /// The model's name there; on Databricks its serving endpoint's. OpenAI's default: `gpt-4o-mini`.
+        model: Option<String> = "", "LLM_MODEL", one_line;
+        /// Requests in a day at the most, those of every process together.
+        daily_limit: u32 = "1000", "LLM_DAILY_LIMIT";
+        /// Tokens in a day at the most, those of prompts and answers together.
+        daily_tokens: u32 = "2000000", "LLM_DAILY_TOKENS";
+        /// Requests at the same time, 1 to 64.
+        concurrency: u32 = "4", "LLM_CONCURRENCY", up_to_64;
+        /// Seconds that one request may take, 1 to 600.
+        timeout_s: u32 = "120", "LLM_TIMEOUT_S", up_to_600;
+        /// Price of a million tokens of prompts, for estimates of what a run costs.
+        prompt_price: Option<f64> = "", "LLM_PROMPT_PRICE";
+        /// Price of a million tokens of answers.
+        completion_price: Option<f64> = "", "LLM_COMPLETION_PRICE";
+        /// The predecessor's name of `LLM_API_KEY` for OpenAI.
+        openai_api_key: Option<Secret<String>> = "", "OPENAI_API_KEY", key;
+        /// The predecessor's name of `LLM_MODEL` for OpenAI.
+        openai_model: Option<String> = "", "OPENAI_MODEL", one_line;
+        /// The predecessor's name of `LLM_URL` for Databricks: the workspace, with or without `https://`.
+        databricks_host: Option<String> = "", "DATABRICKS_HOST", host_or_web_address;
+        /// The predecessor's name of `LLM_API_KEY` for Databricks.
+        databricks_token: Option<Secret<String>> = "", "DATABRICKS_TOKEN", key;
+        /// The predecessor's name of `LLM_MODEL` for Databricks.
+        databricks_model: Option<String> = "", "DATABRICKS_MODEL", one_line;
+        /// Another name of `LLM_API_KEY` for Anthropic.
+        anthropic_api_key: Option<Secret<String>> = "", "ANTHROPIC_API_KEY", key;
+        /// Another name of `LLM_MODEL` for Anthropic.
+        anthropic_model: Option<String> = "", "ANTHROPIC_MODEL", one_line;
+    }
+
     /// How a run behaves.
     pub struct Behaviour {
         /// `machine`, `slot` (a run lives at its slot: a replay) or a fixed instant.
@@ -349,6 +394,8 @@ pub struct Config {
     pub network: Network,
     /// What indicators are held against.
     pub indicators: Indicators,
+    /// Which language model is asked, and how much.
+    pub language_model: LanguageModel,
     /// How a run behaves.
     pub behaviour: Behaviour,
     /// What families declared and was set.
@@ -366,12 +413,13 @@ impl fmt::Debug for FamilyValues {
 }
 
 /// Every setting that no family declares, by concern, in the order of `docs/CONFIG.md`.
-pub fn all() -> [(&'static str, &'static [Setting]); 5] {
+pub fn all() -> [(&'static str, &'static [Setting]); 6] {
     [
         ("Stores", Stores::LIST),
         ("AWS", Aws::LIST),
         ("Network", Network::LIST),
         ("Indicators", Indicators::LIST),
+        ("Language model", LanguageModel::LIST),
         ("Behaviour", Behaviour::LIST),
     ]
 }
@@ -428,6 +476,7 @@ impl Config {
             aws: Aws::read(&mut reader),
             network: Network::read(&mut reader),
             indicators: Indicators::read(&mut reader),
+            language_model: LanguageModel::read(&mut reader),
             behaviour: Behaviour::read(&mut reader),
             family_values: FamilyValues(
                 names.filter_map(|name| Some((name, lookup(name)?))).collect(),
@@ -584,6 +633,30 @@ mod tests {
             ("MINERVA_CONTACT", "the SOC"),
             ("MINERVA_CLOCK", "noon"),
             ("MINERVA_LOG", "loud"),
+            ("LLM_PROVIDER", "opnai"),
+            ("LLM_PROVIDER", "gpt"),
+            ("LLM_URL", "localhost:8080"),
+            ("LLM_URL", "ftp://x"),
+            ("LLM_API_KEY", "hunter2 hunter2"),
+            ("LLM_DAILY_LIMIT", "-1"),
+            ("LLM_DAILY_LIMIT", "many"),
+            ("LLM_DAILY_TOKENS", "-1"),
+            ("LLM_DAILY_TOKENS", "2M"),
+            ("LLM_CONCURRENCY", "0"),
+            ("LLM_CONCURRENCY", "65"),
+            ("LLM_TIMEOUT_S", "0"),
+            ("LLM_TIMEOUT_S", "601"),
+            ("LLM_TIMEOUT_S", "1m"),
+            ("LLM_PROMPT_PRICE", "-1"),
+            ("LLM_PROMPT_PRICE", "cheap"),
+            ("LLM_PROMPT_PRICE", "inf"),
+            ("LLM_COMPLETION_PRICE", "-1"),
+            ("LLM_COMPLETION_PRICE", "NaN"),
+            ("OPENAI_API_KEY", "hunter2 hunter2"),
+            ("DATABRICKS_HOST", "ftp://x"),
+            ("DATABRICKS_HOST", "a b"),
+            ("DATABRICKS_TOKEN", "hunter2 hunter2"),
+            ("ANTHROPIC_API_KEY", "hunter2 hunter2"),
             ("EXAMPLE_URL", "example.org"),
         ] {
             let error = read(&[(name, wrong)]).expect_err(&format!("{name}={wrong}"));

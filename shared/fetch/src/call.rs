@@ -74,6 +74,7 @@ pub struct Request<'a> {
     pub(super) hands_back_refusals: bool,
     pub(super) is_trusted: bool,
     pub(super) is_once: bool,
+    pub(super) is_unpaced: bool,
     pub(super) is_idempotent: bool,
     pub(super) pace: Option<Pace>,
     pub(super) range: Option<Range<'a>>,
@@ -115,6 +116,7 @@ impl<'a> Request<'a> {
             hands_back_refusals: false,
             is_trusted: false,
             is_once: false,
+            is_unpaced: false,
             pace: None,
             range: None,
         }
@@ -191,6 +193,13 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn trusted(mut self) -> Self {
         self.is_trusted = true;
+        self
+    }
+
+    /// Waits for no turn at a trusted host: for callers who bound their requests at the same time themselves.
+    #[must_use]
+    pub fn unpaced(mut self) -> Self {
+        self.is_unpaced = true;
         self
     }
 

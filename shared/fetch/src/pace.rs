@@ -69,8 +69,12 @@ struct Times {
 
 /// A turn at a host, over when dropped.
 pub(super) struct Turn {
-    _slots: OwnedSemaphorePermit,
-    _asker: Asker,
+    _held: Option<(OwnedSemaphorePermit, Asker)>,
+}
+
+impl Turn {
+    /// One that nobody has to wait for.
+    pub(super) const FREE: Self = Self { _held: None };
 }
 
 /// One who waits or is in flight at a host, until dropped.
@@ -102,7 +106,7 @@ impl Hosts {
             }
         }
         drop(first);
-        Turn { _slots: slots, _asker: asker }
+        Turn { _held: Some((slots, asker)) }
     }
 
     /// Lets nobody start at the URL's host for a while, because it asked for that.

@@ -53,12 +53,7 @@ impl KeyPool {
     /// # Errors
     /// `Config`, at the end of time.
     pub fn day(&self, now: Timestamp) -> Result<(String, Timestamp)> {
-        let local = now.to_zoned(self.zone.clone());
-        let tomorrow = local.checked_add(1.day()).and_then(|tomorrow| tomorrow.start_of_day());
-        let tomorrow = tomorrow.map_err(|cause| {
-            Error::config(format!("find the midnight after `{now}`")).because(cause)
-        })?;
-        Ok((local.date().to_string(), tomorrow.timestamp()))
+        day(&self.zone, now)
     }
 
     /// Each key as a pool of its own, with the same budget.
@@ -164,6 +159,16 @@ impl KeyPool {
         self.rest(ctx, place, &stop).await?;
         Err(stop)
     }
+}
+
+/// The date in a zone, and the next midnight there.
+pub(crate) fn day(zone: &TimeZone, now: Timestamp) -> Result<(String, Timestamp)> {
+    let local = now.to_zoned(zone.clone());
+    let tomorrow = local.checked_add(1.day()).and_then(|tomorrow| tomorrow.start_of_day());
+    let tomorrow = tomorrow.map_err(|cause| {
+        Error::config(format!("find the midnight after `{now}`")).because(cause)
+    })?;
+    Ok((local.date().to_string(), tomorrow.timestamp()))
 }
 
 impl Visit<'_> {

@@ -2,6 +2,7 @@
 //!
 //! This crate names no source. Families depend on it; it depends on none of them.
 
+mod allowance;
 mod answer;
 pub mod archive;
 mod ask;
@@ -24,6 +25,7 @@ pub mod telemetry;
 pub mod testing;
 mod visit;
 
+pub use allowance::{Allowance, Reservation};
 pub use answer::Answer;
 pub use contract::{Ctx, Family, NoInput, Reaches, Registered, Run, Task};
 pub use each::{Chosen, Source};

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use sqlx::AssertSqlSafe;
 
-use super::db::{Row, args};
+use super::db::{Row, Transaction, args};
 use super::ledger::places;
 use super::sql::{Driver, Sql};
 
@@ -53,6 +53,17 @@ impl BudgetRow {
     }
 }
 
+/// A part of a budget that is taken before it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reserve<'a> {
+    /// What is counted, such as `tokens`.
+    pub id: &'a str,
+    /// How much is taken.
+    pub amount: u32,
+    /// How much all of one window may take.
+    pub limit: u32,
+}
+
 /// The budgets of pools of keys.
 #[async_trait]
 pub trait Budgets: Send + Sync {
@@ -66,6 +77,18 @@ pub trait Budgets: Send + Sync {
         keys: &[BudgetKey],
         now: Timestamp,
     ) -> Result<Option<usize>>;
+
+    /// Takes all of these parts, or none: gives the id of one whose limit the part would pass.
+    async fn reserve(
+        &self,
+        pool: &str,
+        window: &str,
+        parts: &[Reserve<'_>],
+        now: Timestamp,
+    ) -> Result<Option<String>>;
+
+    /// Corrects what was reserved by what was used; a count does not fall below zero.
+    async fn correct(&self, pool: &str, window: &str, id: &str, difference: i64) -> Result<()>;
 
     /// Keeps a key from being used before an instant.
     async fn block(&self, pool: &str, id: &str, until: Timestamp, reason: &str) -> Result<()>;
@@ -90,21 +113,9 @@ impl<D: Driver> Budgets for Sql<D> {
         if keys.is_empty() {
             return Ok(None);
         }
-        // In one order and once each, so that two processes never wait for each other.
-        let ids: BTreeSet<&str> = keys.iter().map(|key| key.id.as_str()).collect();
+        let ids = keys.iter().map(|key| key.id.as_str()).collect();
         let mut transaction = self.pool.begin().await.map_err(&failed)?;
-        // Writes every row, so that it is this transaction's until it ends, and reads what is in it then.
-        let touch = format!(
-            "INSERT INTO budgets (pool, id, span, spent, used_ms) VALUES {}
-             ON CONFLICT (pool, id, span) DO UPDATE SET used_ms = excluded.used_ms RETURNING id, spent",
-            places(1, 5, ids.len())
-        );
-        let args = ids.iter().flat_map(|id| args![pool, *id, window, 0_i64, now]);
-        let rows =
-            transaction.fetch(AssertSqlSafe(touch), args.collect()).await.map_err(&failed)?;
-        let spent: sqlx::Result<BTreeMap<String, u32>> =
-            rows.iter().map(|row| Ok((row.text("id")?, row.count("spent")?))).collect();
-        let spent = spent.map_err(&failed)?;
+        let spent = touch(&mut transaction, pool, window, &ids, now).await.map_err(&failed)?;
         let blocked = transaction
             .fetch(
                 "SELECT id FROM blocks WHERE pool = $1 AND until_ms > $2 AND until_ms <= $3",
@@ -126,12 +137,51 @@ impl<D: Driver> Budgets for Sql<D> {
             transaction.execute(count, args![pool, &key.id, window]).await.map_err(&failed)?;
         }
         if chosen.is_some_and(|(_, key)| of(key) == 0) {
-            let old = now.checked_sub(BUDGETS_KEPT).unwrap_or(Timestamp::MIN);
-            let purge = "DELETE FROM budgets WHERE pool = $1 AND span <> $2 AND used_ms < $3";
-            transaction.execute(purge, args![pool, window, old]).await.map_err(&failed)?;
+            purge(&mut transaction, pool, window, now).await.map_err(&failed)?;
         }
         transaction.commit().await.map_err(&failed)?;
         Ok(chosen.map(|(place, _)| place))
+    }
+
+    async fn reserve(
+        &self,
+        pool: &str,
+        window: &str,
+        parts: &[Reserve<'_>],
+        now: Timestamp,
+    ) -> Result<Option<String>> {
+        let failed = D::failed("reserve a part of a budget");
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        let ids = parts.iter().map(|part| part.id).collect();
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        let spent = touch(&mut transaction, pool, window, &ids, now).await.map_err(&failed)?;
+        let of = |part: &Reserve<'_>| spent.get(part.id).copied().unwrap_or(u32::MAX);
+        let is_beyond = |part: &&Reserve<'_>| {
+            u64::from(of(part)) + u64::from(part.amount) > u64::from(part.limit)
+        };
+        if let Some(beyond) = parts.iter().find(is_beyond) {
+            return Ok(Some(beyond.id.to_owned()));
+        }
+        for part in parts {
+            let count =
+                "UPDATE budgets SET spent = spent + $4 WHERE pool = $1 AND id = $2 AND span = $3";
+            let args = args![pool, part.id, window, part.amount];
+            transaction.execute(count, args).await.map_err(&failed)?;
+        }
+        if parts.iter().any(|part| of(part) == 0) {
+            purge(&mut transaction, pool, window, now).await.map_err(&failed)?;
+        }
+        transaction.commit().await.map_err(&failed)?;
+        Ok(None)
+    }
+
+    async fn correct(&self, pool: &str, window: &str, id: &str, difference: i64) -> Result<()> {
+        let sql = "UPDATE budgets SET spent = CASE WHEN spent + $4 < 0 THEN 0 ELSE spent + $4 END
+             WHERE pool = $1 AND id = $2 AND span = $3";
+        let args = args![pool, id, window, difference];
+        self.execute("settle a part of a budget", sql, args).await.map(drop)
     }
 
     async fn block(&self, pool: &str, id: &str, until: Timestamp, reason: &str) -> Result<()> {
@@ -155,4 +205,35 @@ impl<D: Driver> Budgets for Sql<D> {
         let sql = "DELETE FROM budgets WHERE pool = $1 AND span = $2";
         self.execute("reset a budget", sql, args![pool, window]).await
     }
+}
+
+/// Writes the row of each id, so that it is this transaction's until it ends, and gives what is in it then.
+async fn touch(
+    transaction: &mut Transaction,
+    pool: &str,
+    window: &str,
+    // In one order and once each, so that two processes never wait for each other.
+    ids: &BTreeSet<&str>,
+    now: Timestamp,
+) -> sqlx::Result<BTreeMap<String, u32>> {
+    let touch = format!(
+        "INSERT INTO budgets (pool, id, span, spent, used_ms) VALUES {}
+         ON CONFLICT (pool, id, span) DO UPDATE SET used_ms = excluded.used_ms RETURNING id, spent",
+        places(1, 5, ids.len())
+    );
+    let args = ids.iter().flat_map(|id| args![pool, *id, window, 0_i64, now]);
+    let rows = transaction.fetch(AssertSqlSafe(touch), args.collect()).await?;
+    rows.iter().map(|row| Ok((row.text("id")?, row.count("spent")?))).collect()
+}
+
+/// Forgets counts of other windows that nobody has used for long.
+async fn purge(
+    transaction: &mut Transaction,
+    pool: &str,
+    window: &str,
+    now: Timestamp,
+) -> sqlx::Result<()> {
+    let old = now.checked_sub(BUDGETS_KEPT).unwrap_or(Timestamp::MIN);
+    let purge = "DELETE FROM budgets WHERE pool = $1 AND span <> $2 AND used_ms < $3";
+    transaction.execute(purge, args![pool, window, old]).await.map(drop)
 }

@@ -25,7 +25,7 @@ mod queue;
 mod sql;
 mod sqlite;
 
-pub use budgets::{BUDGETS_KEPT, BudgetKey, BudgetRow, Budgets};
+pub use budgets::{BUDGETS_KEPT, BudgetKey, BudgetRow, Budgets, Reserve};
 pub use ledger::{LEDGER_MAX, Ledger, LedgerItem, LedgerKind, Retry};
 pub use moving::{Moving, Table};
 pub use postgres::{About, Postgres, Timing};
