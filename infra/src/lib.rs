@@ -109,9 +109,9 @@ fn run(cli: &Cli) -> Result<u8> {
             let template = template::template(&plan, Target::Scheduler, architecture);
             let bill = cost::bill(&timetable, &template, architecture);
             if cli.json {
-                say_json(&bill)?
+                say_json(&bill)?;
             } else {
-                say(bill.page().trim_end())?
+                say(bill.page().trim_end())?;
             }
             Ok(DONE)
         }
@@ -132,6 +132,7 @@ fn run(cli: &Cli) -> Result<u8> {
             if changes.changes.is_empty() || *yes || asked(&changes)? {
                 return make(cloud, &changes.changes).await;
             }
+            let _ = writeln!(io::stderr().lock(), "nothing was changed");
             Ok(FAILED)
         }),
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use base::{Error, Result};
-use schedule::{Row, Timetable};
+use schedule::{Row, Schedule, Timetable};
 use serde_json::{Value, json};
 
 use crate::families::{self, Family};
@@ -45,6 +45,8 @@ pub const DELIVERY_TRIES: i64 = 20;
 pub struct Function<'a> {
     pub row: &'a Row,
     pub family: &'static Family,
+    /// The zone that the row's times are local to.
+    pub zone: String,
     pub starts: Vec<Start>,
     pub continuation: Rule,
 }
@@ -100,6 +102,7 @@ impl<'a> Plan<'a> {
                 Ok(starts) => functions.push(Function {
                     row,
                     family,
+                    zone: zone.clone(),
                     starts,
                     continuation: continuation(&row.name),
                 }),
@@ -165,7 +168,7 @@ impl<'a> Plan<'a> {
                 "family": function.family.name,
                 "memory_mb": row.memory_mb,
                 "timeout_s": row.timeout_s,
-                "when": row.when.as_ref().map(|when| when.text()),
+                "when": row.when.as_ref().map(Schedule::text),
                 "rules": function.starts.iter().map(|start| json!({"name": start.name, "expression": start.expression})).collect::<Vec<_>>(),
                 "continuation": {"name": function.continuation.name, "pattern": pattern(&row.name)},
             })

@@ -183,22 +183,22 @@ pub fn changes(
         let function = &found.functions[&rule.task];
         let source_arn = rule_arn(function, &rule.name);
         all.changes.extend(permit(rule, found, &source_arn));
-        let is_aimed =
-            now.is_some_and(|now| now.targets == [wanted_target(function, dead_letters)]);
-        if !is_aimed {
-            let others = now.map(|now| now.targets.iter().filter(|target| target.id != TARGET_ID));
-            let ids: Vec<String> =
-                others.into_iter().flatten().map(|target| target.id.clone()).collect();
-            if !ids.is_empty() {
-                all.changes.push(Change::RemoveTargets { rule: rule.name.clone(), ids });
-            }
-            if now.is_none_or(|now| !now.targets.contains(&wanted_target(function, dead_letters))) {
-                all.changes.push(Change::PutTargets {
-                    rule: rule.name.clone(),
-                    arn: function.clone(),
-                    dead_letters: dead_letters.map(ToOwned::to_owned),
-                });
-            }
+        let targets = now.map_or(&[][..], |now| &now.targets);
+        // A queue that is not named again is kept.
+        let kept = targets.iter().find(|target| target.id == TARGET_ID);
+        let queue = dead_letters.or(kept.and_then(|target| target.dead_letters.as_deref()));
+        let aim = wanted_target(function, queue);
+        let others = targets.iter().filter(|target| target.id != TARGET_ID);
+        let ids: Vec<String> = others.map(|target| target.id.clone()).collect();
+        if !ids.is_empty() {
+            all.changes.push(Change::RemoveTargets { rule: rule.name.clone(), ids });
+        }
+        if !targets.contains(&aim) {
+            all.changes.push(Change::PutTargets {
+                rule: rule.name.clone(),
+                arn: aim.arn,
+                dead_letters: aim.dead_letters,
+            });
         }
         if now.is_some_and(|now| now.state == DISABLED) {
             all.stopped.push(rule.name.clone());
@@ -339,4 +339,80 @@ fn rule_arn(function: &str, rule: &str) -> String {
     let mut next = || parts.next().unwrap_or_default().to_owned();
     let (arn, partition, _, region, account) = (next(), next(), next(), next(), next());
     format!("{arn}:{partition}:events:{region}:{account}:rule/{rule}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FUNCTION: &str = "arn:aws:lambda:sa-east-1:1:function:collect_category";
+
+    fn wanted() -> [Rule; 1] {
+        let when = When::At("cron(0 12 * * ? *)".to_owned());
+        [Rule {
+            name: "minerva-collect_category".to_owned(),
+            when,
+            task: "collect_category".to_owned(),
+        }]
+    }
+
+    fn about() -> BTreeMap<String, String> {
+        BTreeMap::from([("minerva-collect_category".to_owned(), "A task".to_owned())])
+    }
+
+    /// The rule as an `apply` leaves it.
+    fn applied() -> Found {
+        let name = "minerva-collect_category".to_owned();
+        let permission =
+            FoundPermission { sid: name.clone(), source_arn: Some(rule_arn(FUNCTION, &name)) };
+        Found {
+            rules: vec![FoundRule {
+                name,
+                expression: Some("cron(0 12 * * ? *)".to_owned()),
+                pattern: None,
+                description: Some("A task".to_owned()),
+                state: ENABLED.to_owned(),
+                is_ours: true,
+                targets: vec![wanted_target(FUNCTION, Some("arn:queue"))],
+            }],
+            functions: BTreeMap::from([("collect_category".to_owned(), FUNCTION.to_owned())]),
+            permissions: BTreeMap::from([("collect_category".to_owned(), vec![permission])]),
+        }
+    }
+
+    fn done(found: &Found, queue: Option<&str>) -> Vec<String> {
+        let changes = changes(&wanted(), found, &about(), queue).expect("it can be done").changes;
+        changes.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_is_as_it_shall_be_is_left_alone_and_a_queue_is_kept() {
+        assert!(done(&applied(), None).is_empty());
+        assert!(done(&applied(), Some("arn:queue")).is_empty());
+        assert_eq!(
+            done(&applied(), Some("arn:other")),
+            [format!("~ target of minerva-collect_category: {FUNCTION}")]
+        );
+    }
+
+    #[test]
+    fn what_a_person_changed_is_put_right_but_for_the_state() {
+        let mut found = applied();
+        let rule = &mut found.rules[0];
+        rule.state = DISABLED.to_owned();
+        rule.targets[0].tries = None;
+        rule.targets.push(FoundTarget { id: "another".to_owned(), ..rule.targets[0].clone() });
+        found.permissions.clear();
+        let changes = changes(&wanted(), &found, &about(), None).expect("it can be done");
+        assert_eq!(changes.stopped, ["minerva-collect_category"]);
+        let done: Vec<String> = changes.changes.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            done,
+            [
+                "+ permission of minerva-collect_category to start collect_category".to_owned(),
+                "- targets of minerva-collect_category: another".to_owned(),
+                format!("~ target of minerva-collect_category: {FUNCTION}"),
+            ]
+        );
+    }
 }

@@ -59,7 +59,7 @@ pub fn template(plan: &Plan<'_>, target: Target, architecture: Architecture) -> 
         resources.extend(scheduler_resources(plan));
     }
     for function in &plan.functions {
-        resources.push((logical(&function.row.name), lambda(plan, function, architecture)));
+        resources.push((logical(&function.row.name), lambda(function, architecture)));
         for start in &function.starts {
             match &start.zone {
                 Some(zone) => resources.push((
@@ -172,7 +172,7 @@ fn parameters() -> Node {
     };
     let mut all = vec![
         ("SettingsPath".to_owned(), text("/minerva", "Where settings lie in Parameter Store: PATH/FAMILY/DATABASE_URL and so on".to_owned())),
-        ("SecretArn".to_owned(), text("", "ARN of a secret of Secrets Manager that settings name instead, at 0.40 dollars a month".to_owned())),
+        ("DatabaseUrlSecretArn".to_owned(), text("", "ARN of a secret of Secrets Manager that holds DATABASE_URL instead, at 0.40 dollars a month".to_owned())),
         ("AlarmTopicArn".to_owned(), text("", "ARN of the SNS topic that alarms go to".to_owned())),
         ("LogRetentionDays".to_owned(), map([
             ("Type", "Number".into()),
@@ -218,7 +218,7 @@ fn conditions() -> Node {
     let joined = map([("Fn::Join", Node::List(vec!["".into(), reference("SubnetIds")]))]);
     let mut all = vec![
         ("InVpc".to_owned(), not_equal(joined, "")),
-        ("WithSecret".to_owned(), not_equal(reference("SecretArn"), "")),
+        ("WithSecret".to_owned(), not_equal(reference("DatabaseUrlSecretArn"), "")),
         ("WithAlarmTopic".to_owned(), not_equal(reference("AlarmTopicArn"), "")),
         ("WithReserve".to_owned(), is_true("ReserveConcurrency")),
     ];
@@ -262,12 +262,8 @@ fn globals(architecture: Architecture) -> Node {
     )])
 }
 
-fn lambda(plan: &Plan<'_>, function: &Function<'_>, architecture: Architecture) -> Node {
+fn lambda(function: &Function<'_>, architecture: Architecture) -> Node {
     let Row { name, does, memory_mb, timeout_s, .. } = function.row;
-    let mut variables = environment(function.family);
-    if let Some(when) = &function.row.when {
-        variables.push(("MINERVA_WHEN".to_owned(), format!("{} {when}", plan.zone).into()));
-    }
     map([
         ("Type", "AWS::Serverless::Function".into()),
         // One build makes them all: SAM's own would build each by itself.
@@ -281,17 +277,27 @@ fn lambda(plan: &Plan<'_>, function: &Function<'_>, architecture: Architecture) 
                 ("MemorySize", (*memory_mb).into()),
                 ("Timeout", (*timeout_s).into()),
                 ("Role", arn_of(&role_id(function.family))),
-                ("Environment", map([("Variables", Node::Map(variables))])),
+                ("Environment", map([("Variables", environment(function))])),
             ]),
         ),
     ])
 }
 
-/// What a family's functions are given; an empty setting is an unset one.
-fn environment(family: &Family) -> Vec<(String, Node)> {
+/// What a function is given; an empty setting is an unset one.
+fn environment(function: &Function<'_>) -> Node {
+    let family = function.family;
     let stored = |setting: &str| sub(&format!("ssm:${{SettingsPath}}/{}/{setting}", family.name));
     let mut all: Vec<(String, Node)> =
         STORES.iter().map(|setting| ((*setting).to_owned(), stored(setting))).collect();
+    if let Some((_, database)) = all.iter_mut().find(|(setting, _)| setting == "DATABASE_URL") {
+        let secret = sub("aws-secretsmanager:${DatabaseUrlSecretArn}");
+        let either = vec!["WithSecret".into(), secret, database.clone()];
+        *database = map([("Fn::If", Node::List(either))]);
+    }
+    if let Some(when) = &function.row.when {
+        // By which a function tells the slot of an event that comes late.
+        all.push(("MINERVA_WHEN".to_owned(), format!("{} {when}", function.zone).into()));
+    }
     for setting in SHARED_SECRETS.iter().chain(family.secrets) {
         let condition = format!("With{}", logical(setting));
         all.push(((*setting).to_owned(), given_if(&condition, stored(setting))));
@@ -304,7 +310,7 @@ fn environment(family: &Family) -> Vec<(String, Node)> {
         let place = sub(&format!("s3://${{{id}Bucket}}/${{{id}Prefix}}"));
         all.push(((*setting).to_owned(), given_if(&format!("With{id}Bucket"), place)));
     }
-    all
+    Node::Map(all)
 }
 
 fn allow(actions: &[&str], resource: Node) -> Vec<(&'static str, Node)> {
@@ -349,7 +355,7 @@ fn role(family: &Family) -> Node {
         statement(allow(&["ssm:GetParametersByPath"], path)),
         statement(allow(&["sqs:SendMessage"], arn_of("DeadLetters"))),
     ];
-    let secret = allow(&["secretsmanager:GetSecretValue"], reference("SecretArn"));
+    let secret = allow(&["secretsmanager:GetSecretValue"], reference("DatabaseUrlSecretArn"));
     let mut interfaces = vec![("Sid", Node::from(STAR_REASON))];
     interfaces.extend(allow(
         &[

@@ -222,9 +222,9 @@ fn of_rate(period_s: u64) -> Option<String> {
     let minutes = period_s / 60;
     match minutes {
         1 => Some("cron(* * * * ? *)".to_owned()),
-        2..60 if 60 % minutes == 0 => Some(format!("cron(0/{minutes} * * * ? *)")),
+        2..60 if 60_u64.is_multiple_of(minutes) => Some(format!("cron(0/{minutes} * * * ? *)")),
         60 => Some("cron(0 * * * ? *)".to_owned()),
-        61..1_440 if minutes % 60 == 0 && 1_440 % minutes == 0 => {
+        61..1_440 if minutes.is_multiple_of(60) && 1_440_u64.is_multiple_of(minutes) => {
             Some(format!("cron(0 0/{} * * ? *)", minutes / 60))
         }
         1_440 => Some("cron(0 0 * * ? *)".to_owned()),
