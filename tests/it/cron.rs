@@ -114,7 +114,7 @@ const STARTS: usize = 3;
 const FIRINGS: usize = 5;
 
 fn compare(seed: u64, case: u64) -> Result<(), String> {
-    let mut random = Random(seed ^ case.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut random = Random::of(seed, case);
     let fields = random.expression();
     let parser = CronParser::builder()
         .seconds(Seconds::Required)
@@ -165,7 +165,7 @@ fn next_by_croner(cron: &croner::Cron, after: Timestamp) -> Option<Timestamp> {
     clippy::disallowed_methods,
     reason = "how many cases a test tries is no setting of the program"
 )]
-fn setting(name: &str, default: u64) -> u64 {
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
         Ok(text) => {
             text.parse().unwrap_or_else(|_| panic!("{name} is `{text}`: it must be a whole number"))
@@ -175,9 +175,13 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 /// `SplitMix64`: enough for tests, and a case is repeated from its number alone.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
+    pub(crate) fn of(seed: u64, case: u64) -> Self {
+        Self(seed ^ case.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -186,7 +190,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 
@@ -194,12 +198,12 @@ impl Random {
         least + self.below(most - least + 1)
     }
 
-    fn one_in(&mut self, n: u64) -> bool {
+    pub(crate) fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 
     /// Six fields of the grammar that croner and AWS read alike.
-    fn expression(&mut self) -> String {
+    pub(crate) fn expression(&mut self) -> String {
         const MONTHS: [&str; 12] =
             ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
         let minutes = self.numbers(0, 59, &[]);

@@ -13,6 +13,7 @@ mod bounds;
 mod bucket;
 mod caveiratech;
 mod clients;
+mod cloud;
 mod commands;
 mod contract;
 mod copy;
@@ -68,6 +69,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("bucket", bucket::TRIALS),
     ("caveiratech", caveiratech::TRIALS),
     ("clients", clients::TRIALS),
+    ("cloud", cloud::TRIALS),
     ("commands", commands::TRIALS),
     ("contract", contract::TRIALS),
     ("cron", cron::TRIALS),
@@ -142,6 +144,8 @@ fn main() -> ExitCode {
     skip("bucket::", false, &bucket::unavailable);
     skip("clients::", false, &clients::unavailable);
     skip("secrets::", false, &secrets::unavailable);
+    skip("cloud::lint_", false, &cloud::no_validators);
+    skip("cloud::moto_", false, &cloud::no_moto);
     skip("door::another_user", true, &|| known(door::unavailable()));
     skip("export::readers_", false, &export::unavailable);
     skip("misp_export::readers_", false, &export::unavailable);
