@@ -4,9 +4,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, ColorChoice, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use clap_complete::engine::ArgValueCompleter;
 use ioc::Tlp;
 use yara::verdict::Verdict;
+
+use crate::complete;
 
 /// Keeps a threat-intelligence store fresh, on this machine: the timetable, its tasks, what they stored.
 #[derive(Debug, Parser)]
@@ -21,6 +25,12 @@ pub(crate) struct Cli {
     /// Answer with one JSON document (streams: one object a line)
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Lines of `NAME: value` instead of tables, without colour: for screen readers
+    #[arg(long, global = true, conflicts_with = "json")]
+    pub(crate) plain: bool,
+    /// Whether states are coloured; `NO_COLOR` and `CLICOLOR_FORCE` are heeded
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: ColorChoice,
     /// Show the functions' log on standard error
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,
@@ -131,15 +141,39 @@ pub(crate) enum Command {
         #[arg(short = 'n', long, default_value_t = 12)]
         count: usize,
     },
+    /// Say whether all is well, in ten lines: exit 0 well, 1 something needs you, 3 a store is unreachable
+    Status,
+    /// Show what runs now: since when, how long it usually takes, which sources it is at
+    Active,
     /// Show what ran, newest first
-    Runs {
-        /// Only runs of this task; or the id of one run, or its beginning, to show it whole
-        #[arg(value_name = "TASK | ID")]
-        what: Option<String>,
-        /// How many runs to show
+    Runs(RunsArgs),
+    /// Show when the timetable fired and what came of each slot, also where nothing ran
+    Slots {
+        /// Only slots of this task
+        #[arg(add = ArgValueCompleter::new(complete::tasks))]
+        task: Option<String>,
+        /// Only slots that were not run
+        #[arg(long)]
+        missed: bool,
+        /// Only slots since this day, instant or age
+        #[arg(long, value_name = "DATE")]
+        since: Option<String>,
+        /// How many to show
         #[arg(short = 'n', long, default_value_t = 20)]
         count: u32,
     },
+    /// Show what a run logged; ends with the run's own code
+    Logs {
+        /// A run's id or its beginning, an invocation's id, or a task for its newest [default: the newest of all]
+        #[arg(add = ArgValueCompleter::new(complete::runs))]
+        id: Option<String>,
+        /// Go on until it ends
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Look at invocations that failed for good, and send them again
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
     /// Search what is stored, or count it by a field's values or by time
     Search(SearchArgs),
     /// Look up indicators: which are known, from where, since when, and whether a warninglist knows them
@@ -219,6 +253,23 @@ pub(crate) enum Command {
         /// `settings [NAME]`, `tasks [TASK]`, `sources`, or a command
         topic: Vec<String>,
     },
+    /// Replay a stretch of the timetable into a store of its own, faster than time
+    ///
+    /// Each slot's run lives at its slot. Slots that a replay did, it does not do again: one that was interrupted goes on.
+    Replay(ReplayArgs),
+    /// Write the script that completes tasks, sources and runs in a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the manual pages
+    Man {
+        /// The folder, as `/usr/local/share/man/man1`
+        #[arg(value_name = "FOLDER")]
+        to: PathBuf,
+    },
+    /// Install this program as a service, and say what was done
+    Install(InstallArgs),
     /// Be a function: speak the Lambda Runtime API to the runner that started this process
     #[command(hide = true)]
     Function {
@@ -230,7 +281,17 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// The task, as `collect_all_rss_feeds`
+    #[arg(add = ArgValueCompleter::new(complete::tasks))]
     pub(crate) task: String,
+    /// Only this source of it, by its id; may be repeated
+    #[arg(long = "source", value_name = "ID", conflicts_with = "input", add = ArgValueCompleter::new(complete::sources))]
+    pub(crate) sources: Vec<String>,
+    /// Only the sources that failed in its last run
+    #[arg(long, conflicts_with_all = ["input", "sources"])]
+    pub(crate) only_failed: bool,
+    /// Leave it to the runner that serves, and do not wait
+    #[arg(long, conflicts_with_all = ["clock", "strict", "timeout", "functions"])]
+    pub(crate) detach: bool,
     /// Its input, or an EventBridge event, as JSON
     #[arg(long, value_name = "JSON")]
     pub(crate) input: Option<String>,
@@ -246,6 +307,78 @@ pub(crate) struct RunArgs {
     /// Use binaries that were built apart: `FOLDER/TASK/bootstrap` or `FOLDER/TASK`
     #[arg(long, value_name = "FOLDER")]
     pub(crate) functions: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunsArgs {
+    /// Only runs of this task; or the id of one run, or its beginning, to show it whole
+    #[arg(value_name = "TASK | ID", add = ArgValueCompleter::new(complete::runs))]
+    pub(crate) what: Option<String>,
+    /// Only runs that failed
+    #[arg(long)]
+    pub(crate) failed: bool,
+    /// Only runs that began since this day, instant or age: 2026-03-01, 36h, 7d
+    #[arg(long, value_name = "DATE")]
+    pub(crate) since: Option<String>,
+    /// How many runs to show
+    #[arg(short = 'n', long, default_value_t = 20)]
+    pub(crate) count: u32,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadLettersCommand {
+    /// List them, the newest first
+    List {
+        /// How many to show
+        #[arg(short = 'n', long, default_value_t = 20)]
+        count: u32,
+    },
+    /// Show one whole: its event, and every attempt at it
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// Send one again, or all: one more attempt each, by the runner that serves
+    Retry {
+        /// Its id
+        #[arg(required_unless_present = "all")]
+        id: Option<String>,
+        /// All of them
+        #[arg(long, conflicts_with = "id")]
+        all: bool,
+        /// Say which, and send none
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// The first instant: a day, an instant or an age
+    #[arg(long, value_name = "DATE")]
+    pub(crate) from: String,
+    /// The last instant [default: the present]
+    #[arg(long, value_name = "DATE")]
+    pub(crate) to: Option<String>,
+    /// How many times as fast as time [default: without waiting]
+    #[arg(long, value_name = "TIMES", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) speed: Option<u32>,
+    /// Only these tasks; may be repeated
+    #[arg(long = "task", value_name = "TASK", add = ArgValueCompleter::new(complete::tasks))]
+    pub(crate) tasks: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InstallArgs {
+    /// As a service of systemd: unit, user, folders and a file for settings
+    #[arg(long, required = true)]
+    pub(crate) systemd: bool,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Below this folder instead of `/`, without making the user
+    #[arg(long, value_name = "FOLDER", default_value = "/")]
+    pub(crate) root: PathBuf,
 }
 
 #[derive(Debug, Args)]

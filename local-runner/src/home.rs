@@ -44,15 +44,18 @@ pub(crate) async fn open_documents(settings: &Settings) -> Result<Arc<dyn Docume
     documents::open(&settings.config).await
 }
 
-/// Waits for Ctrl-C or a polite request to end.
+/// Waits for Ctrl-C, a polite request to end, or the end of the terminal.
 pub(crate) async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+    let (Ok(mut terminate), Ok(mut hangup)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
     }
 }
 

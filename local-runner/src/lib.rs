@@ -3,20 +3,24 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::CommandFactory as _;
 use task::telemetry;
 
 mod cli;
 mod commands;
+mod complete;
 mod demo;
 pub mod families;
 mod figures;
 mod home;
 pub mod lambda;
+mod logbook;
 mod out;
 mod page;
 mod runner;
 mod scheduler;
 mod settings;
+mod watch;
 mod when;
 
 /// The whole program, with this process's arguments.
@@ -24,6 +28,8 @@ pub fn main() -> ExitCode {
     if let Some(code) = yara::apart::serve() {
         return code;
     }
+    // Asked by a shell for what could come next, it answers and ends.
+    clap_complete::CompleteEnv::with_factory(cli::Cli::command).complete();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let cli = match cli::Cli::read(&arguments) {
         Ok(cli) => cli,
@@ -39,6 +45,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(out::USAGE));
         }
     };
+    out::set_style(&cli);
     // A function is a process of its own kind: it opens its own runtime and logs in Lambda's manner.
     if let cli::Command::Function { task } = &cli.command {
         return function(task);

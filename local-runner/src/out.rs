@@ -2,10 +2,12 @@
 
 use std::io::{self, IsTerminal as _, Write};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use base::report::{Problem, Report};
 pub(crate) use base::shown::one_line;
-use base::{Class, Error, shown};
+use base::{Class, Error, config, shown};
+use clap::ColorChoice;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use serde_json::json;
@@ -73,18 +75,98 @@ pub(crate) fn json(value: &impl Serialize) {
     exact_line(&shown::json(&text));
 }
 
-/// Writes a table without frames.
+/// Writes an object of JSON as one line of standard output.
+pub(crate) fn json_line(value: &impl Serialize) {
+    let text = serde_json::to_string(value).expect("our own types are JSON");
+    exact_line(&shown::json(&text));
+}
+
+/// How tables are written.
+#[derive(Clone, Copy, Default)]
+struct Style {
+    is_plain: bool,
+    is_coloured: bool,
+}
+
+static STYLE: OnceLock<Style> = OnceLock::new();
+
+/// Takes the style that the command line, the environment and the terminal ask for.
+pub(crate) fn set_style(cli: &Cli) {
+    let is_set =
+        |name| config::variable(name).is_some_and(|value| !value.is_empty() && value != "0");
+    let is_coloured = match cli.color {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        ColorChoice::Auto if is_set("NO_COLOR") => false,
+        ColorChoice::Auto => is_set("CLICOLOR_FORCE") || io::stdout().is_terminal(),
+    };
+    let style = Style { is_plain: cli.plain, is_coloured: is_coloured && !cli.plain && !cli.json };
+    // A second start in one process, as in tests, changes nothing.
+    let _ = STYLE.set(style);
+}
+
+/// Words of states, and the colours of terminals that show them.
+const COLOURS: [(&str, &[&str]); 3] = [
+    ("31", &["failed", "dead", "failing", "gone", "missed", "interrupted"]),
+    ("33", &["partial", "quiet", "continuing"]),
+    ("32", &["complete", "ok"]),
+];
+
+/// A line of a table with the cells that are states in colour.
+fn coloured(line: &str, cells: &[String]) -> String {
+    let mut line = line.to_owned();
+    for cell in cells {
+        let colour = COLOURS.iter().find(|(_, words)| words.contains(&cell.as_str()));
+        let Some((colour, _)) = colour else { continue };
+        let whole = line.match_indices(cell.as_str()).find(|(at, word)| {
+            let is_edge = |letter: Option<char>| letter.is_none_or(char::is_whitespace);
+            is_edge(line[..*at].chars().next_back())
+                && is_edge(line[at + word.len()..].chars().next())
+        });
+        if let Some((at, word)) = whole {
+            let end = at + word.len();
+            line = format!(
+                "{}\u{1b}[{colour}m{}\u{1b}[0m{}",
+                &line[..at],
+                &line[at..end],
+                &line[end..]
+            );
+        }
+    }
+    line
+}
+
+/// Writes a table without frames; in the plain style a line `NAME: value` a cell.
 pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) {
+    let style = STYLE.get().copied().unwrap_or_default();
+    if style.is_plain {
+        for row in rows {
+            for (name, cell) in head.iter().zip(&row).filter(|(_, cell)| !cell.is_empty()) {
+                line(&format!("{name}: {}", one_line(cell)));
+            }
+            line("");
+        }
+        return;
+    }
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(head.iter().copied());
-    for row in rows {
+    for row in &rows {
         table.add_row(row.iter().map(|cell| one_line(cell)));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    for text in table.to_string().lines() {
-        line(text.trim_end());
+    let text = table.to_string();
+    // A row that a terminal is too narrow for takes several lines, which are left as they are.
+    let is_a_line_each = text.lines().count() == rows.len() + 1;
+    for (place, text) in text.lines().enumerate() {
+        let text = text.trim_end();
+        match place.checked_sub(1).and_then(|place| rows.get(place)) {
+            Some(cells) if style.is_coloured && is_a_line_each => {
+                exact_line(&coloured(&shown::lines(text), cells));
+            }
+            _ => line(text),
+        }
     }
 }
 

@@ -1,23 +1,27 @@
 //! The functions of this machine: each task as a Lambda function, invoked in a child over the real Runtime API.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use base::clock::Clock;
-use base::report::{Problem, Report};
+use base::report::{Problem, Report, Status};
 use base::{Class, Error, Result};
 use bytes::Bytes;
 use jiff::Timestamp;
 use schedule::{Row, Timetable};
 use serde_json::Value;
-use stores::state::{Due, QueueLimit, State};
+use stores::state::{AttemptEnd, Due, QueueLimit, State};
 use task::events::{CONTINUATION, Continuation, SOURCE};
 use task::function::CONTINUATIONS_MAX;
+use tokio::sync::Notify;
+use tokio::time::interval;
 
 use crate::families::all_tasks;
 use crate::lambda::{self, Entry, Function, FunctionError, Invoker, Lambda, Options};
+use crate::logbook::LogBook;
 use crate::settings::Settings;
 
 /// The timetable, compiled in so that one file is all there is to copy.
@@ -140,7 +144,7 @@ fn is_continuation(entry: &Entry) -> bool {
 }
 
 /// What callers may have in the queue. Firings of the timetable do not count against it: a row has few at once.
-const CALLERS_QUEUE: QueueLimit = QueueLimit { rows: 1_000, bytes: 64 * 1024 * 1024 };
+pub(crate) const CALLERS_QUEUE: QueueLimit = QueueLimit { rows: 1_000, bytes: 64 * 1024 * 1024 };
 
 /// What may be in the queue with continuations, which a full queue must not stop.
 const WHOLE_QUEUE: QueueLimit = QueueLimit { rows: 2_000, bytes: 96 * 1024 * 1024 };
@@ -150,16 +154,25 @@ pub(crate) struct Ledger {
     state: Arc<dyn State>,
     /// Held while an event is read and kept: as a value it takes many times its bytes.
     turn: tokio::sync::Mutex<()>,
+    queued: Notify,
 }
 
 impl Ledger {
     pub(crate) fn new(state: Arc<dyn State>) -> Self {
-        Self { state, turn: tokio::sync::Mutex::default() }
+        Self { state, turn: tokio::sync::Mutex::default(), queued: Notify::new() }
+    }
+
+    /// Waits until something was queued here.
+    pub(crate) async fn queued(&self) {
+        self.queued.notified().await;
     }
 
     async fn keep(&self, due: &Due, limit: QueueLimit) -> Result<(), String> {
         match self.state.enqueue_within(due, limit).await {
-            Ok(true) => Ok(()),
+            Ok(true) => {
+                self.queued.notify_one();
+                Ok(())
+            }
             Ok(false) => Err("the queue is full".to_owned()),
             Err(error) => Err(error.chain()),
         }
@@ -235,35 +248,106 @@ fn checked(entry: &Entry) -> Result<(Continuation, Entry), String> {
     Ok((continuation, entry))
 }
 
-/// Invokes a task and gives its report, whatever came of it.
-///
-/// # Errors
-/// `Config`, when the platform refuses; `Format`, when the answer is no report.
-pub(crate) async fn invoke(
-    invoker: &Invoker,
-    state: &dyn State,
-    task: &str,
-    event: &Value,
-    request_id: &str,
-) -> Result<Report> {
-    let payload = Bytes::from(event.to_string());
-    let options = Options { request_id: Some(request_id.to_owned()), ..Options::default() };
-    let invocation = invoker
-        .invoke(task, payload, options)
-        .await
-        .map_err(|cause| Error::config(format!("invoke `{task}`")).because(cause))?;
-    match invocation.outcome {
-        Ok(answer) => serde_json::from_slice(&answer)
-            .map_err(|cause| Error::format(format!("read the report of `{task}`")).because(cause)),
-        Err(error) => {
-            // What the function stored before it failed says more than the error it posted.
-            let stored = state.run_of(request_id).await.ok().flatten().and_then(|run| run.report);
-            Ok(match stored {
-                Some(report) if report.error.is_some() => report,
-                _ => failed(task, &error),
-            })
-        }
+/// How often the ledger gets what a running invocation logs.
+const LOG_EVERY: Duration = Duration::from_secs(1);
+
+/// Where attempts are made, and where they are noted.
+#[derive(Clone)]
+pub(crate) struct Attempts {
+    pub(crate) invoker: Invoker,
+    pub(crate) state: Arc<dyn State>,
+    pub(crate) logs: LogBook,
+}
+
+/// One try at an invocation.
+pub(crate) struct Attempt<'a> {
+    pub(crate) task: &'a str,
+    pub(crate) event: &'a Value,
+    pub(crate) request_id: &'a str,
+    /// From 1; the ledger has its row.
+    pub(crate) number: u32,
+}
+
+impl Attempts {
+    /// Invokes a task and gives its report, whatever came of it; notes how the attempt ended.
+    ///
+    /// # Errors
+    /// `Config`, when the platform refuses; `Format`, when the answer is no report; `Store`, when that cannot be noted.
+    pub(crate) async fn make(&self, attempt: &Attempt<'_>) -> Result<Report> {
+        let Attempt { task, request_id, number, .. } = *attempt;
+        self.logs.open(request_id);
+        let mut work = pin!(self.invoke(attempt));
+        let mut looks = interval(LOG_EVERY);
+        let (report, peak_kb) = loop {
+            tokio::select! {
+                done = &mut work => break done,
+                _ = looks.tick() => {
+                    if let Some(log) = self.logs.news(request_id)
+                        && let Err(error) = self.state.keep_log(request_id, number, &log).await
+                    {
+                        tracing::warn!(task, request_id, error = error.chain(), "keep the log");
+                    }
+                }
+            }
+        };
+        let log = self.logs.close(request_id);
+        let end = match &report {
+            Ok(report) => AttemptEnd {
+                run_id: Some(report.run_id.clone()).filter(|id| !id.is_empty()),
+                outcome: report.status.name().to_owned(),
+                class: report.error.as_ref().map(|problem| word(problem.class)),
+                error: match &report.error {
+                    Some(problem) => Some(problem.message.clone()),
+                    None => report.reason.clone(),
+                },
+                peak_kb,
+                log,
+            },
+            Err(error) => AttemptEnd {
+                outcome: Status::Failed.name().to_owned(),
+                class: Some(word(error.class())),
+                error: Some(error.chain()),
+                peak_kb,
+                log,
+                ..AttemptEnd::default()
+            },
+        };
+        self.state.end_attempt(request_id, number, &end, Clock::Machine.now(None)).await?;
+        report
     }
+
+    /// The report, and the peak memory of its process in KiB.
+    async fn invoke(&self, attempt: &Attempt<'_>) -> (Result<Report>, u32) {
+        let Attempt { task, event, request_id, .. } = *attempt;
+        let payload = Bytes::from(event.to_string());
+        let options = Options { request_id: Some(request_id.to_owned()), ..Options::default() };
+        let invocation = match self.invoker.invoke(task, payload, options).await {
+            Ok(invocation) => invocation,
+            Err(cause) => {
+                let refused = Error::config(format!("invoke `{task}`")).because(cause);
+                return (Err(refused), 0);
+            }
+        };
+        let report = match invocation.outcome {
+            Ok(answer) => serde_json::from_slice(&answer).map_err(|cause| {
+                Error::format(format!("read the report of `{task}`")).because(cause)
+            }),
+            Err(error) => {
+                // What the function stored before it failed says more than the error it posted.
+                let stored = self.state.run_of(request_id).await.ok().flatten();
+                Ok(match stored.and_then(|run| run.report) {
+                    Some(report) if report.error.is_some() => report,
+                    _ => failed(task, &error),
+                })
+            }
+        };
+        (report, u32::try_from(invocation.max_memory_kb).unwrap_or(u32::MAX))
+    }
+}
+
+/// The word of a class in reports.
+fn word(class: Class) -> String {
+    class.error_type().trim_start_matches("Function.").to_lowercase()
 }
 
 /// The report of a run of which only the platform's error is known.

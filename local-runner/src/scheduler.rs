@@ -1,21 +1,24 @@
 //! The timetable at work: queue what is due, run what is queued, retry as Lambda does, keep what failed for good.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use base::clock::is_believed;
 use base::report::{Report, Status};
 use base::{Class, Result};
 use jiff::{SignedDuration, Timestamp};
 use schedule::{CatchUp, Row, Timetable};
-use stores::state::{Due, QueueState, State, Taken};
+use stores::state::{Due, Firings, Missed, MissedSlot, Overlap, QueueState, State, Taken};
 use task::events::scheduled;
 
-use crate::lambda::Invoker;
-use crate::runner;
+use crate::runner::{Attempt, Attempts};
 
-/// How far back missed firings are made up for.
-const CATCH_UP_WINDOW: SignedDuration = SignedDuration::from_hours(24);
+/// Slots of a row that are noted as missed at once, the newest: a row that fires each minute has as many in a week.
+const MISSED_MAX: usize = 10_000;
+
+/// Slots that were missed before are not noted.
+const MISSED_FOR: SignedDuration = SignedDuration::from_hours(366 * 24);
 
 /// A firing later than this was missed, and the row's catch-up policy decides.
 const MISFIRE: SignedDuration = SignedDuration::from_secs(60);
@@ -24,8 +27,11 @@ const MISFIRE: SignedDuration = SignedDuration::from_secs(60);
 const RETRIES: [SignedDuration; 2] =
     [SignedDuration::from_secs(60), SignedDuration::from_secs(120)];
 
+/// The wait for another attempt that holds the same run: it may have died a moment ago.
+const HELD_WAIT: SignedDuration = SignedDuration::from_secs(5);
+
 /// The wall clock is read again this often at least, so that suspends and clock steps are seen.
-pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(30);
+pub(crate) const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 
 /// What turns the timetable into runs.
 #[derive(Clone)]
@@ -34,8 +40,8 @@ pub(crate) struct Scheduler {
     pub(crate) timetable: Arc<Timetable>,
     /// Marks and queue.
     pub(crate) state: Arc<dyn State>,
-    /// Who runs it.
-    pub(crate) invoker: Invoker,
+    /// How it is run.
+    pub(crate) attempts: Attempts,
 }
 
 impl Scheduler {
@@ -55,32 +61,55 @@ impl Scheduler {
                 }
                 mark => mark,
             };
-            let due = match mark {
+            let firings = match mark {
                 // A row that was never seen starts now: nothing before its first sight was missed.
-                None => Vec::new(),
-                Some(mark) => self.due(row, mark, now),
+                None => Firings::default(),
+                Some(mark) => self.firings(row, mark, now),
             };
-            if mark.is_none() || !due.is_empty() {
-                self.state.fire(&row.name, mark, now, &due).await?;
+            if mark.is_none() || !firings.is_empty() {
+                self.state.fire(&row.name, mark, now, &firings).await?;
             }
         }
         Ok(())
     }
 
-    /// The firings of a row after its mark, by its catch-up policy.
-    fn due(&self, row: &Row, mark: Timestamp, now: Timestamp) -> Vec<Due> {
-        let Some(when) = &row.when else { return Vec::new() };
-        let from = mark.max(now.checked_sub(CATCH_UP_WINDOW).unwrap_or(mark));
-        let mut slots: Vec<Timestamp> = when
-            .firings_after(from, self.timetable.zone())
-            .take_while(|slot| *slot <= now)
-            .collect();
-        match row.catch_up {
-            CatchUp::All => {}
-            CatchUp::Once => drop(slots.drain(..slots.len().saturating_sub(1))),
-            CatchUp::Skip => slots.retain(|slot| now.duration_since(*slot) <= MISFIRE),
+    /// The slots of a row after its mark: those that are run by its catch-up policy, and those that are missed.
+    fn firings(&self, row: &Row, mark: Timestamp, now: Timestamp) -> Firings {
+        let Some(when) = &row.when else { return Firings::default() };
+        let from = mark.max(now.checked_sub(MISSED_FOR).unwrap_or(mark));
+        let window = SignedDuration::from_hours(row.catch_up_h.into());
+        let mut slots = VecDeque::new();
+        for slot in when.firings_after(from, self.timetable.zone()).take_while(|slot| *slot <= now)
+        {
+            slots.push_back(slot);
+            if slots.len() > MISSED_MAX {
+                slots.pop_front();
+            }
         }
-        slots.into_iter().map(|slot| due(&row.name, slot)).collect()
+        let overlap = match row.overlap {
+            schedule::Overlap::Queue => Overlap::Queue,
+            schedule::Overlap::Skip => Overlap::Skip,
+            schedule::Overlap::Allow => Overlap::Allow,
+        };
+        let mut firings = Firings { overlap, ..Firings::default() };
+        let last = slots.back().copied();
+        for slot in slots {
+            let late = now.duration_since(slot);
+            let reason = match row.catch_up {
+                _ if late > window => Some(Missed::OutsideWindow),
+                CatchUp::Once if Some(slot) != last => Some(Missed::Folded),
+                CatchUp::Skip if late > MISFIRE => Some(Missed::Off),
+                CatchUp::All | CatchUp::Once | CatchUp::Skip => None,
+            };
+            let due = due(&row.name, slot);
+            match reason {
+                None => firings.queued.push(due),
+                Some(reason) => {
+                    firings.missed.push(MissedSlot { request_id: due.request_id, slot, reason });
+                }
+            }
+        }
+        firings
     }
 
     /// When the timetable fires next after `now`.
@@ -94,17 +123,26 @@ impl Scheduler {
     /// # Errors
     /// `Store`, when the queue cannot be written.
     pub(crate) async fn run(&self, taken: Taken, now: Timestamp) -> Result<Report> {
+        let began = Instant::now();
         let entry = &taken.entry;
-        let report = runner::invoke(
-            &self.invoker,
-            self.state.as_ref(),
-            &entry.task,
-            &entry.event,
-            &entry.request_id,
-        )
-        .await;
+        let attempt = Attempt {
+            task: &entry.task,
+            event: &entry.event,
+            request_id: &entry.request_id,
+            number: entry.attempts,
+        };
+        let report = self.attempts.make(&attempt).await;
+        let now = now.checked_add(began.elapsed()).unwrap_or(now);
         let report = report
             .unwrap_or_else(|error| Report { task: entry.task.clone(), ..Report::failed(&error) });
+        // What holds the run may be a process that died with another runner: the slot must not count as done before it is.
+        if report.status == Status::Skipped
+            && self.state.is_run_by_another(&entry.request_id).await?
+        {
+            let due = now.checked_add(HELD_WAIT).unwrap_or(now);
+            self.state.put_back(taken, due).await?;
+            return Ok(report);
+        }
         let (state, due) = match (&report.error, report.status) {
             (Some(problem), Status::Failed) => after_failure(problem.class, entry.attempts, now),
             _ => (QueueState::Done, None),
@@ -133,10 +171,11 @@ fn after_failure(class: Class, attempts: u32, now: Timestamp) -> (QueueState, Op
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
-    use stores::state::{Claim, Identity, Queue as _, Sqlite};
+    use stores::state::{Claim, HistoryQuery, Identity, Queue as _, Sqlite};
 
     use super::*;
     use crate::lambda;
+    use crate::logbook::LogBook;
 
     /// A timetable of one row at work on a new state, without a function.
     async fn at_work(folder: &std::path::Path, when: &str) -> (lambda::Lambda, Scheduler) {
@@ -144,11 +183,14 @@ mod tests {
             "[defaults]\nmemory_mb = 256\ntimeout_s = 60\nzone = \"UTC\"\n\n[{TASK}]\ndoes = \"x\"\n{when}\n"
         );
         let lambda = lambda::Lambda::start(lambda::Config::new([])).await.unwrap();
-        let scheduler = Scheduler {
-            timetable: Arc::new(Timetable::parse(&text).unwrap()),
-            state: Arc::new(Sqlite::open(folder).await.unwrap()),
+        let state: Arc<dyn State> = Arc::new(Sqlite::open(folder).await.unwrap());
+        let attempts = Attempts {
             invoker: lambda.invoker(),
+            state: Arc::clone(&state),
+            logs: LogBook::default(),
         };
+        let timetable = Arc::new(Timetable::parse(&text).unwrap());
+        let scheduler = Scheduler { timetable, state, attempts };
         (lambda, scheduler)
     }
 
@@ -203,6 +245,69 @@ mod tests {
             // A step of a few seconds is no jump: nothing fires twice.
             assert_eq!(tick("2026-03-01T19:59:55Z").await, None);
             assert_eq!(tick("2026-03-01T20:00:00Z").await, None);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_machine_asleep_over_six_slots_says_what_became_of_each() {
+        let asleep = |policy: &str| {
+            let when = format!("when = \"cron(0 0/2 * * ? *)\"\n{policy}");
+            async move {
+                let folder = tempfile::tempdir().unwrap();
+                let (_lambda, scheduler) = at_work(folder.path(), &when).await;
+                scheduler.tick(at("2026-03-01T11:59:00Z")).await.unwrap();
+                scheduler.tick(at("2026-03-01T22:30:00Z")).await.unwrap();
+                let query = HistoryQuery { limit: 99, ..HistoryQuery::default() };
+                let slots = scheduler.state.slots(&query).await.unwrap();
+                let shown = slots.iter().rev().map(|slot| {
+                    let reason = slot.reason.as_deref().unwrap_or("runs");
+                    format!("{} {reason}", slot.slot.strftime("%H"))
+                });
+                shown.collect::<Vec<_>>().join(", ")
+            }
+        };
+        for (policy, expected) in [
+            ("", "12 folded, 14 folded, 16 folded, 18 folded, 20 folded, 22 runs"),
+            ("catch_up = \"skip\"", "12 off, 14 off, 16 off, 18 off, 20 off, 22 off"),
+            ("catch_up = \"all\"", "12 runs, 14 runs, 16 runs, 18 runs, 20 runs, 22 runs"),
+            (
+                "catch_up = \"all\"\ncatch_up_h = 5",
+                "12 outside_window, 14 outside_window, 16 outside_window, 18 runs, 20 runs, 22 runs",
+            ),
+            (
+                "catch_up = \"all\"\noverlap = \"skip\"",
+                "12 runs, 14 overlapped, 16 overlapped, 18 overlapped, 20 overlapped, 22 overlapped",
+            ),
+        ] {
+            assert_eq!(asleep(policy).await, expected, "{policy}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_day_of_23_or_25_hours_has_each_of_its_slots_once() {
+        // The hours of a day and a half around each change of the clocks, as EventBridge Scheduler counts them.
+        for (zone, from, hours, slots) in [
+            ("America/New_York", "2026-03-08T05:00:00Z", 23, 23),
+            ("America/New_York", "2026-11-01T04:00:00Z", 25, 24),
+            ("Australia/Lord_Howe", "2026-04-04T13:00:00Z", 24, 24),
+            ("America/Sao_Paulo", "2026-03-08T03:00:00Z", 24, 24),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let text = format!(
+                "[defaults]\nmemory_mb = 256\ntimeout_s = 60\nzone = \"{zone}\"\n\n[{TASK}]\ndoes = \"x\"\nwhen = \"cron(0 * * * ? *)\"\n"
+            );
+            let (_lambda, scheduler) = at_work(folder.path(), "").await;
+            let timetable = Arc::new(Timetable::parse(&text).unwrap());
+            let scheduler = Scheduler { timetable, ..scheduler };
+            let start = at(from) - SignedDuration::from_secs(1);
+            scheduler.tick(start).await.unwrap();
+            for minute in 0..hours * 60 {
+                scheduler.tick(at(from) + SignedDuration::from_mins(minute)).await.unwrap();
+            }
+            let query = HistoryQuery { limit: 99, ..HistoryQuery::default() };
+            let rows = scheduler.state.slots(&query).await.unwrap();
+            assert!(rows.iter().all(|row| row.outcome == "queued"), "{zone}: {rows:?}");
+            assert_eq!(rows.len(), slots, "{zone} from {from}: {rows:?}");
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
-use stores::state::{Queue as _, Sqlite};
+use stores::state::{Firings, Queue as _, Sqlite};
 
 use crate::home::{
     ALL, CLOCK, Home, Running, Upstream, eventually_within, feed, numbered, respond,
@@ -480,7 +480,7 @@ fn a_server_makes_up_for_what_it_missed() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let state = Sqlite::open(&home.path("data")).await.unwrap();
-        assert!(state.fire(ALL, None, mark, &[]).await.unwrap());
+        assert!(state.fire(ALL, None, mark, &Firings::default()).await.unwrap());
     });
     let timetable = timetable(&home, "when = \"cron(0 * * * ? *)\"\ncatch_up = \"once\"\n");
     let (_server, _, _lines) = serve(&home, &timetable);

@@ -43,6 +43,7 @@ mod malpedia_values;
 mod memory;
 mod misp;
 mod misp_export;
+mod operations;
 mod operator;
 mod otx;
 mod owners;
@@ -97,6 +98,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("malpedia_rules", malpedia_rules::TRIALS),
     ("misp_export", misp_export::TRIALS),
     ("memory", memory::TRIALS),
+    ("operations", operations::TRIALS),
     ("operator", operator::TRIALS),
     ("otx", otx::TRIALS),
     ("owners", owners::TRIALS),

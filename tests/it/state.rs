@@ -17,9 +17,10 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, PgConnection};
 use stores::documents::Document;
 use stores::state::{
-    BUDGETS_KEPT, BudgetKey, BudgetRow, Claim, Due, ENDED_MAX, Hold, Identity, LEDGER_MAX,
-    LedgerItem, LedgerKind, Override, Postgres, QueueLimit, QueueState, Retry, SourceState, Sqlite,
-    State, Table, Timing,
+    AttemptEnd, BUDGETS_KEPT, BudgetKey, BudgetRow, Claim, Due, ENDED_MAX, Firings, HISTORY_KEPT,
+    HistoryQuery, Hold, Identity, LEDGER_MAX, LOG_KEPT, LedgerItem, LedgerKind, Log, Missed,
+    MissedSlot, Overlap, Override, Postgres, QueueLimit, QueueState, Retry, SlotRow, SourceDay,
+    SourceState, Sqlite, State, Table, Timing, VisitSum,
 };
 use tests::services;
 use tokio::runtime::Runtime;
@@ -52,6 +53,9 @@ const SUITE: &[(&str, Test)] = by_name![
     what_a_live_runner_holds_is_not_put_back
     an_attempt_that_was_succeeded_cannot_settle
     a_retry_waits_for_its_time
+    every_slot_and_every_attempt_is_a_row
+    what_may_not_overlap_waits_or_is_missed
+    the_days_of_a_source_are_summed
     many_takers_take_each_invocation_once
     what_waits_in_the_queue_is_limited_and_so_is_what_ended
     the_retry_ledger_holds_what_still_fails
@@ -401,7 +405,7 @@ async fn the_timetable_moves_forward_once(world: Arc<World>) {
     let later = at("2026-03-01T14:00:00Z");
     let due = Due { due: later, ..due("r1") };
     let fire = async |seen, until, firings: &[Due]| {
-        state.fire("collect", seen, until, firings).await.expect("an answer")
+        state.fire("collect", seen, until, &Firings::of(firings)).await.expect("an answer")
     };
     assert!(!fire(Some(noon()), later, &[]).await, "a mark that was never set");
     assert_eq!(state.mark("collect").await.expect("an answer"), None);
@@ -434,7 +438,9 @@ async fn of_many_schedulers_one_fires(world: Arc<World>) {
         let tries = states.iter().cloned().zip(0..).map(|(state, ahead)| {
             let until = noon() + SignedDuration::from_secs(i64::from(round) * 10 + ahead);
             let due = due(&format!("{round}-{ahead}"));
-            tokio::spawn(async move { state.fire("collect", mark, until, &[due]).await })
+            tokio::spawn(
+                async move { state.fire("collect", mark, until, &Firings::of(&[due])).await },
+            )
         });
         let mut fired = 0;
         for fire in tries.collect::<Vec<_>>() {
@@ -493,6 +499,150 @@ async fn a_retry_waits_for_its_time(world: Arc<World>) {
     assert_eq!(next_due(&*state).await, Some(later));
     let again = state.take(later).await.expect("an answer").expect("it is due again");
     assert_eq!((again.entry.attempts, again.entry.error.as_deref()), (2, Some("busy")));
+}
+
+async fn every_slot_and_every_attempt_is_a_row(world: Arc<World>) {
+    let state = world.open().await;
+    let missed = |request_id: &str, slot, reason| MissedSlot {
+        request_id: request_id.to_owned(),
+        slot: at(slot),
+        reason,
+    };
+    let firings = Firings {
+        queued: vec![due("ran")],
+        missed: vec![
+            missed("long-ago", "2026-02-01T12:00:00Z", Missed::OutsideWindow),
+            missed("before", "2026-03-01T10:00:00Z", Missed::Folded),
+        ],
+        ..Firings::default()
+    };
+    state.fire("collect", None, noon(), &firings).await.expect("it is queued");
+    let slots = async || {
+        let query = HistoryQuery { limit: 9, ..HistoryQuery::default() };
+        let rows = state.slots(&query).await.expect("slots");
+        let shown = |row: SlotRow| format!("{} {} {:?}", row.request_id, row.outcome, row.reason);
+        rows.into_iter().map(shown).collect::<Vec<_>>()
+    };
+    let [folded, outside] =
+        ["before missed Some(\"folded\")", "long-ago missed Some(\"outside_window\")"];
+    assert_eq!(slots().await, ["ran queued None", folded, outside]);
+
+    // An attempt has its row from before its process starts; of one whose runner dies it says so.
+    let taken = state.take(noon()).await.expect("an answer").expect("it is due");
+    assert_eq!(slots().await[0], "ran running None");
+    let attempts = async |query| state.attempts(&query).await.expect("attempts");
+    let all = HistoryQuery { limit: 9, ..HistoryQuery::default() };
+    let begun = attempts(all.clone()).await;
+    assert_eq!((begun.len(), begun[0].outcome.as_str(), begun[0].attempt), (1, "running", 1));
+    drop(taken);
+    let later = noon() + SignedDuration::from_mins(1);
+    eventually("it is put back", async || {
+        Some(state.recover(later).await.expect("an answer")).filter(|count| *count > 0)
+    })
+    .await;
+    let taken = state.take(later).await.expect("an answer").expect("it was put back");
+    let log = Log { text: "a line\n".to_owned(), bytes: 7 };
+    state.keep_log("ran", 2, &log).await.expect("it is kept");
+    assert_eq!(state.log("ran", 2).await.expect("an answer"), Some(log.clone()));
+    let end = AttemptEnd {
+        run_id: Some("r".to_owned()),
+        outcome: "failed".to_owned(),
+        class: Some("upstream".to_owned()),
+        error: Some("status `500`".to_owned()),
+        peak_kb: 9_000,
+        log,
+    };
+    state.end_attempt("ran", 2, &end, later).await.expect("it is noted");
+    state.settle(taken, QueueState::Dead, None, Some("status `500`")).await.expect("it is settled");
+    assert_eq!(slots().await, ["ran dead None", folded, outside]);
+    let outcomes: Vec<_> =
+        attempts(all).await.into_iter().map(|row| (row.attempt, row.outcome)).collect();
+    assert_eq!(outcomes, [(2, "failed".to_owned()), (1, "interrupted".to_owned())]);
+    let of_run =
+        attempts(HistoryQuery { run_id: Some("r"), limit: 9, ..HistoryQuery::default() }).await;
+    assert_eq!((of_run.len(), of_run[0].peak_kb, of_run[0].log_bytes), (1, Some(9_000), 7));
+
+    // A dead letter that is sent again, and done.
+    assert!(!state.redrive("before", later).await.expect("an answer"), "it is none");
+    assert!(state.redrive("ran", later).await.expect("an answer"));
+    assert_eq!(slots().await[0], "ran queued None");
+    let taken = state.take(later).await.expect("an answer").expect("it is due");
+    let hold = held(begin(&*state, noon()).await);
+    state.finish(hold, &report(Status::Partial), later).await.expect("it is finished");
+    state.settle(taken, QueueState::Done, None, None).await.expect("it is settled");
+    assert_eq!(slots().await[0], "ran partial None", "as its run ended");
+    let counts = state.slot_counts(at("2026-02-15T00:00:00Z")).await.expect("counts");
+    assert_eq!(counts, [("missed".to_owned(), 1), ("partial".to_owned(), 1)].into());
+
+    // Logs go after their time, rows after theirs.
+    state
+        .trim_history(noon() + LOG_KEPT + SignedDuration::from_hours(1))
+        .await
+        .expect("it is trimmed");
+    assert_eq!(state.log("ran", 2).await.expect("an answer"), None);
+    assert_eq!(slots().await.len(), 3);
+    state
+        .trim_history(noon() + HISTORY_KEPT + SignedDuration::from_hours(1))
+        .await
+        .expect("it is trimmed");
+    assert_eq!(slots().await, Vec::<String>::new());
+}
+
+async fn what_may_not_overlap_waits_or_is_missed(world: Arc<World>) {
+    let state = world.open().await;
+    let fire = async |seen, minute: i64, overlap| {
+        let until = noon() + SignedDuration::from_mins(minute);
+        let queued = vec![Due { due: until, ..due(&minute.to_string()) }];
+        let firings = Firings { queued, overlap, ..Firings::default() };
+        assert!(state.fire("collect", seen, until, &firings).await.expect("an answer"));
+        Some(until)
+    };
+    let late = noon() + SignedDuration::from_hours(1);
+    let mark = fire(None, 1, Overlap::Queue).await;
+    let mark = fire(mark, 2, Overlap::Queue).await;
+    let mark = fire(mark, 3, Overlap::Skip).await;
+    let first = state.take(late).await.expect("an answer").expect("it is due");
+    assert!(state.take(late).await.expect("an answer").is_none(), "the second waits");
+    // One that was asked for does not.
+    state.enqueue(&due("asked")).await.expect("it is queued");
+    let asked = state.take(late).await.expect("an answer").expect("it is due");
+    state.settle(asked, QueueState::Done, None, None).await.expect("it is settled");
+    fire(mark, 4, Overlap::Allow).await;
+    let beside = state.take(late).await.expect("an answer").expect("it may overlap");
+    assert_eq!(beside.entry.request_id, "4");
+    state.settle(beside, QueueState::Done, None, None).await.expect("it is settled");
+    state.settle(first, QueueState::Done, None, None).await.expect("it is settled");
+    let second = state.take(late).await.expect("an answer").expect("its turn has come");
+    assert_eq!(second.entry.request_id, "2");
+    let query = HistoryQuery { outcome: Some("missed"), limit: 9, ..HistoryQuery::default() };
+    let missed = state.slots(&query).await.expect("slots");
+    assert_eq!((missed.len(), missed[0].reason.as_deref()), (1, Some("overlapped")));
+}
+
+async fn the_days_of_a_source_are_summed(world: Arc<World>) {
+    let state = world.open().await;
+    for (hours, failed) in [(0, false), (1, true), (13, false)] {
+        let sum = VisitSum { failed, new: 2, bytes: 3_000_000_000 };
+        let now = noon() + SignedDuration::from_hours(hours);
+        state.note_visit("rss/a", sum, now).await.expect("it is noted");
+    }
+    let days = state.source_days(Some("rss/a"), noon()).await.expect("days");
+    let day = |day: &str, visits, failures, new, bytes| SourceDay {
+        source: "rss/a".to_owned(),
+        day: day.to_owned(),
+        visits,
+        failures,
+        new,
+        bytes,
+    };
+    let expected =
+        [day("2026-03-01", 2, 1, 4, 6_000_000_000), day("2026-03-02", 1, 0, 2, 3_000_000_000)];
+    assert_eq!(days, expected);
+    assert_eq!(
+        state.source_days(None, noon() + SignedDuration::from_hours(24)).await.expect("days"),
+        expected[1..]
+    );
+    assert_eq!(state.source_days(Some("rss/b"), noon()).await.expect("days"), []);
 }
 
 async fn what_waits_in_the_queue_is_limited_and_so_is_what_ended(world: Arc<World>) {
@@ -998,12 +1148,18 @@ async fn rows_move_as_they_are_in_the_order_of_bytes(world: Arc<World>) {
         .set_override("rss", "a", &Override { enabled: Some(true), ..Override::default() })
         .await
         .expect("it is set");
-    state.fire("collect", None, noon(), &[due("1"), due("2")]).await.expect("it is queued");
+    state
+        .fire("collect", None, noon(), &Firings::of(&[due("1"), due("2")]))
+        .await
+        .expect("it is queued");
     for window in ["2026-03-01", "2026-03-02"] {
         let keys = [key("a", 1), key("b", 1)];
         state.spend("otx", window, &keys, noon()).await.expect("it is counted");
     }
     state.block("otx", "b", noon(), "status `429`").await.expect("it is blocked");
+    state.begin_attempt("collect", "0", 1, noon()).await.expect("it is noted");
+    let sum = VisitSum { failed: true, new: 1, bytes: 2 };
+    state.note_visit("rss/a", sum, noon()).await.expect("it is noted");
 
     let mut all = Vec::new();
     for table in Table::ALL {
@@ -1024,10 +1180,10 @@ async fn rows_move_as_they_are_in_the_order_of_bytes(world: Arc<World>) {
         all.push((table, rows));
     }
     let counts: Vec<usize> = all.iter().map(|(_, rows)| rows.len()).collect();
-    assert_eq!(counts, [1, 10, 1, 5, 4, 1, 2, 1]);
-    let ids: Vec<&str> = all[3].1.iter().map(|row| row.id.as_str()).collect();
+    assert_eq!(counts, [1, 1, 1, 10, 1, 5, 4, 1, 2, 2, 1]);
+    let ids: Vec<&str> = all[5].1.iter().map(|row| row.id.as_str()).collect();
     assert_eq!(ids, names);
-    assert_eq!(all[1].1[1].body["reason"], "nul \u{fffd}");
+    assert_eq!(all[3].1[1].body["reason"], "nul \u{fffd}");
 
     for (table, rows) in &all {
         let keys: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
@@ -1041,7 +1197,7 @@ async fn rows_move_as_they_are_in_the_order_of_bytes(world: Arc<World>) {
         let (name, _) = edited[0]
             .body
             .iter()
-            .find(|(_, value)| value.is_number())
+            .find(|(name, value)| value.is_number() && *name != "attempt")
             .map_or(("", &Value::Null), |(name, value)| (name.as_str(), value));
         if !name.is_empty() {
             let name = name.to_owned();

@@ -56,7 +56,7 @@ async fn twenty_seven_start_at_once_and_migrate_once(world: Arc<World>) {
         start.await.expect("no panic").unwrap_or_else(|error| panic!("{}", error.chain()));
     }
     assert_eq!(world.number("SELECT count(*) FROM minerva_schema").await, 1);
-    assert_eq!(world.number("SELECT version FROM minerva_schema").await, 2);
+    assert_eq!(world.number("SELECT version FROM minerva_schema").await, 3);
 }
 
 async fn a_newer_schema_is_refused(world: Arc<World>) {
@@ -229,7 +229,7 @@ async fn the_doctor_knows_the_server(world: Arc<World>) {
     let said = diagnosis(&output);
     let says = said["says"].as_str().unwrap_or_default();
     assert_eq!(said["ok"], true, "{said}");
-    assert!(says.starts_with("PostgreSQL 1") && says.contains("` version 2;"), "{says}");
+    assert!(says.starts_with("PostgreSQL 1") && says.contains("` version 3;"), "{says}");
     let about = world.postgres(SOON).await.about().await.expect("an answer");
     assert!(about.ahead.abs() < jiff::SignedDuration::from_secs(1), "{:?}", about.ahead);
 }

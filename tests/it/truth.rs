@@ -78,6 +78,12 @@ fn every_command() -> Vec<Vec<String>> {
         &["export", "--format", "text"],
         &["copy", "--from", "embedded", "--to", "servers"],
         &["backup", "copy"],
+        &["dead-letters", "show", "a"],
+        &["dead-letters", "retry", "--all"],
+        &["replay", "--from", "2026-03-01", "--to", "2026-03-02"],
+        &["completions", "bash"],
+        &["man", "pages"],
+        &["install", "--systemd", "--dry-run"],
         &["sources", "test", "a"],
         &["sources", "show", "a"],
         &["sources", "edit", "a", "--category", "news"],
@@ -173,7 +179,9 @@ fn a_store_that_is_unreachable_is_3_from_every_command_that_asks_it() {
         "sources" if arguments[1] == "overlap" => (true, false),
         "run" | "reparse" | "reindex" | "adopt" | "copy" | "serve" | "doctor" => (true, true),
         "search" | "lookup" | "export" | "documents" | "prune" | "yara" => (true, false),
-        "runs" | "sources" => (false, true),
+        "runs" | "sources" | "status" | "active" | "slots" | "logs" | "dead-letters" => {
+            (false, true)
+        }
         _ => (false, false),
     };
     let upstream = Upstream::start(1);

@@ -7,16 +7,16 @@ use base::{Error, Result};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use stores::state::RunRow;
+use stores::state::{AttemptRow, HistoryQuery, Missed, RunRow};
 use task::function::now;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, RunsArgs};
 use crate::commands::run;
 use crate::families::all_tasks;
 use crate::home::{open_state, settings};
 use crate::out::{self, Outcome};
 use crate::runner;
-use crate::when;
+use crate::when::{self, Moment};
 
 /// `local-runner tasks`.
 pub(crate) fn tasks(cli: &Cli) -> Outcome {
@@ -69,33 +69,52 @@ pub(crate) fn scheduled(cli: &Cli, count: usize) -> Outcome {
         vec![
             local.strftime("%a %d %b %H:%M").to_string(),
             firing.at.strftime("%Y-%m-%dT%H:%MZ").to_string(),
+            Duration::try_from(firing.at.duration_since(from)).map(seconds).unwrap_or_default(),
             firing.row.name.clone(),
         ]
     });
     let zone = timetable.zone().iana_name().unwrap_or("local");
-    out::table(&[zone, "UTC", "TASK"], rows.collect());
+    out::table(&[zone, "UTC", "IN", "TASK"], rows.collect());
     Ok(out::DONE)
 }
 
 /// Letters of a run's id that a list shows: enough to name it.
 const ID_SHOWN: usize = 8;
 
+/// Attempts of a run that are shown, the newest.
+const ATTEMPTS_SHOWN: u32 = 20;
+
 /// Runs that are named where several begin alike.
 const ALIKE_SHOWN: u32 = 5;
 
 /// `local-runner runs`: a list, or one run whole.
-pub(crate) async fn runs(cli: &Cli, what: Option<&str>, count: u32) -> Outcome {
+pub(crate) async fn runs(cli: &Cli, args: &RunsArgs) -> Outcome {
+    let what = args.what.as_deref();
     let timetable = runner::timetable(cli.timetable.as_deref())?;
     let settings = settings(cli)?;
+    let since = since(args.since.as_deref(), now(&settings.config))?;
     let zone = timetable.zone();
     if let Some(id) = what.filter(|what| is_id(what)) {
         let state = open_state(&settings).await?;
-        return one(cli, &found(state.runs_named(id, ALIKE_SHOWN).await?, id)?, zone);
+        let run = found(state.runs_named(id, ALIKE_SHOWN).await?, id)?;
+        let query = HistoryQuery {
+            run_id: Some(&run.run_id),
+            limit: ATTEMPTS_SHOWN,
+            ..HistoryQuery::default()
+        };
+        return one(cli, &run, &state.attempts(&query).await?, zone);
     }
     if let Some(task) = what {
         runner::row(&timetable, task)?;
     }
-    let runs = open_state(&settings).await?.runs(what, count).await?;
+    let query = HistoryQuery {
+        task: what,
+        outcome: args.failed.then_some("failed"),
+        since,
+        limit: args.count,
+        ..HistoryQuery::default()
+    };
+    let runs = open_state(&settings).await?.runs_of(&query).await?;
     let now = now(&settings.config);
     if cli.json {
         let rows = runs.iter().map(|run| {
@@ -104,6 +123,10 @@ pub(crate) async fn runs(cli: &Cli, what: Option<&str>, count: u32) -> Outcome {
             row
         });
         out::json(&rows.collect::<Vec<_>>());
+        return Ok(out::DONE);
+    }
+    if runs.is_empty() && (args.failed || since.is_some()) {
+        out::line("no such run");
         return Ok(out::DONE);
     }
     if runs.is_empty() {
@@ -138,13 +161,62 @@ pub(crate) async fn runs(cli: &Cli, what: Option<&str>, count: u32) -> Outcome {
     Ok(out::DONE)
 }
 
+/// Where a list begins.
+fn since(typed: Option<&str>, now: Timestamp) -> Result<Option<Timestamp>> {
+    typed.map(|text| Moment::read(text, now).map(Moment::start)).transpose()
+}
+
+/// `local-runner slots`.
+pub(crate) async fn slots(
+    cli: &Cli,
+    task: Option<&str>,
+    is_missed: bool,
+    typed_since: Option<&str>,
+    count: u32,
+) -> Outcome {
+    let timetable = runner::timetable(cli.timetable.as_deref())?;
+    let settings = settings(cli)?;
+    if let Some(task) = task {
+        runner::row(&timetable, task)?;
+    }
+    let query = HistoryQuery {
+        task,
+        outcome: is_missed.then_some("missed"),
+        since: since(typed_since, now(&settings.config))?,
+        limit: count,
+        ..HistoryQuery::default()
+    };
+    let slots = open_state(&settings).await?.slots(&query).await?;
+    if cli.json {
+        out::json(&slots);
+        return Ok(out::DONE);
+    }
+    if slots.is_empty() {
+        out::line(
+            "no such slot; `local-runner serve` runs the timetable, `local-runner scheduled` shows what comes",
+        );
+        return Ok(out::DONE);
+    }
+    let rows = slots.iter().map(|row| {
+        vec![
+            when::slot(row.slot, timetable.zone()),
+            row.task.clone(),
+            row.outcome.clone(),
+            row.reason.as_deref().map(Missed::told).unwrap_or_default().to_owned(),
+            row.request_id.clone(),
+        ]
+    });
+    out::table(&["SLOT", "TASK", "OUTCOME", "WHY", "INVOCATION"], rows.collect());
+    Ok(out::DONE)
+}
+
 /// Whether a text is a run's id or its beginning, and no task's name.
-fn is_id(text: &str) -> bool {
+pub(crate) fn is_id(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|letter| letter.is_ascii_hexdigit() || letter == '-')
 }
 
 /// The one run that is meant.
-fn found(mut runs: Vec<RunRow>, id: &str) -> Result<RunRow> {
+pub(crate) fn found(mut runs: Vec<RunRow>, id: &str) -> Result<RunRow> {
     match runs.len() {
         1 => Ok(runs.remove(0)),
         0 => Err(Error::config(format!("find the run `{id}`"))
@@ -175,7 +247,7 @@ fn took(run: &RunRow, now: Timestamp) -> Option<Duration> {
     }
 }
 
-fn seconds(took: Duration) -> String {
+pub(crate) fn seconds(took: Duration) -> String {
     match took.as_secs() {
         0..60 => format!("{:.1} s", took.as_secs_f64()),
         60..3_600 => format!("{} min {:02} s", took.as_secs() / 60, took.as_secs() % 60),
@@ -184,9 +256,11 @@ fn seconds(took: Duration) -> String {
 }
 
 /// One run whole.
-fn one(cli: &Cli, run: &RunRow, zone: &TimeZone) -> Outcome {
+fn one(cli: &Cli, run: &RunRow, attempts: &[AttemptRow], zone: &TimeZone) -> Outcome {
     if cli.json {
-        out::json(run);
+        let mut whole = json!(run);
+        whole["attempts"] = json!(attempts);
+        out::json(&whole);
         return Ok(out::DONE);
     }
     let slot = run.slot.map_or_else(|| "on demand".to_owned(), |slot| when::slot(slot, zone));
@@ -199,6 +273,25 @@ fn one(cli: &Cli, run: &RunRow, zone: &TimeZone) -> Outcome {
     out::line(&format!("ended     {}", instant(run.finished)));
     if !run.input.is_null() {
         out::line(&format!("input     {}", run.input));
+    }
+    for attempt in attempts.iter().rev() {
+        let took = attempt
+            .ended
+            .and_then(|end| Duration::try_from(end.duration_since(attempt.started)).ok());
+        let took = took.map_or_else(String::new, |took| format!(" in {}", seconds(took)));
+        let peak = attempt.peak_kb.filter(|kb| *kb > 0);
+        let peak = peak.map_or_else(String::new, |kb| format!(", {} MiB", kb.div_ceil(1024)));
+        let error = attempt.error.as_deref().map(|error| format!(": {}", out::one_line(error)));
+        out::line(&format!(
+            "attempt   {} {}, {}{took}{peak}{}",
+            attempt.attempt,
+            when::second(attempt.started, zone),
+            attempt.outcome,
+            error.unwrap_or_default()
+        ));
+    }
+    if !attempts.is_empty() {
+        out::line(&format!("log       local-runner logs {}", run.run_id));
     }
     let Some(report) = &run.report else {
         out::line("report    none: it did not come to its end");

@@ -7,23 +7,30 @@ use crate::demo;
 use crate::home::{settings, settle};
 use crate::out::Outcome;
 
+mod active;
 mod backup;
 mod copy;
+mod dead_letters;
 mod doctor;
 mod documents_of;
 mod export;
 mod help;
 mod indicators;
+mod install;
 mod listings;
+mod logs;
 mod lookup;
+mod manual;
 mod moves;
 mod prune;
+mod replay;
 mod run;
 mod schedule;
 mod search;
 mod selection;
 mod serve;
 mod sources;
+mod status;
 mod yara;
 
 /// Carries out what was asked, and leaves the embedded store closed.
@@ -34,7 +41,11 @@ pub(crate) async fn run(cli: &Cli) -> Outcome {
         // It only looks.
         Command::Doctor { .. } => None,
         Command::Demo { .. } => demo::own_folder(cli),
-        Command::Help { .. } => None,
+        Command::Replay { .. } => replay::own_folder(cli),
+        Command::Help { .. }
+        | Command::Completions { .. }
+        | Command::Man { .. }
+        | Command::Install { .. } => None,
         _ => settings(cli).ok().map(|settings| settings.data_dir),
     };
     if let Some(folder) = folder {
@@ -52,7 +63,18 @@ async fn carry_out(cli: &Cli) -> Outcome {
         Command::Run(args) => run::run(cli, args).await,
         Command::Tasks => listings::tasks(cli),
         Command::Scheduled { count } => listings::scheduled(cli, *count),
-        Command::Runs { what, count } => listings::runs(cli, what.as_deref(), *count).await,
+        Command::Status => status::status(cli).await,
+        Command::Active => active::active(cli).await,
+        Command::Runs(args) => listings::runs(cli, args).await,
+        Command::Slots { task, missed, since, count } => {
+            listings::slots(cli, task.as_deref(), *missed, since.as_deref(), *count).await
+        }
+        Command::Logs { id, follow } => logs::logs(cli, id.as_deref(), *follow).await,
+        Command::DeadLetters(command) => dead_letters::dead_letters(cli, command).await,
+        Command::Replay(args) => Box::pin(replay::replay(cli, args)).await,
+        Command::Completions { shell } => manual::completions(*shell),
+        Command::Man { to } => manual::pages(cli, to),
+        Command::Install(args) => install::install(cli, args),
         Command::Search(args) => search::search(cli, args).await,
         Command::Lookup { values } => lookup::lookup(cli, values).await,
         Command::Export(args) => export::export(cli, args).await,

@@ -4,20 +4,22 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::clock::Clock;
 use base::report::{Report, Status};
 use base::{Error, Result};
-use serde_json::Value;
-use stores::state::State;
+use serde_json::{Value, json};
+use stores::state::{Due, State};
 use tokio::time::{Instant, interval_at};
 use uuid::Uuid;
 
 use crate::cli::{Cli, RunArgs};
-use crate::families::FAMILIES;
+use crate::families::{FAMILIES, all_tasks};
 use crate::figures;
 use crate::home::{interrupted, log_sink, open_state, settings_with};
 use crate::lambda;
+use crate::logbook::LogBook;
 use crate::out::{self, Outcome};
-use crate::runner::{self, Continuations};
+use crate::runner::{self, Attempt, Attempts, Continuations};
 use crate::settings::Settings;
 
 /// How long a run that was interrupted may take to end.
@@ -49,6 +51,9 @@ pub(crate) async fn reparse(cli: &Cli, task: &str) -> Outcome {
         settings_with(cli, vec![("MINERVA_REPARSE", archive.to_string_lossy().into_owned())])?;
     let args = RunArgs {
         task: task.to_owned(),
+        sources: Vec::new(),
+        only_failed: false,
+        detach: false,
         input: None,
         clock: None,
         strict: false,
@@ -58,10 +63,83 @@ pub(crate) async fn reparse(cli: &Cli, task: &str) -> Outcome {
     one(cli, &args, settings).await
 }
 
+/// Tasks that take sources by name, by family: the key of their input, and whether that is a list.
+const BY_SOURCE: [(&str, &str, &str, bool); 2] = [
+    ("rss", "collect_specific_sources", "sources", true),
+    ("misp", "sync_single_feed", "feed", false),
+];
+
+/// The task and the input that read these sources of a task's family alone.
+///
+/// # Errors
+/// `Config`, where the family has no such task, or it takes one source at a time.
+fn of_sources(task: &str, sources: &[String]) -> Result<(String, Value)> {
+    let family = all_tasks().find(|(_, known)| known.name == task).map(|(family, _)| family);
+    let found = BY_SOURCE.iter().find(|(known, ..)| Some(*known) == family);
+    let Some((_, by_source, key, is_list)) = found else {
+        return Err(Error::config(format!(
+            "run `{task}` for some sources: it always reads all of its own"
+        )));
+    };
+    // What `sources list` shows may have the family before it.
+    let ids: Vec<&str> =
+        sources.iter().map(|id| id.split_once('/').map_or(id.as_str(), |(_, id)| id)).collect();
+    let value = match (is_list, ids.as_slice()) {
+        (true, ids) => json!(ids),
+        (false, [id]) => json!(id),
+        (false, ids) => {
+            return Err(Error::config(format!("run `{by_source}` for {} sources", ids.len()))
+                .hint(format!("it takes one at a time: {}", ids.join(", "))));
+        }
+    };
+    Ok(((*by_source).to_owned(), json!({*key: value})))
+}
+
+/// The sources that failed in the last run of a task.
+///
+/// # Errors
+/// `Config`, where there was no run, or none failed.
+async fn failed_sources(state: &dyn State, task: &str) -> Result<Vec<String>> {
+    let last = state.runs(Some(task), 1).await?.pop().and_then(|run| run.report);
+    let sources = last.map(|report| report.sources).unwrap_or_default();
+    let failed = sources.into_iter().filter(|source| source.problem.is_some());
+    let failed: Vec<String> = failed.map(|source| source.source).collect();
+    if failed.is_empty() {
+        return Err(Error::config(format!(
+            "run what failed of `{task}`: no source failed in its last run"
+        )));
+    }
+    Ok(failed)
+}
+
+/// Leaves a run to the runner that serves.
+async fn detach(cli: &Cli, state: &dyn State, task: &str, input: Value) -> Outcome {
+    let now = Clock::Machine.now(None);
+    let request_id = Uuid::new_v4().to_string();
+    let due = Due { request_id: request_id.clone(), task: task.to_owned(), event: input, due: now };
+    if !state.enqueue_within(&due, runner::CALLERS_QUEUE).await? {
+        return Err(Error::store("queue the run: the queue is full")
+            .hint("`local-runner active` shows what runs"));
+    }
+    let is_served = state.runners(now).await?.iter().any(|runner| runner.is_on(now));
+    if cli.json {
+        out::json(&json!({"request_id": request_id, "task": task, "runner_is_on": is_served}));
+    } else {
+        out::line(&format!(
+            "queued as {request_id}; `local-runner logs {request_id} -f` follows it"
+        ));
+    }
+    if !is_served {
+        out::note("no runner is on: it waits for `local-runner serve`");
+    }
+    Ok(out::DONE)
+}
+
 async fn one(cli: &Cli, args: &RunArgs, settings: Settings) -> Outcome {
     let timetable = runner::timetable(cli.timetable.as_deref())?;
     runner::row(&timetable, &args.task)?;
-    let input = match &args.input {
+    let mut task = args.task.clone();
+    let mut input = match &args.input {
         None => Value::Null,
         Some(text) => serde_json::from_str(text).map_err(|cause| {
             Error::config(format!("read the input `{text}`"))
@@ -80,22 +158,35 @@ async fn one(cli: &Cli, args: &RunArgs, settings: Settings) -> Outcome {
         None => format!("the state in `{}`", settings.data_dir.display()),
     };
     let state = meanwhile(open_state(&settings), async || place.clone()).await?;
+    let mut sources = args.sources.clone();
+    if args.only_failed {
+        sources = failed_sources(state.as_ref(), &task).await?;
+    }
+    if !sources.is_empty() {
+        (task, input) = of_sources(&task, &sources)?;
+    }
+    if args.detach {
+        return detach(cli, state.as_ref(), &task, input).await;
+    }
     let continuations = Arc::new(Continuations::default());
     let events: Arc<dyn lambda::Events> = Arc::clone(&continuations) as _;
+    let logs = LogBook::default();
     let config = lambda::Config {
         events: Some(events),
-        logs: log_sink(cli.verbose),
+        logs: logs.sink(log_sink(cli.verbose)),
         ..lambda::Config::new(functions)
     };
     let lambda = runner::start(config).await?;
-    let invoker = lambda.invoker();
+    let attempts = Attempts { invoker: lambda.invoker(), state: Arc::clone(&state), logs };
 
     let work = async {
         let mut event = input;
         let mut request_id = Uuid::new_v4().to_string();
         loop {
-            let report =
-                runner::invoke(&invoker, state.as_ref(), &args.task, &event, &request_id).await?;
+            let (task, request) = (task.as_str(), request_id.as_str());
+            attempts.state.begin_attempt(task, request, 1, Clock::Machine.now(None)).await?;
+            let attempt = Attempt { task, event: &event, request_id: request, number: 1 };
+            let report = attempts.make(&attempt).await?;
             match continuations.take() {
                 Some(continuation) if report.continues.is_some() => event = continuation,
                 _ => return Ok(report),
@@ -103,12 +194,12 @@ async fn one(cli: &Cli, args: &RunArgs, settings: Settings) -> Outcome {
             request_id = Uuid::new_v4().to_string();
         }
     };
-    let waits_for = async || waited_for(&settings, state.as_ref(), &args.task).await;
+    let waits_for = async || waited_for(&settings, state.as_ref(), &task).await;
     let report: Result<Report> = tokio::select! {
         report = meanwhile(work, waits_for) => report,
         () = interrupted() => {
             let error = Error::deadline("finish: interrupted").hint("nothing is lost: the next run goes on");
-            Ok(Report { task: args.task.clone(), ..Report::failed(&error) })
+            Ok(Report { task: task.clone(), ..Report::failed(&error) })
         }
     };
     lambda.stop(GRACE).await;
@@ -154,16 +245,23 @@ async fn meanwhile<T>(work: impl Future<Output = T>, what: impl AsyncFn() -> Str
     }
 }
 
+/// The sources of the task's family that are being read now.
+pub(crate) async fn sources_at_hand(
+    settings: &Settings,
+    state: &dyn State,
+    task: &str,
+) -> Result<Vec<String>> {
+    let family = FAMILIES.iter().find(|family| family.tasks.iter().any(|one| one.name == task));
+    let Some(family) = family else { return Ok(Vec::new()) };
+    let listed = (family.sources.list)(&settings.config, state).await?;
+    let names: Vec<String> =
+        listed.iter().map(|source| format!("{}/{}", family.name, source.id)).collect();
+    state.held(&names).await
+}
+
 /// What a run is waiting for: the sources that are being read.
 async fn waited_for(settings: &Settings, state: &dyn State, task: &str) -> String {
-    let family = FAMILIES.iter().find(|family| family.tasks.iter().any(|one| one.name == task));
-    let Some(family) = family else { return format!("`{task}`") };
-    let held = async {
-        let listed = (family.sources.list)(&settings.config, state).await?;
-        let names: Vec<String> =
-            listed.iter().map(|source| format!("{}/{}", family.name, source.id)).collect();
-        state.held(&names).await
-    };
+    let held = sources_at_hand(settings, state, task);
     let held = held.await.unwrap_or_default();
     let named: Vec<&str> = held.iter().take(WAITED_FOR).map(String::as_str).collect();
     match held.len().saturating_sub(WAITED_FOR) {

@@ -7,30 +7,48 @@ use std::time::Duration;
 use base::clock::Clock;
 use base::report::{Report, Status};
 use base::{Class, Error, Result};
-use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use sd_notify::NotifyState;
+use serde_json::json;
 use stores::state::{Lease, State};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::cli::{Cli, ServeArgs};
 use crate::commands::doctor;
 use crate::home::{interrupted, log_sink};
 use crate::home::{open_state, settings};
 use crate::lambda::{self, to_tracing};
+use crate::logbook::LogBook;
 use crate::out::{self, Outcome};
-use crate::runner::{self, Ledger};
+use crate::runner::{self, Attempts, Ledger};
 use crate::scheduler::{LOOK_AGAIN, Scheduler};
 use crate::settings::Settings;
+use crate::watch::{self, Watch};
+use crate::when;
 
 /// How long running tasks may take to end after an interruption.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How soon the queue is looked at again: a run that was asked for over the Invoke API should not wait long.
-const QUEUE_LOOK: Duration = Duration::from_millis(250);
+/// How soon the queue is looked at again: for what other processes put there. What was asked for here is looked at at once.
+const QUEUE_LOOK: Duration = Duration::from_secs(1);
+
+/// How often runners that died are looked for.
+const DEAD_LOOK: SignedDuration = SignedDuration::from_secs(2);
+
+/// How often this runner says that it lives.
+const BEAT: SignedDuration = SignedDuration::from_secs(10);
+
+/// How often the history is trimmed.
+const TRIM: SignedDuration = SignedDuration::from_hours(1);
 
 /// The wait after a store failed.
 const STORE_PAUSE: Duration = Duration::from_secs(2);
+
+/// Failing sources that a line names.
+const FAILING_NAMED: usize = 10;
 
 /// The hold that keeps a second `serve` from the same folder.
 const ONLY_ONE: &str = "runner/serve";
@@ -48,34 +66,51 @@ pub(crate) async fn serve(cli: &Cli, args: &ServeArgs) -> Outcome {
         None => Some(only_one(state.as_ref(), &settings).await?),
     };
     let ledger = Arc::new(Ledger::new(Arc::clone(&state)));
+    let timetable = Arc::new(timetable);
+    let logs = LogBook::default();
+    let watch = Arc::new(Watch::new(args.workers));
     let config = lambda::Config {
         addresses: vec![
             SocketAddr::from((Ipv4Addr::LOCALHOST, args.port)),
             SocketAddr::from((Ipv6Addr::LOCALHOST, args.port)),
         ],
         queue: Some(Arc::clone(&ledger) as _),
-        events: Some(ledger as _),
-        logs: if cli.verbose { log_sink(true) } else { to_tracing() },
+        events: Some(Arc::clone(&ledger) as _),
+        logs: logs.sink(if cli.verbose { log_sink(true) } else { to_tracing() }),
+        status: watch::routes(&watch, &state, &settings.config),
         ..lambda::Config::new(functions)
     };
     let lambda = start(config, args.port).await?;
-    let scheduler = Scheduler {
-        timetable: Arc::new(timetable),
-        state: Arc::clone(&state),
-        invoker: lambda.invoker(),
-    };
+    let attempts = Attempts { invoker: lambda.invoker(), state: Arc::clone(&state), logs };
+    let scheduler = Scheduler { timetable, state, attempts };
 
-    let put_back = state.recover(now()).await?;
+    let put_back = scheduler.state.recover(now()).await?;
     scheduler.tick(now()).await?;
+    scheduler.state.beat(&watch.beat(now())).await?;
     announce(&scheduler, lambda.origin(), put_back);
+    notify(&[NotifyState::Ready]);
+    let form = LogForm { is_json: cli.json, zone: scheduler.timetable.zone().clone() };
+    let server = Server { scheduler: scheduler.clone(), ledger, watch: Arc::clone(&watch), form };
     let ended = tokio::select! {
-        ended = run_what_is_due(&scheduler, args.workers) => ended,
+        ended = server.run_what_is_due(args.workers) => ended,
         () = interrupted() => Ok(()),
     };
+    notify(&[NotifyState::Stopping]);
     out::note("stopping; what was not finished goes on with the next start");
     lambda.stop(GRACE).await;
+    // Whoever looks for it then sees that it did not die.
+    if let Err(error) = scheduler.state.leave(watch.name()).await {
+        tracing::warn!(error = error.chain(), "say that this runner ends");
+    }
     drop(only);
     ended.map(|()| out::DONE)
+}
+
+/// Tells the service manager, where there is one.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "tell the service manager");
+    }
 }
 
 /// Looks at everything that `doctor` looks at: what cannot work is refused, what only should not be so is told.
@@ -129,81 +164,166 @@ fn announce(scheduler: &Scheduler, origin: &str, put_back: u64) {
     }
 }
 
-/// Queues what the timetable says and runs what is queued, some at once. A store that fails is asked again: it may be
-/// starting anew, and what is queued waits there.
-async fn run_what_is_due(scheduler: &Scheduler, workers: usize) -> Result<()> {
-    let places = Arc::new(Semaphore::new(workers.max(1)));
-    let mut running = JoinSet::new();
-    let mut recovered = now();
-    loop {
-        let looked = look(scheduler, &places, &mut running, &mut recovered).await;
-        let wait = match &looked {
-            Ok(()) => scheduler
-                .next_firing(now())
-                .map_or(LOOK_AGAIN, |next| until(next).min(LOOK_AGAIN))
-                .min(QUEUE_LOOK),
-            Err(error) if error.class() == Class::Store => {
-                out::note(&format!("failed to {}", error.chain()));
-                STORE_PAUSE
-            }
-            Err(_) => return looked,
-        };
-        while running.try_join_next().is_some() {}
-        // A run that ends frees a place; nothing else needs to be waited for.
-        let _ = timeout(wait, async {
-            if looked.is_err() || running.join_next().await.is_none() {
-                std::future::pending::<()>().await;
-            }
-        })
-        .await;
-    }
+/// The timetable at work.
+struct Server {
+    scheduler: Scheduler,
+    ledger: Arc<Ledger>,
+    watch: Arc<Watch>,
+    form: LogForm,
 }
 
-/// Looks once: what fell due, what dead runners left, what waits while there are places.
-async fn look(
-    scheduler: &Scheduler,
-    places: &Arc<Semaphore>,
-    running: &mut JoinSet<()>,
-    recovered: &mut Timestamp,
-) -> Result<()> {
-    scheduler.tick(now()).await?;
-    // A clock that was set back must not put this off either.
-    if until(*recovered + LOOK_AGAIN).is_zero() || *recovered > now() {
-        *recovered = now();
-        let put_back = scheduler.state.recover(now()).await?;
-        if put_back > 0 {
-            out::note(&format!("{put_back} runs that another runner left go on here"));
+/// When something is to be done next.
+struct Turns {
+    tick: Timestamp,
+    recover: Timestamp,
+    beat: Timestamp,
+    trim: Timestamp,
+}
+
+impl Server {
+    /// Queues what the timetable says and runs what is queued, some at once. A store that fails is asked again: it may be
+    /// starting anew, and what is queued waits there.
+    async fn run_what_is_due(&self, workers: usize) -> Result<()> {
+        let places = Arc::new(Semaphore::new(workers.max(1)));
+        let mut running = JoinSet::new();
+        let start = now();
+        let mut turns = Turns { tick: start, recover: start, beat: start, trim: start };
+        loop {
+            let looked = self.look(&places, &mut running, &mut turns).await;
+            let wait = match &looked {
+                Ok(()) => {
+                    notify(&[NotifyState::Watchdog]);
+                    until(turns.tick).min(QUEUE_LOOK)
+                }
+                Err(error) if error.class() == Class::Store => {
+                    self.watch.failed(&error.chain());
+                    out::note(&format!("failed to {}", error.chain()));
+                    STORE_PAUSE
+                }
+                Err(_) => return looked,
+            };
+            while running.try_join_next().is_some() {}
+            // A run that ends frees a place; nothing else needs to be waited for.
+            let _ = timeout(wait, async {
+                if looked.is_err() {
+                    std::future::pending::<()>().await;
+                }
+                tokio::select! {
+                    Some(_) = running.join_next() => {}
+                    () = self.ledger.queued() => {}
+                }
+            })
+            .await;
         }
     }
-    while let Ok(place) = Arc::clone(places).try_acquire_owned() {
-        let Some(taken) = scheduler.state.take(now()).await? else { break };
-        let scheduler = scheduler.clone();
-        running.spawn(async move {
-            let (task, attempts) = (taken.entry.task.clone(), taken.entry.attempts);
-            let report = scheduler.run(taken, now()).await;
-            drop(place);
-            tell(&task, attempts, report);
-        });
+
+    /// Looks once: what fell due, what dead runners left, what waits while there are places.
+    async fn look(
+        &self,
+        places: &Arc<Semaphore>,
+        running: &mut JoinSet<()>,
+        turns: &mut Turns,
+    ) -> Result<()> {
+        let scheduler = &self.scheduler;
+        let state = &scheduler.state;
+        // Read anew each time: clocks are set, and machines sleep.
+        if is_turn(&mut turns.tick, now(), LOOK_AGAIN) {
+            scheduler.tick(now()).await?;
+            if let Some(next) = scheduler.next_firing(now()) {
+                turns.tick = turns.tick.min(next);
+            }
+        }
+        if is_turn(&mut turns.recover, now(), DEAD_LOOK) {
+            let put_back = state.recover(now()).await?;
+            if put_back > 0 {
+                out::note(&format!("{put_back} runs that another runner left go on here"));
+            }
+        }
+        if is_turn(&mut turns.beat, now(), BEAT) {
+            state.beat(&self.watch.beat(now())).await?;
+        }
+        if is_turn(&mut turns.trim, now(), TRIM) {
+            state.trim_history(now()).await?;
+        }
+        self.watch.ticked(now());
+        while let Ok(place) = Arc::clone(places).try_acquire_owned() {
+            let Some(taken) = state.take(now()).await? else { break };
+            let (scheduler, form) = (scheduler.clone(), self.form.clone());
+            let watch = Arc::clone(&self.watch);
+            running.spawn(async move {
+                let began = Instant::now();
+                watch.began();
+                let (task, attempts) = (taken.entry.task.clone(), taken.entry.attempts);
+                let report = scheduler.run(taken, now()).await;
+                drop(place);
+                watch.ended(&task, report.as_ref().ok(), began.elapsed());
+                form.tell(&task, attempts, report);
+            });
+        }
+        Ok(())
     }
-    Ok(())
 }
 
-fn tell(task: &str, attempts: u32, report: Result<Report>) {
-    match report {
-        Ok(report) if report.status == Status::Failed => {
+/// Whether something is to be done now; then its next turn is `every` later. A clock that was set back puts nothing off.
+fn is_turn(turn: &mut Timestamp, now: Timestamp, every: SignedDuration) -> bool {
+    let next = now.checked_add(every).unwrap_or(now);
+    let is_due = *turn <= now || *turn > next;
+    if is_due {
+        *turn = next;
+    }
+    is_due
+}
+
+/// How a run is told: a line for people, or an object of JSON.
+#[derive(Clone)]
+struct LogForm {
+    is_json: bool,
+    zone: TimeZone,
+}
+
+impl LogForm {
+    fn tell(&self, task: &str, attempt: u32, report: Result<Report>) {
+        let at = now();
+        let report = report
+            .unwrap_or_else(|error| Report { task: task.to_owned(), ..Report::failed(&error) });
+        if self.is_json {
+            let line = json!({
+                "time": at, "level": if report.status == Status::Failed { "error" } else { "info" },
+                "task": task, "run_id": report.run_id, "slot": report.slot, "attempt": attempt,
+                "status": report.status.name(), "found": report.counts.found, "new": report.counts.new,
+                "changed": report.counts.changed, "unchanged": report.counts.unchanged,
+                "failed": report.counts.failed, "took_ms": report.took_ms, "error": report.error,
+                "failing_sources": failing(&report),
+            });
+            out::json_line(&line);
+            return;
+        }
+        let at = when::second(at, &self.zone);
+        if report.status == Status::Failed {
             let reason = report.reason.unwrap_or_default();
-            out::note(&format!("{task} failed (try {attempts}): {reason}"));
+            out::note(&format!("{at} {task} failed (try {attempt}): {reason}"));
+            return;
         }
-        Ok(report) => out::note(&format!(
-            "{} {}: {} new, {} changed, {} unchanged",
+        let failing = failing(&report);
+        let failing = match failing.len() {
+            0 => String::new(),
+            count => format!("; {count} sources failed: {}", failing.join(", ")),
+        };
+        out::note(&format!(
+            "{at} {} {}: {} new, {} changed, {} unchanged{failing}",
             report.task,
             report.status.name(),
             report.counts.new,
             report.counts.changed,
             report.counts.unchanged
-        )),
-        Err(error) => out::note(&format!("{task}: failed to {}", error.chain())),
+        ));
     }
+}
+
+/// Sources that failed, some of them by name.
+fn failing(report: &Report) -> Vec<&str> {
+    let failed = report.sources.iter().filter(|source| source.problem.is_some());
+    failed.map(|source| source.source.as_str()).take(FAILING_NAMED).collect()
 }
 
 fn until(instant: Timestamp) -> Duration {

@@ -22,9 +22,10 @@ use stores::documents::{Documents, Index, Query, Sort};
 use crate::cli::Cli;
 use crate::home;
 use crate::lambda;
+use crate::logbook::LogBook;
 use crate::out::{self, Outcome};
 use crate::page;
-use crate::runner::{self, Ledger};
+use crate::runner::{self, Attempts, Ledger};
 use crate::scheduler::Scheduler;
 use crate::settings::Settings;
 use crate::when;
@@ -160,14 +161,15 @@ async fn replay(cli: &Cli, settings: &Settings, upstream: &Upstream) -> Result<S
     for (name, _) in INDICES {
         documents.ensure(Index::named(name)?).await?;
     }
+    let logs = LogBook::default();
     let config = lambda::Config {
         events: Some(Arc::new(Ledger::new(Arc::clone(&state))) as _),
-        logs: home::log_sink(cli.verbose),
+        logs: logs.sink(home::log_sink(cli.verbose)),
         ..lambda::Config::new(runner::functions(settings, &runner::timetable(None)?, None)?)
     };
     let lambda = runner::start(config).await?;
-    let scheduler =
-        Scheduler { timetable: Arc::clone(&timetable), state, invoker: lambda.invoker() };
+    let attempts = Attempts { invoker: lambda.invoker(), state: Arc::clone(&state), logs };
+    let scheduler = Scheduler { timetable: Arc::clone(&timetable), state, attempts };
 
     let first: Timestamp = FIRST_DAY.parse().expect("a constant that a test reads");
     let day = SignedDuration::from_hours(24);

@@ -25,7 +25,7 @@ use self::error::{Piece, nearest};
 pub use self::grammar::Api;
 use self::grammar::MAX_LENGTH;
 #[cfg(feature = "timetable")]
-pub use self::timetable::{CatchUp, Firing, Problem, Row, Timetable, TimetableError};
+pub use self::timetable::{CatchUp, Firing, Overlap, Problem, Row, Timetable, TimetableError};
 
 /// How far back a last firing is looked for.
 const LOOKS_BACK_HOURS: [i64; 4] = [1, 25, 32 * 24, 400 * 24];

@@ -21,6 +21,10 @@ use super::{Api, Schedule, ScheduleError, zone};
 /// Lambda's limits.
 type MemoryMb = Limited<128, 10_240>;
 type TimeoutS = Limited<1, 900>;
+/// A year at the most: what was missed before is news to nobody.
+type CatchUpH = Limited<1, 8_784>;
+/// Hours for which missed firings are made up for where a row does not say.
+const CATCH_UP_H: u32 = 24;
 const NAME_LENGTH: RangeInclusive<usize> = 1..=64;
 
 const DEFAULTS: &str = "defaults";
@@ -42,6 +46,9 @@ pub struct Row {
     pub memory_mb: u32,
     pub timeout_s: u32,
     pub catch_up: CatchUp,
+    /// Hours for which missed firings are made up for.
+    pub catch_up_h: u32,
+    pub overlap: Overlap,
     /// Whether the task exists yet; one that does not never fires.
     pub built: bool,
     /// Whether it may fire by itself; one that may not still runs on demand.
@@ -76,6 +83,29 @@ impl CatchUp {
             Self::Once => "once",
             Self::Skip => "skip",
             Self::All => "all",
+        }
+    }
+}
+
+/// What becomes of a firing while the one before is not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overlap {
+    /// It waits: two runs of a task would wait for the same sources.
+    #[default]
+    Queue,
+    /// It is missed.
+    Skip,
+    /// Both are run.
+    Allow,
+}
+
+impl Overlap {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Skip => "skip",
+            Self::Allow => "allow",
         }
     }
 }
@@ -214,6 +244,8 @@ struct RowFields {
     memory_mb: Field<MemoryMb>,
     timeout_s: Field<TimeoutS>,
     catch_up: Field<CatchUp>,
+    catch_up_h: Field<CatchUpH>,
+    overlap: Field<Overlap>,
     built: Field<bool>,
     enabled: Field<bool>,
 }
@@ -388,6 +420,8 @@ impl<'a> TimetableReader<'a> {
             replace(&mut known.memory_mb, fields.memory_mb);
             replace(&mut known.timeout_s, fields.timeout_s);
             replace(&mut known.catch_up, fields.catch_up);
+            replace(&mut known.catch_up_h, fields.catch_up_h);
+            replace(&mut known.overlap, fields.overlap);
             replace(&mut known.enabled, fields.enabled);
         }
     }
@@ -434,6 +468,8 @@ impl<'a> TimetableReader<'a> {
         let memory_mb = self.optional(&section, "memory_mb", fields.memory_mb);
         let timeout_s = self.optional(&section, "timeout_s", fields.timeout_s);
         let catch_up = self.optional(&section, "catch_up", fields.catch_up);
+        let catch_up_h = self.optional(&section, "catch_up_h", fields.catch_up_h);
+        let overlap = self.optional(&section, "overlap", fields.overlap);
         let built = self.optional(&section, "built", fields.built);
         let enabled = self.optional(&section, "enabled", fields.enabled).unwrap_or(true);
         let defaults = defaults?;
@@ -444,6 +480,8 @@ impl<'a> TimetableReader<'a> {
             memory_mb: memory_mb.map_or(defaults.memory_mb, |memory| memory.0),
             timeout_s: timeout_s.map_or(defaults.timeout_s, |timeout| timeout.0),
             catch_up: catch_up.unwrap_or_default(),
+            catch_up_h: catch_up_h.map_or(CATCH_UP_H, |hours| hours.0),
+            overlap: overlap.unwrap_or_default(),
             built: built.unwrap_or(true),
             enabled,
         })
@@ -534,7 +572,7 @@ mod tests {
     use jiff::Timestamp;
     use proptest::prelude::*;
 
-    use super::{CatchUp, Firing, Row, Timetable};
+    use super::{CatchUp, Firing, Overlap, Row, Timetable};
 
     fn ours() -> Timetable {
         Timetable::parse(include_str!("../../../infra/schedule.toml"))
@@ -698,7 +736,7 @@ when = "at(2026-12-25T08:30:00)"
                        ^^ hours
             line 10, column 12, `Sync-Pulses`: `catch_up`: unknown variant `twice`, expected one of `once`, `skip`, `all`
             line 12, column 2, `sync_feeds`: `does` is missing
-            line 13, column 1, `sync_feeds`: unknown field `wen`, expected one of `does`, `when`, `memory_mb`, `timeout_s`, `catch_up`, `built`, `enabled`
+            line 13, column 1, `sync_feeds`: unknown field `wen`, expected one of `does`, `when`, `memory_mb`, `timeout_s`, `catch_up`, `catch_up_h`, `overlap`, `built`, `enabled`
               hint: did you mean `when`?
             line 14, column 13, `sync_feeds`: `timeout_s`: `1000` is not in 1-900
             line 15, column 9, `sync_feeds`: `built`: invalid type: string "no", expected a boolean
@@ -742,6 +780,8 @@ when = "at(2026-12-25T08:30:00)"
             memory_mb: 256,
             timeout_s,
             catch_up,
+            catch_up_h: 24,
+            overlap: Overlap::Queue,
             built: true,
             enabled: true,
         };
@@ -820,11 +860,11 @@ zone = "UTC"
             line 6, column 9, `asked`: `built` says what this program holds; `enabled = false` keeps a task from firing
             line 7, column 2, `nothing_of_the_kind`: there is no task of this name
               hint: `local-runner tasks` lists them all
-            line 10, column 1, `daily`: unknown field `enable`, expected one of `does`, `when`, `memory_mb`, `timeout_s`, `catch_up`, `built`, `enabled`
+            line 10, column 1, `daily`: unknown field `enable`, expected one of `does`, `when`, `memory_mb`, `timeout_s`, `catch_up`, `catch_up_h`, `overlap`, `built`, `enabled`
               hint: did you mean `enabled`?
             line 11, column 2, `default`: there is no task of this name
               hint: did you mean `defaults`?
-            line 12, column 1, `default`: unknown field `zone`, expected one of `does`, `when`, `memory_mb`, `timeout_s`, `catch_up`, `built`, `enabled`
+            line 12, column 1, `default`: unknown field `zone`, expected one of `does`, `when`, `memory_mb`, `timeout_s`, `catch_up`, `catch_up_h`, `overlap`, `built`, `enabled`
         "#]];
         expected.assert_eq(&format!("{}\n", Timetable::overlaid(&base(), over).unwrap_err()));
     }

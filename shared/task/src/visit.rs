@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use stores::documents::{Identity, Index, Misfit, Write, Written, fit};
 use stores::retention;
-use stores::state::{Lease, LedgerItem, LedgerKind, SourceState};
+use stores::state::{Lease, LedgerItem, LedgerKind, SourceState, VisitSum};
 
 use crate::answer::remembered_text;
 use crate::archive::Archive;
@@ -524,6 +524,9 @@ impl<'a> Visit<'a> {
         let mut unsettled = None;
         if self.replay.is_none() {
             self.ctx.state.note_items(&self.lease, &self.ledger, is_whole, now).await?;
+            let (new, bytes) = (self.report.counts.new, self.report.bytes);
+            let sum = VisitSum { failed: self.report.problem.is_some(), new, bytes };
+            self.ctx.state.note_visit(self.lease.name(), sum, now).await?;
             if is_repaired {
                 self.ctx.state.forget(self.lease.name(), LedgerKind::Failed).await?;
             }

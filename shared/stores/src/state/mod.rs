@@ -18,6 +18,7 @@ use serde_json::Value;
 mod budgets;
 mod db;
 mod file_lock;
+mod history;
 mod ledger;
 mod moving;
 mod postgres;
@@ -26,10 +27,16 @@ mod sql;
 mod sqlite;
 
 pub use budgets::{BUDGETS_KEPT, BudgetKey, BudgetRow, Budgets, Reserve};
+pub use history::{
+    AttemptEnd, AttemptRow, HISTORY_KEPT, History, HistoryQuery, LOG_KEPT, LOG_MAX, Log, Missed,
+    MissedSlot, RUNNER_GONE, RunnerRow, SlotRow, SourceDay, VisitSum,
+};
 pub use ledger::{LEDGER_MAX, Ledger, LedgerItem, LedgerKind, Retry};
 pub use moving::{Moving, Table};
 pub use postgres::{About, Postgres, Timing};
-pub use queue::{Due, ENDED_MAX, Queue, QueueEntry, QueueLimit, QueueState, Taken};
+pub use queue::{
+    Due, ENDED_MAX, Firings, Overlap, Queue, QueueEntry, QueueLimit, QueueState, Taken,
+};
 pub use sql::Sql;
 pub use sqlite::Sqlite;
 
@@ -312,6 +319,9 @@ pub trait StateReader: Send + Sync {
     /// The runs of a task, or of all, newest first.
     async fn runs(&self, task: Option<&str>, limit: u32) -> Result<Vec<RunRow>>;
 
+    /// The runs that are meant, newest first; an outcome is their status.
+    async fn runs_of(&self, query: &HistoryQuery<'_>) -> Result<Vec<RunRow>>;
+
     /// The runs whose id begins like this, newest first.
     async fn runs_named(&self, id: &str, limit: u32) -> Result<Vec<RunRow>>;
 
@@ -330,7 +340,7 @@ pub trait StateReader: Send + Sync {
 
 /// The state that tasks and the runner keep. Every call is safe beside other processes.
 #[async_trait]
-pub trait State: StateReader + Queue + Moving + Ledger + Budgets {
+pub trait State: StateReader + Queue + Moving + Ledger + Budgets + History {
     /// Claims a run: a first attempt, which keeps `input` with the run, or a new one after a failure or a death.
     async fn begin(
         &self,

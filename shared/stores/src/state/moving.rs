@@ -32,6 +32,12 @@ pub enum Table {
     Budgets,
     /// Keys that may not be used for now.
     Blocks,
+    /// When the timetable fired, and what came of it.
+    Slots,
+    /// What was tried, and what it logged.
+    Attempts,
+    /// What sources brought by day.
+    SourceDays,
 }
 
 /// What a column holds; all JSON is text.
@@ -46,13 +52,16 @@ use Kind::{Number, Text};
 impl Table {
     /// Every table, in the order in which they are copied: a cursor comes after what it stands for, a mark after what it
     /// has queued.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Runs,
+        Self::Attempts,
+        Self::SourceDays,
         Self::Retries,
         Self::Overrides,
         Self::Sources,
         Self::Budgets,
         Self::Blocks,
+        Self::Slots,
         Self::Invocations,
         Self::Marks,
     ];
@@ -68,6 +77,9 @@ impl Table {
             Self::Marks => "marks",
             Self::Budgets => "budgets",
             Self::Blocks => "blocks",
+            Self::Slots => "slots",
+            Self::Attempts => "attempts",
+            Self::SourceDays => "source_days",
         }
     }
 
@@ -116,6 +128,46 @@ impl Table {
                     ("attempts", Number),
                     ("state", Text),
                     ("error", Text),
+                    ("alone", Number),
+                ],
+            ),
+            Self::Slots => (
+                1,
+                &[
+                    ("request_id", Text),
+                    ("task", Text),
+                    ("slot_ms", Number),
+                    ("outcome", Text),
+                    ("reason", Text),
+                    ("noted_ms", Number),
+                ],
+            ),
+            Self::Attempts => (
+                2,
+                &[
+                    ("request_id", Text),
+                    ("attempt", Number),
+                    ("task", Text),
+                    ("run_id", Text),
+                    ("started_ms", Number),
+                    ("ended_ms", Number),
+                    ("outcome", Text),
+                    ("class", Text),
+                    ("error", Text),
+                    ("peak_kb", Number),
+                    ("log", Text),
+                    ("log_bytes", Number),
+                ],
+            ),
+            Self::SourceDays => (
+                2,
+                &[
+                    ("source", Text),
+                    ("day", Text),
+                    ("visits", Number),
+                    ("failures", Number),
+                    ("new", Number),
+                    ("bytes", Number),
                 ],
             ),
             Self::Marks => (1, &[("row_name", Text), ("until_ms", Number)]),

@@ -9,6 +9,7 @@ use sqlx::AssertSqlSafe;
 
 use super::Held;
 use super::db::{Arg, Row, args, to_json};
+use super::history::{self, ATTEMPT_MAX, END_INTERRUPTED, Missed, MissedSlot, SETTLE_SLOT};
 use super::sql::{Driver, Sql, fenced};
 
 /// Where a queued invocation stands.
@@ -59,6 +60,39 @@ pub struct Due {
     pub due: Timestamp,
 }
 
+/// What becomes of a firing while the one before is queued or run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overlap {
+    /// It is missed.
+    Skip,
+    /// It waits for the other's end.
+    #[default]
+    Queue,
+    /// Both are run.
+    Allow,
+}
+
+/// What a row of the timetable comes to: slots that are run, and slots that are not.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Firings {
+    /// In the order of their instants, which are their slots.
+    pub queued: Vec<Due>,
+    pub missed: Vec<MissedSlot>,
+    pub overlap: Overlap,
+}
+
+impl Firings {
+    /// Slots that are all run.
+    pub fn of(queued: &[Due]) -> Self {
+        Self { queued: queued.to_vec(), ..Self::default() }
+    }
+
+    /// Whether nothing fell due.
+    pub fn is_empty(&self) -> bool {
+        self.queued.is_empty() && self.missed.is_empty()
+    }
+}
+
 /// An invocation in the queue.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct QueueEntry {
@@ -99,14 +133,14 @@ pub const ENDED_MAX: QueueLimit = QueueLimit { rows: 10_000, bytes: 64 * 1024 * 
 /// The queue and the timetable's marks.
 #[async_trait]
 pub trait Queue: Send + Sync {
-    /// Advances a row's mark from `seen` to `until` and queues its firings, together; `false` when another runner was
-    /// first. A mark never goes back.
+    /// Advances a row's mark from `seen` to `until`, notes its slots and queues those that are run, together; `false` when
+    /// another runner was first. A mark never goes back.
     async fn fire(
         &self,
         row: &str,
         seen: Option<Timestamp>,
         until: Timestamp,
-        firings: &[Due],
+        firings: &Firings,
     ) -> Result<bool>;
 
     /// How far a row's firings have been queued; `None` for a row that was never seen.
@@ -140,6 +174,18 @@ pub trait Queue: Send + Sync {
     /// Puts back what was being run by runners that died; gives how many. What a live runner holds stays.
     async fn recover(&self, now: Timestamp) -> Result<u64>;
 
+    /// Puts back an invocation that another attempt keeps from its work, for `due`; this attempt does not count.
+    async fn put_back(&self, taken: Taken, due: Timestamp) -> Result<()>;
+
+    /// Whether the run that an invocation is about is under way in another attempt.
+    async fn is_run_by_another(&self, request_id: &str) -> Result<bool>;
+
+    /// Queues a dead letter again, for one more attempt; `false` where it is none.
+    async fn redrive(&self, request_id: &str, now: Timestamp) -> Result<bool>;
+
+    /// How many invocations are in a state.
+    async fn queue_length(&self, state: QueueState) -> Result<u32>;
+
     /// The queue by state, newest first.
     async fn queue(&self, state: QueueState, limit: u32) -> Result<Vec<QueueEntry>>;
 }
@@ -151,7 +197,7 @@ impl<D: Driver> Queue for Sql<D> {
         row: &str,
         seen: Option<Timestamp>,
         until: Timestamp,
-        firings: &[Due],
+        firings: &Firings,
     ) -> Result<bool> {
         let failed = D::failed("advance the timetable");
         let mut transaction = self.pool.begin().await.map_err(&failed)?;
@@ -169,9 +215,24 @@ impl<D: Driver> Queue for Sql<D> {
         if moved == 0 {
             return Ok(false);
         }
-        for due in firings {
-            transaction.execute(ENQUEUE, due.args()).await.map_err(&failed)?;
+        let mut is_busy = false;
+        if firings.overlap == Overlap::Skip && !firings.queued.is_empty() {
+            let waits = "SELECT request_id FROM invocations WHERE task = $1 AND state IN ('queued', 'running') LIMIT 1";
+            is_busy = !transaction.fetch(waits, args![row]).await.map_err(&failed)?.is_empty();
         }
+        let missed = firings.missed.iter();
+        let mut slots: Vec<_> =
+            missed.map(|one| (one.request_id.as_str(), one.slot, Some(one.reason))).collect();
+        for due in &firings.queued {
+            slots.push((&due.request_id, due.due, is_busy.then_some(Missed::Overlapped)));
+            if !is_busy {
+                let mut args = due.args();
+                args.push(i64::from(firings.overlap == Overlap::Queue).into());
+                transaction.execute(ENQUEUE, args).await.map_err(&failed)?;
+            }
+            is_busy |= firings.overlap == Overlap::Skip;
+        }
+        history::insert_slots(&mut transaction, row, &slots, until).await.map_err(&failed)?;
         transaction.commit().await.map_err(&failed)?;
         Ok(true)
     }
@@ -201,6 +262,7 @@ impl<D: Driver> Queue for Sql<D> {
             "UPDATE runs SET identity = identity || ', before its time, ' || run_id
              WHERE task = $1 AND slot_ms > $2 AND status IN ('complete', 'partial', 'failed')",
             "DELETE FROM invocations WHERE task = $1 AND due_ms > $2 AND state <> 'running' AND substr(request_id, 1, length($1) + 1) = $1 || '-'",
+            "DELETE FROM slots WHERE task = $1 AND slot_ms > $2",
         ] {
             transaction.execute(statement, args![row, now]).await.map_err(&failed)?;
         }
@@ -209,7 +271,9 @@ impl<D: Driver> Queue for Sql<D> {
     }
 
     async fn enqueue(&self, due: &Due) -> Result<()> {
-        self.execute("queue an invocation", ENQUEUE, due.args()).await.map(drop)
+        let mut args = due.args();
+        args.push(0_i64.into());
+        self.execute("queue an invocation", ENQUEUE, args).await.map(drop)
     }
 
     async fn enqueue_within(&self, due: &Due, limit: QueueLimit) -> Result<bool> {
@@ -250,14 +314,21 @@ impl<D: Driver> Queue for Sql<D> {
         due: Option<Timestamp>,
         error: Option<&str>,
     ) -> Result<()> {
+        let failed = D::failed("settle an invocation");
         let Taken { entry, hold } = taken;
-        let settled = self
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        let settled = transaction
             .execute(
-                "settle an invocation",
                 "UPDATE invocations SET state = $3, due_ms = COALESCE($4, due_ms), error = $5 WHERE request_id = $1 AND attempts = $2",
                 args![&entry.request_id, entry.attempts, state.name(), due, error],
             )
-            .await?;
+            .await
+            .map_err(&failed)?;
+        if settled == 1 {
+            let args = args![&entry.request_id, state.name()];
+            transaction.execute(SETTLE_SLOT, args).await.map_err(&failed)?;
+        }
+        transaction.commit().await.map_err(&failed)?;
         if matches!(state, QueueState::Done | QueueState::Dead) {
             self.trim(state).await?;
         }
@@ -268,7 +339,48 @@ impl<D: Driver> Queue for Sql<D> {
 
     async fn recover(&self, now: Timestamp) -> Result<u64> {
         self.driver.release().await;
-        self.driver.recover(&self.pool, now).await
+        let put_back = self.driver.recover(&self.pool, now).await?;
+        let before = now.checked_sub(ATTEMPT_MAX).unwrap_or(Timestamp::MIN);
+        self.execute("recover the queue", END_INTERRUPTED, args![now, before]).await?;
+        Ok(put_back)
+    }
+
+    async fn put_back(&self, taken: Taken, due: Timestamp) -> Result<()> {
+        let Taken { entry, hold } = taken;
+        let sql = "UPDATE invocations SET state = 'queued', due_ms = $3, attempts = attempts - 1 WHERE request_id = $1 AND attempts = $2";
+        let args = args![&entry.request_id, entry.attempts, due];
+        let put_back = self.execute("put an invocation back", sql, args).await?;
+        drop(hold);
+        self.driver.release().await;
+        fenced(&format!("invocation `{}`", entry.request_id), put_back)
+    }
+
+    async fn is_run_by_another(&self, request_id: &str) -> Result<bool> {
+        let sql = "SELECT run_id FROM runs WHERE status = 'running' AND (request_id = $1
+                 OR EXISTS (SELECT 1 FROM slots WHERE slots.request_id = $1 AND slots.task = runs.task AND slots.slot_ms = runs.slot_ms))";
+        let found =
+            self.fetch("look who runs it", sql, args![request_id], |row| row.text("run_id"));
+        Ok(!found.await?.is_empty())
+    }
+
+    async fn redrive(&self, request_id: &str, now: Timestamp) -> Result<bool> {
+        let failed = D::failed("send a dead letter again");
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        let sql = "UPDATE invocations SET state = 'queued', due_ms = $2 WHERE request_id = $1 AND state = 'dead'";
+        let sent = transaction.execute(sql, args![request_id, now]).await.map_err(&failed)?;
+        if sent == 1 {
+            let args = args![request_id, QueueState::Queued.name()];
+            transaction.execute(SETTLE_SLOT, args).await.map_err(&failed)?;
+        }
+        transaction.commit().await.map_err(&failed)?;
+        Ok(sent == 1)
+    }
+
+    async fn queue_length(&self, state: QueueState) -> Result<u32> {
+        let sql = "SELECT COUNT(*) AS length FROM invocations WHERE state = $1";
+        let args = args![state.name()];
+        let found = self.fetch("count the queue", sql, args, |row| row.count("length")).await?;
+        Ok(found.first().copied().unwrap_or_default())
     }
 
     async fn queue(&self, state: QueueState, limit: u32) -> Result<Vec<QueueEntry>> {
@@ -282,8 +394,12 @@ impl<D: Driver> Queue for Sql<D> {
 }
 
 /// Queues an invocation that is not known yet.
-const ENQUEUE: &str = "INSERT INTO invocations (request_id, task, event, due_ms, attempts, state) VALUES ($1, $2, $3, $4, 0, 'queued')
+const ENQUEUE: &str = "INSERT INTO invocations (request_id, task, event, due_ms, attempts, state, alone) VALUES ($1, $2, $3, $4, 0, 'queued', $5)
      ON CONFLICT DO NOTHING";
+
+/// Of an invocation: it does not have to wait for another of its task.
+pub(super) const NOT_BESIDE: &str = "(alone = 0 OR NOT EXISTS
+     (SELECT 1 FROM invocations AS other WHERE other.task = invocations.task AND other.state = 'running'))";
 
 /// Whether `$1` more bytes and their row are within `$2` rows and `$3` bytes.
 const HAS_ROOM: &str = "(SELECT COUNT(*) < $2 AND COALESCE(SUM(octet_length(event)), 0) + $1 <= $3

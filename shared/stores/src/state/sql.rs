@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::db::{Arg, Pool, Row, Transaction, args, to_json};
 use super::{
-    Claim, Held, Hold, Identity, Lease, Override, RunRow, SourceState, State, StateReader, Taken,
-    ended,
+    Claim, Held, HistoryQuery, Hold, Identity, Lease, Override, RunRow, SourceState, State,
+    StateReader, Taken, ended,
 };
 
 /// What differs between databases: who holds what, what errors mean, and a few words of SQL.
@@ -263,13 +263,18 @@ const CLAIM: &str = "claim a run";
 #[async_trait]
 impl<D: Driver> StateReader for Sql<D> {
     async fn runs(&self, task: Option<&str>, limit: u32) -> Result<Vec<RunRow>> {
+        self.runs_of(&HistoryQuery { task, limit, ..HistoryQuery::default() }).await
+    }
+
+    async fn runs_of(&self, query: &HistoryQuery<'_>) -> Result<Vec<RunRow>> {
+        let (asked, args) =
+            query.conditions(&["task", "status", "run_id", "request_id"], "started_ms");
         let sql = format!(
-            "SELECT {RUN} FROM runs WHERE $1 IS NULL OR task = $1 ORDER BY started_ms DESC, {} DESC LIMIT $2",
-            D::INSERTED
+            "SELECT {RUN} FROM runs {asked} ORDER BY started_ms DESC, {} DESC LIMIT {}",
+            D::INSERTED,
+            query.limit
         );
-        let found = self
-            .fetch("read the runs", AssertSqlSafe(sql), args![task, limit], ListedRun::read)
-            .await?;
+        let found = self.fetch("read the runs", AssertSqlSafe(sql), args, ListedRun::read).await?;
         self.told_alive(found).await
     }
 

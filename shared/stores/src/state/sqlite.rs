@@ -7,16 +7,22 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use base::{Error, Result};
 use jiff::Timestamp;
+use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteSynchronous;
 
 use super::db::{Pool, args};
 use super::file_lock::{self, FileLock};
+use super::history::begin_attempt;
+use super::queue::NOT_BESIDE;
 use super::sql::{Driver, Sql, horizon, run_name};
 use super::{Held, Lease, Looked, QueueEntry, Taken};
 use crate::sqlite;
 
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/sqlite/0001.sql"), include_str!("migrations/0002.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/sqlite/0001.sql"),
+    include_str!("migrations/0002.sql"),
+    include_str!("migrations/0003.sql"),
+];
 
 /// State in `state.db`.
 pub type Sqlite = Sql<Files>;
@@ -122,9 +128,12 @@ impl Driver for Files {
         let mut transaction = pool.begin().await.map_err(&failed)?;
         let rows = transaction
             .fetch(
-                "UPDATE invocations SET state = 'running', attempts = attempts + 1 WHERE request_id =
-                     (SELECT request_id FROM invocations WHERE state = 'queued' AND (due_ms <= $1 OR due_ms > $2) ORDER BY due_ms, rowid LIMIT 1)
-                 RETURNING request_id, task, event, due_ms, attempts, state, error",
+                AssertSqlSafe(format!(
+                    "UPDATE invocations SET state = 'running', attempts = attempts + 1 WHERE request_id =
+                         (SELECT request_id FROM invocations WHERE state = 'queued' AND (due_ms <= $1 OR due_ms > $2) AND {NOT_BESIDE}
+                          ORDER BY due_ms, rowid LIMIT 1)
+                     RETURNING request_id, task, event, due_ms, attempts, state, error"
+                )),
                 args![now, horizon(now)],
             )
             .await
@@ -133,6 +142,7 @@ impl Driver for Files {
         let entry = QueueEntry::read(row).map_err(&failed)?;
         // Still locked is what another has queued again and is about to release: the next look finds it.
         let Some(lock) = self.lock_invocation(&entry.request_id)? else { return Ok(None) };
+        begin_attempt(&mut transaction, &entry, now).await.map_err(&failed)?;
         transaction.commit().await.map_err(&failed)?;
         Ok(Some(Taken { entry, hold: Held::File(lock) }))
     }

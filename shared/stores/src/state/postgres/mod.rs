@@ -11,11 +11,13 @@ use base::clock::Clock;
 use base::{Error, Result};
 use jiff::{SignedDuration, Timestamp};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use tokio::time::timeout;
 
 use self::holds::Holds;
 use super::db::{Pool, args, keepable, to_json};
+use super::history::begin_attempt;
+use super::queue::NOT_BESIDE;
 use super::sql::{Driver, Sql, horizon};
 use super::{Held, Lease, Looked, QueueEntry, Taken};
 
@@ -24,8 +26,11 @@ mod holds;
 pub(crate) use holds::RowHold;
 pub use holds::Timing;
 
-const MIGRATIONS: &[&str] =
-    &[include_str!("../migrations/postgres/0001.sql"), include_str!("../migrations/0002.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/postgres/0001.sql"),
+    include_str!("../migrations/0002.sql"),
+    include_str!("../migrations/0003.sql"),
+];
 
 /// Connections a process holds at the most: 27 functions stay below a server's usual hundred.
 const CONNECTIONS_MAX: u32 = 3;
@@ -41,6 +46,10 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Expired holds are kept for this long, for people who look for what died.
 const EXPIRED_KEPT: &str = "1 day";
+
+/// Waits for the turn to take an invocation, where one is due that may not be run beside others of its task.
+const TAKE_TURN: &str = "SELECT 1 AS turn FROM (SELECT pg_advisory_xact_lock(hashtextextended('minerva take ' || current_schema(), 0))
+     WHERE EXISTS (SELECT 1 FROM invocations WHERE state = 'queued' AND alone = 1 AND due_ms <= $1)) AS taken";
 
 /// State in one schema of a PostgreSQL database.
 pub type Postgres = Sql<Server>;
@@ -395,10 +404,13 @@ impl Driver for Server {
 
     async fn take(&self, pool: &Pool, now: Timestamp) -> Result<Option<Taken>> {
         let failed = failed("take an invocation from the queue");
+        let mut transaction = pool.begin().await.map_err(&failed)?;
+        // Of two that may not be run beside each other, another runner must not take one while this takes the other.
+        transaction.fetch(TAKE_TURN, args![now]).await.map_err(&failed)?;
         // One statement: nobody sees the row as running and not held. A hold of an earlier attempt ends here.
-        let rows = pool
+        let rows = transaction
             .fetch(
-                "WITH next AS (SELECT request_id FROM invocations WHERE state = 'queued' AND (due_ms <= $1 OR due_ms > $4)
+                AssertSqlSafe(format!("WITH next AS (SELECT request_id FROM invocations WHERE state = 'queued' AND (due_ms <= $1 OR due_ms > $4) AND {NOT_BESIDE}
                      ORDER BY due_ms, number LIMIT 1 FOR UPDATE SKIP LOCKED),
                  taken AS (UPDATE invocations SET state = 'running', attempts = attempts + 1 FROM next
                      WHERE invocations.request_id = next.request_id RETURNING invocations.*),
@@ -406,7 +418,7 @@ impl Driver for Server {
                      SELECT 'invocation/' || request_id, nextval('fences'), $2, clock_timestamp() + $3 * interval '1 millisecond' FROM taken
                      ON CONFLICT (name) DO UPDATE SET fence = excluded.fence, holder = excluded.holder, expires = excluded.expires
                      RETURNING fence)
-                 SELECT taken.*, held.fence FROM taken, held",
+                 SELECT taken.*, held.fence FROM taken, held")),
                 args![now, &self.holds.holder, self.timing.expiry_ms(), horizon(now)],
             )
             .await
@@ -414,6 +426,8 @@ impl Driver for Server {
         let Some(row) = rows.first() else { return Ok(None) };
         let entry = QueueEntry::read(row).map_err(&failed)?;
         let fence = row.number("fence").map_err(&failed)?;
+        begin_attempt(&mut transaction, &entry, now).await.map_err(&failed)?;
+        transaction.commit().await.map_err(&failed)?;
         let hold = self.holds.taken(format!("invocation/{}", entry.request_id), fence);
         Ok(Some(Taken { entry, hold: Held::Row(hold) }))
     }

@@ -1,0 +1,129 @@
+//! `logs`: what an attempt logged, and what it logs.
+
+use std::time::Duration;
+
+use base::{Error, Result};
+use serde_json::json;
+use stores::state::{AttemptRow, HistoryQuery, Log, State};
+use tokio::time::interval;
+
+use crate::cli::Cli;
+use crate::commands::listings;
+use crate::families::all_tasks;
+use crate::home::{open_state, settings};
+use crate::out::{self, Outcome};
+
+/// How often a log that is followed is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Runs that may begin like what was typed.
+const ALIKE: u32 = 5;
+
+/// `local-runner logs`.
+pub(crate) async fn logs(cli: &Cli, id: Option<&str>, is_followed: bool) -> Outcome {
+    let settings = settings(cli)?;
+    let state = open_state(&settings).await?;
+    let state = state.as_ref();
+    let mut attempt = meant(state, id).await?;
+    let mut shown = 0;
+    let mut looks = interval(LOOK);
+    loop {
+        looks.tick().await;
+        // Read before the log: what is logged between the two is shown by the next look.
+        attempt = again(state, &attempt).await?.unwrap_or(attempt);
+        let is_over = attempt.outcome != "running";
+        let log = state.log(&attempt.request_id, attempt.attempt).await?;
+        if !is_followed || is_over {
+            return end(cli, &attempt, log.as_ref(), shown, is_followed);
+        }
+        if let Some(log) = log {
+            shown = show_news(&log, shown);
+        }
+    }
+}
+
+/// The attempt that is meant: the newest of a run, an invocation, a task, or of all.
+async fn meant(state: &dyn State, id: Option<&str>) -> Result<AttemptRow> {
+    let newest = async |query: HistoryQuery<'_>| -> Result<Option<AttemptRow>> {
+        Ok(state.attempts(&HistoryQuery { limit: 1, ..query }).await?.into_iter().next())
+    };
+    let Some(id) = id else {
+        return newest(HistoryQuery::default()).await?.ok_or_else(|| {
+            Error::config("find a log: nothing ran yet")
+                .hint("`local-runner run collect_all_rss_feeds` is a beginning")
+        });
+    };
+    let found = if all_tasks().any(|(_, task)| task.name == id) {
+        newest(HistoryQuery { task: Some(id), ..HistoryQuery::default() }).await?
+    } else {
+        match newest(HistoryQuery { request_id: Some(id), ..HistoryQuery::default() }).await? {
+            None if listings::is_id(id) => {
+                let run = listings::found(state.runs_named(id, ALIKE).await?, id)?;
+                newest(HistoryQuery { run_id: Some(&run.run_id), ..HistoryQuery::default() })
+                    .await?
+            }
+            found => found,
+        }
+    };
+    found.ok_or_else(|| {
+        let near = out::nearest(id, all_tasks().map(|(_, task)| task.name));
+        let near = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+        Error::config(format!("find an attempt of `{id}`"))
+            .hint(format!("{near}`local-runner runs` lists runs with their ids"))
+    })
+}
+
+/// The same attempt as it is now.
+async fn again(state: &dyn State, attempt: &AttemptRow) -> Result<Option<AttemptRow>> {
+    let query = HistoryQuery {
+        request_id: Some(&attempt.request_id),
+        limit: u32::MAX,
+        ..HistoryQuery::default()
+    };
+    let all = state.attempts(&query).await?;
+    Ok(all.into_iter().find(|one| one.attempt == attempt.attempt))
+}
+
+/// Shows what came after so many bytes; gives how many there are now.
+fn show_news(log: &Log, shown: u32) -> u32 {
+    let new = usize::try_from(log.bytes.saturating_sub(shown)).unwrap_or(usize::MAX);
+    let start = log.text.len().saturating_sub(new);
+    let start = (start..=log.text.len()).find(|at| log.text.is_char_boundary(*at));
+    let news = &log.text[start.unwrap_or_default()..];
+    if !news.is_empty() {
+        out::line(news.trim_end_matches('\n'));
+    }
+    log.bytes
+}
+
+fn end(
+    cli: &Cli,
+    attempt: &AttemptRow,
+    log: Option<&Log>,
+    shown: u32,
+    is_followed: bool,
+) -> Outcome {
+    if cli.json {
+        let mut whole = json!(attempt);
+        whole["log"] = json!(log.map(|log| &log.text));
+        out::json(&whole);
+    } else {
+        match log {
+            Some(log) => {
+                show_news(log, shown);
+            }
+            None => out::note("its log is no longer kept: that is for 7 days"),
+        }
+        let error = attempt.error.as_deref().map(|error| format!(": {}", out::one_line(error)));
+        let number = attempt.attempt;
+        out::note(&format!(
+            "{} attempt {number}: {}{}",
+            attempt.task,
+            attempt.outcome,
+            error.unwrap_or_default()
+        ));
+    }
+    let has_failed = matches!(attempt.outcome.as_str(), "failed" | "interrupted");
+    let _ = is_followed;
+    Ok(if has_failed { out::FAILED } else { out::DONE })
+}
