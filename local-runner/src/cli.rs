@@ -771,7 +771,7 @@ mod tests {
                 Command::Search(args) => {
                     format!(
                         "{:?} {:?} {} {:?}",
-                        args.text, args.without, args.count, args.selection.filters
+                        args.words.text, args.words.without, args.count, args.selection.filters
                     )
                 }
                 other => format!("{other:?}"),
