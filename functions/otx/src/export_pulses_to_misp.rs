@@ -39,34 +39,15 @@ const TEXT_MAX: usize = 20_000;
 /// Events in a row that a server fails over, after which it is left alone until the next run.
 const FAILURES_MAX: u32 = 3;
 
-/// What is read of a pulse.
-const FIELDS: &[&str] = &[
-    "pulse_id",
-    "name",
-    "description",
-    "author_name",
-    "created",
-    "modified",
-    "pulse_revision",
-    "public",
-    "adversary",
-    "targeted_countries",
-    "industries",
-    "references",
-    "attack_ids",
-    "malware_families",
-    "tags",
-    "tlp",
-    "active",
-    "indicator_count",
-    "exported_revision",
-    "misp_event_uuid",
-    "export",
-    "raw.attack_ids",
-];
 /// What is read of an indicator.
 const OF_INDICATOR: &[&str] =
     &["type", "value", "content", "pulses", "warninglists", "warninglist_hits"];
+
+/// What is read of a pulse: what the sync and the export write, of the source's own words those that tell names of techniques.
+fn fields() -> Vec<&'static str> {
+    let of_sync = pulse::OWNER.fields.iter().filter(|name| **name != "raw");
+    of_sync.chain(OWNER.fields).copied().chain(["raw.attack_ids"]).collect()
+}
 
 pub(crate) struct ExportPulsesToMisp;
 
@@ -199,7 +180,7 @@ async fn export(visit: &mut Visit<'_>, to: &Destinations) -> Result<(), Stop> {
     let documents = std::sync::Arc::clone(&visit.ctx().documents);
     let mut names = None;
     let mut run = Run::default();
-    let mut pages = Pages::new(documents.as_ref(), index, Scan::of(FIELDS));
+    let mut pages = Pages::new(documents.as_ref(), index, Scan::of(&fields()));
     'all: while let Some(page) = pages.next().await? {
         let mut due: Vec<Stored> = Vec::new();
         for Document { id, body } in page {

@@ -16,6 +16,30 @@ pub(super) const HOMES: [(&str, &str); 3] = [
     ("signature_base_iocs", "signature-base"),
 ];
 
+/// What every command reads of a stored indicator.
+pub(super) const FIELDS: &[&str] = &[
+    "source_family",
+    "source_name",
+    "feed_name",
+    "type",
+    "value",
+    "tlp",
+    "confidence",
+    "to_ids",
+    "active",
+    "left_at",
+    "expires_at",
+    "first_seen",
+    "last_seen",
+    "sources_count",
+    "sources.id",
+    "sources.name",
+    "malware_family",
+    "threat_actor",
+    "tags",
+    "warninglist_hits",
+];
+
 /// A stored indicator.
 #[derive(Clone, Copy)]
 pub(super) struct Stored<'d> {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use stores::documents::{Body, DocumentReader, Index};
 use task::function::now;
 
-use super::indicators::{HOMES, Stored};
+use super::indicators::{FIELDS, HOMES, Stored};
 use crate::cli::Cli;
 use crate::home::{open_documents, settings};
 use crate::out::{self, Outcome};
@@ -33,31 +33,8 @@ const PARTS_MAX: usize = 64;
 /// Values that could not be read and are shown.
 const UNREAD_SHOWN: usize = 20;
 
-/// What is read of each document.
-const FIELDS: &[&str] = &[
-    "source_family",
-    "source_name",
-    "feed_name",
-    "type",
-    "value",
-    "tlp",
-    "confidence",
-    "to_ids",
-    "active",
-    "left_at",
-    "expires_at",
-    "first_seen",
-    "last_seen",
-    "sources_count",
-    "first_source",
-    "sources.id",
-    "sources.name",
-    "sources.event",
-    "malware_family",
-    "threat_actor",
-    "tags",
-    "warninglist_hits",
-];
+/// What is read of each document beside what every command reads.
+const FURTHER_FIELDS: &[&str] = &["first_source", "sources.event"];
 
 /// `local-runner lookup`.
 pub(super) async fn lookup(cli: &Cli, values: &[String]) -> Outcome {
@@ -295,13 +272,14 @@ async fn find(store: &dyn DocumentReader, values: &[AskedValue]) -> Result<Found
         wanted.extend(own.chain(part_of(asked)).filter(|one| seen.insert(one.clone())));
     }
     let mut found = Found::default();
+    let fields = [FIELDS, FURTHER_FIELDS].concat();
     for (name, family) in HOMES {
         let index = Index::named(name)?;
         for some in wanted.chunks(IDS_AT_ONCE) {
             let ids: Vec<String> =
                 some.iter().map(|(kind, value)| ioc::id(family, *kind, value)).collect();
             let borrowed: Vec<&str> = ids.iter().map(String::as_str).collect();
-            let bodies = store.fields_of(index, &borrowed, FIELDS).await?;
+            let bodies = store.fields_of(index, &borrowed, &fields).await?;
             for ((one, id), body) in some.iter().zip(&ids).zip(bodies) {
                 if let Some(body) = body {
                     let of = found.documents.entry(one.clone()).or_default();

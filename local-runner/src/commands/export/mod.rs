@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use stores::documents::{Document, DocumentReader, Index, Pages, Scan};
 use task::function::now;
 
-use super::indicators::{GROUP, HOMES, Stored};
+use super::indicators::{FIELDS, GROUP, HOMES, Stored};
 use super::selection;
 use crate::cli::{Cli, Format, IndicatorsArgs};
 use crate::home::{open_documents, settings};
@@ -30,33 +30,13 @@ mod text;
 use form::{Added, Form};
 use output::Output;
 
-/// What is read of each document.
-const FIELDS: &[&str] = &[
+/// What is read of each document beside what every command reads.
+const FURTHER_FIELDS: &[&str] = &[
     "id",
-    "source_family",
-    "source_name",
-    "feed_name",
-    "type",
-    "value",
     "content",
     "description",
-    "tlp",
-    "confidence",
-    "to_ids",
-    "active",
-    "left_at",
-    "expires_at",
-    "first_seen",
-    "last_seen",
     "collected_at",
     "revision",
-    "sources_count",
-    "sources.id",
-    "sources.name",
-    "malware_family",
-    "threat_actor",
-    "tags",
-    "warninglist_hits",
     "warninglists",
     "reference",
     "references",
@@ -125,7 +105,11 @@ pub(super) async fn export(cli: &Cli, args: &IndicatorsArgs) -> Outcome {
     let store = open_documents(&settings).await?;
     let mut tally = Tally::new(args);
     let mut seen = Seen::default();
-    let scan = Scan { text: selection::text(&args.words), filters, ..Scan::of(FIELDS) };
+    let scan = Scan {
+        text: selection::text(&args.words),
+        filters,
+        ..Scan::of(&[FIELDS, FURTHER_FIELDS].concat())
+    };
     let mut pages = Pages::new(store.as_ref(), index, scan);
     while let Some(page) = pages.next().await? {
         if is_for_machines(args.format) && index.name == GROUP {
