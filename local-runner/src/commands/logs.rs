@@ -34,7 +34,7 @@ pub(crate) async fn logs(cli: &Cli, id: Option<&str>, is_followed: bool) -> Outc
         let is_over = attempt.outcome != "running";
         let log = state.log(&attempt.request_id, attempt.attempt).await?;
         if !is_followed || is_over {
-            return end(cli, &attempt, log.as_ref(), shown, is_followed);
+            return end(cli, &attempt, log.as_ref(), shown);
         }
         if let Some(log) = log {
             shown = show_news(&log, shown);
@@ -96,13 +96,7 @@ fn show_news(log: &Log, shown: u32) -> u32 {
     log.bytes
 }
 
-fn end(
-    cli: &Cli,
-    attempt: &AttemptRow,
-    log: Option<&Log>,
-    shown: u32,
-    is_followed: bool,
-) -> Outcome {
+fn end(cli: &Cli, attempt: &AttemptRow, log: Option<&Log>, shown: u32) -> Outcome {
     if cli.json {
         let mut whole = json!(attempt);
         whole["log"] = json!(log.map(|log| &log.text));
@@ -124,6 +118,5 @@ fn end(
         ));
     }
     let has_failed = matches!(attempt.outcome.as_str(), "failed" | "interrupted");
-    let _ = is_followed;
     Ok(if has_failed { out::FAILED } else { out::DONE })
 }
