@@ -164,13 +164,12 @@ fn a_dead_letter_is_shown_and_sent_again() {
     let letters = || home.run(&["dead-letters", "list", "--json"]).ends_with(0).json();
     assert!(eventually_within(Duration::from_secs(20), || letters()[0]["state"] == "dead"));
     let id = letters()[0]["request_id"].as_str().unwrap().to_owned();
-    home.run(&["dead-letters", "show", &id]).ends_with(0).says(&[
-        "wrong",
-        "attempt   1",
-        "dead-letters retry",
-    ]);
+    let shown = home.run(&["dead-letters", "show", &id]).ends_with(0).out.clone();
+    for words in ["wrong", "attempt   1", "dead-letters retry"] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
     home.run(&["dead-letters", "show", &id[..id.len() - 1]]).ends_with(2).says(&["did you mean"]);
-    home.run(&["status"]).ends_with(1).says(&["dead-letters show"]);
+    assert!(home.run(&["status"]).ends_with(1).out.contains("dead-letters show"));
     let dry =
         home.run(&["dead-letters", "retry", "--all", "--dry-run", "--json"]).ends_with(0).json();
     assert_eq!((&dry["sent"][0], letters().as_array().unwrap().len()), (&json!(id), 1));
@@ -259,7 +258,8 @@ fn the_unit_is_written_and_closed() {
     assert_eq!(mode("usr/local/bin/local-runner"), 0o755);
     // What was edited stays.
     std::fs::write(file("etc/minerva/minerva.env"), "OTX_API_KEY=x\n").unwrap();
-    home.run(&["install", "--systemd", "--root", root]).ends_with(0).says(&["keep"]);
+    let again = home.run(&["install", "--systemd", "--root", root]).ends_with(0).out.clone();
+    assert!(again.contains("keep"), "{again}");
     assert_eq!(
         std::fs::read_to_string(file("etc/minerva/minerva.env")).unwrap(),
         "OTX_API_KEY=x\n"

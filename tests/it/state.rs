@@ -509,7 +509,7 @@ async fn every_slot_and_every_attempt_is_a_row(world: Arc<World>) {
         reason,
     };
     let firings = Firings {
-        queued: vec![due("ran")],
+        queued: vec![Due { due: noon(), ..due("ran") }],
         missed: vec![
             missed("long-ago", "2026-02-01T12:00:00Z", Missed::OutsideWindow),
             missed("before", "2026-03-01T10:00:00Z", Missed::Folded),

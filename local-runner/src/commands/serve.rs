@@ -87,6 +87,7 @@ pub(crate) async fn serve(cli: &Cli, args: &ServeArgs) -> Outcome {
     let put_back = scheduler.state.recover(now()).await?;
     scheduler.tick(now()).await?;
     scheduler.state.beat(&watch.beat(now())).await?;
+    watch.ticked(now());
     announce(&scheduler, lambda.origin(), put_back);
     notify(&[NotifyState::Ready]);
     let form = LogForm { is_json: cli.json, zone: scheduler.timetable.zone().clone() };
