@@ -15,6 +15,7 @@ mod figures;
 mod home;
 pub mod lambda;
 mod logbook;
+pub mod model_stand_in;
 mod out;
 mod page;
 mod runner;

@@ -33,6 +33,7 @@ mod hostile;
 mod indicator;
 mod kills;
 mod lambda;
+mod llm;
 mod lookup;
 mod malpedia;
 mod malpedia_catalogue;
@@ -86,6 +87,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("indicator", indicator::TRIALS),
     ("kills", kills::TRIALS),
     ("lambda", lambda::TRIALS),
+    ("llm", llm::TRIALS),
     ("lookup", lookup::TRIALS),
     ("malpedia", malpedia::TRIALS),
     ("malpedia_catalogue", malpedia_catalogue::TRIALS),
@@ -154,6 +156,7 @@ fn main() -> ExitCode {
     skip("export::suricata_", true, &|| known(export::no_suricata()));
     skip("page::", false, &|| known(page::unavailable()));
     skip("indicator::the_set_compiled_in", true, &indicator::no_warninglists);
+    skip("llm::a_real_small_model", true, &|| known(llm::unavailable()));
     skip("malpedia::the_real_sample", true, &|| known(malpedia::unavailable()));
     skip("misp::pymisp", false, &misp::events::unavailable);
     skip("otx::real_pulses_", true, &otx::no_corpus);

@@ -153,6 +153,7 @@ fn list(config: &Config) -> Result<Vec<SourceEntry>> {
 pub(crate) const CHECKS: &[Check] = &[
     Check { about: "Malpedia's API", look: |config| Box::pin(async { api(config) }) },
     Check { about: "Malpedia's files", look: |config| Box::pin(files(config)) },
+    llm::CHECK,
 ];
 
 fn api(config: &Config) -> Result<Option<String>> {
