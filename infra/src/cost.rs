@@ -29,13 +29,15 @@ mod price {
 /// What the stack may cost in a month without its stores.
 pub const LIMIT: f64 = 1.0;
 
-/// Seconds that a scheduled run takes: assumed from runs against stand-ins with room for slow sources; a task that is not
+/// Seconds that a scheduled run takes, assumed with room for slow sources and at most its row's limit; a task that is not
 /// listed takes [`OTHERS_S`].
 const SECONDS: &[(&str, f64)] = &[
     ("collect_all_rss_feeds", 20.0),
     ("sync_all_misp_feeds", 60.0),
     ("sync_otx_pulses", 120.0),
-    ("bulk_enrich_iocs", 120.0),
+    ("bulk_enrich_iocs", 600.0),
+    ("enrich_malpedia_library", 300.0),
+    ("export_pulses_to_misp", 60.0),
     ("sync_signature_base_yara", 10.0),
     ("sync_signature_base_iocs", 10.0),
     ("sync_caveiratech", 30.0),
@@ -117,10 +119,10 @@ pub fn bill(timetable: &Timetable, template: &Node, architecture: Architecture) 
             format!("logs, {:.0} kB a run", LOG_BYTES / 1e3),
             runs * LOG_BYTES / 1e9 * price::LOGS_GB,
         ),
-        item(format!("{alarms} alarms"), alarms * price::ALARM),
-        item(format!("{metrics} metrics"), metrics * price::METRIC),
-        item(format!("{secrets} secrets"), secrets * price::SECRET),
-        item(format!("{nats} NAT gateways"), nats * price::NAT),
+        item(format!("alarms: {alarms}"), alarms * price::ALARM),
+        item(format!("metrics: {metrics}"), metrics * price::METRIC),
+        item(format!("secrets: {secrets}"), secrets * price::SECRET),
+        item(format!("NAT gateways: {nats}"), nats * price::NAT),
         item(
             format!("artefacts, {:.0} MB", ARTEFACT_BYTES / 1e6),
             ARTEFACT_BYTES / 1e9 * price::STORED_GB,
