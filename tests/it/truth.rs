@@ -267,6 +267,8 @@ fn wrong_values() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("MINERVA_CONTACT", &["me", "the SOC team", "soc@exämple.org"]),
         ("MINERVA_CLOCK", &["noon", "2026-03-01"]),
         ("MINERVA_LOG", &["loud", "warning", "rss", "rss=loud", "info;rss=debug"]),
+        ("ENRICH_INDICES", &["rss", "rss_articles,", "minerva-articles"]),
+        ("ENRICH_LANGUAGE", &["pt", "english"]),
         ("MALPEDIA_URL", &["malpedia", "ftp://x"]),
         ("MALPEDIA_DIR", &["https://bucket/x", "s3://", "/etc/passwd", "/not/there"]),
         ("MALPEDIA_API_TOKEN", &["hunter2 hunter2"]),

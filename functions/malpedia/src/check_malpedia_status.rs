@@ -11,12 +11,14 @@ use base::report::Report;
 use base::{Class, Error, Result};
 use fetch::Request;
 use serde_json::{Value, json};
+use stores::documents::{Filter, Index, Query};
 use stores::state::SourceState;
 use task::{Ctx, NoInput, Reaches, Task};
 
 use crate::FAMILY;
 use crate::api::Api;
-use crate::settings::NAME;
+use crate::enrichment::{self, Enrichment, Progress};
+use crate::settings::{NAME, Settings};
 
 /// The task whose checkpoint is asked for.
 const ENRICHMENT: &str = "enrich_malpedia_library";
@@ -30,7 +32,7 @@ impl Task for CheckMalpediaStatus {
 
     async fn run(ctx: &Ctx, _: NoInput) -> Result<Report> {
         let api = Api::of(&ctx.settings()?)?;
-        let enrichment = ctx.ledger.source(&format!("{NAME}/enrichment")).await?;
+        let enrichment = ctx.ledger.source(&format!("{NAME}/{}", Enrichment::ID)).await?;
         let last = ctx.ledger.runs(Some(ENRICHMENT), 1).await?.pop();
         let status = match (&last, &enrichment.cursor) {
             (None, None) => "not_started",
@@ -51,6 +53,7 @@ impl Task for CheckMalpediaStatus {
         };
         Ok(Report::of_detail(json!({
             "status": status,
+            "enrichment": progress(ctx, enrichment.cursor.as_ref()).await?,
             "checkpoint": enrichment.cursor,
             "message": last.map(|run| format!("{ENRICHMENT} ended as {}", run.status)),
             "api": reached(ctx, &api).await?,
@@ -59,6 +62,44 @@ impl Task for CheckMalpediaStatus {
             "sources": sources.into_iter().map(shown).collect::<Vec<_>>(),
         })))
     }
+}
+
+/// How far the enrichment is, by what is stored; how fast its last run was, and how long what is left takes at that speed.
+async fn progress(ctx: &Ctx, cursor: Option<&Value>) -> Result<Value> {
+    let settings: Settings = ctx.settings()?;
+    let current =
+        Filter::Terms("enrichment_version".to_owned(), vec![enrichment::version(&settings)]);
+    let enriched = Filter::Exists("enriched_at".to_owned());
+    let (mut total, mut now, mut ever) = (0, 0, 0);
+    for name in enrichment::indices(&settings) {
+        let index = Index::named(name)?;
+        let with = |filter: &Filter| Query { filters: vec![filter.clone()], ..Query::default() };
+        total += ctx.documents.count(index, &Query::default()).await?;
+        now += ctx.documents.count(index, &with(&current)).await?;
+        ever += ctx.documents.count(index, &with(&enriched)).await?;
+    }
+    let last: Option<Progress> =
+        cursor.and_then(|cursor| serde_json::from_value(cursor.clone()).ok());
+    let last = last.unwrap_or_default();
+    let left = total.saturating_sub(now);
+    let seconds = match (last.started, last.updated) {
+        (Some(started), Some(updated)) => updated.duration_since(started).as_secs_f64(),
+        _ => 0.0,
+    };
+    let speed = (seconds > 0.0 && last.enriched > 0).then(|| last.enriched as f64 / seconds);
+    Ok(json!({
+        "total": total,
+        "enriched": now,
+        "by_an_older_question": ever.saturating_sub(now),
+        "left": left,
+        "per_hour": speed.map(|speed| (speed * 3600.0).round()),
+        "left_s": speed.map(|speed| (left as f64 / speed).ceil()),
+        "errors": last.errors,
+        "resting": last.resting,
+        "names_dropped": last.invented + last.unsaid,
+        "tokens": last.prompt_tokens + last.completion_tokens,
+        "cost": last.cost,
+    }))
 }
 
 async fn reached(ctx: &Ctx, api: &Api) -> Result<Value> {

@@ -11,6 +11,8 @@ pub mod bibtex;
 mod catalogue;
 mod check_malpedia_status;
 mod country;
+mod enrich_malpedia_library;
+mod enrichment;
 mod get_malpedia_library_stats;
 pub mod library;
 pub mod links;
@@ -34,6 +36,7 @@ pub const FAMILY: Family = Family {
         Registered::of::<sync_malpedia_library_rss::SyncMalpediaLibraryRss>(NAME),
         Registered::of::<sync_malpedia_library_bibtex::SyncMalpediaLibraryBibtex>(NAME),
         Registered::of::<sync_malpedia_library_full::SyncMalpediaLibraryFull>(NAME),
+        Registered::of::<enrich_malpedia_library::EnrichMalpediaLibrary>(NAME),
         Registered::of::<get_malpedia_library_stats::GetMalpediaLibraryStats>(NAME),
         Registered::of::<check_malpedia_status::CheckMalpediaStatus>(NAME),
         Registered::of::<sync_malpedia_families_to_es::SyncMalpediaFamiliesToEs>(NAME),
@@ -45,6 +48,10 @@ pub const FAMILY: Family = Family {
         (reference::INDEX, &reference::OWNER),
         (reference::INDEX, &reference::LATEST),
         (reference::INDEX, &reference::LINKS),
+        (enrichment::INDICES[0], &enrichment::OWNER),
+        (enrichment::INDICES[1], &enrichment::OWNER),
+        (enrichment::INDICES[2], &enrichment::OWNER),
+        (enrichment::INDICES[3], &enrichment::OWNER),
         (catalogue::FAMILIES.index, catalogue::FAMILIES.of_files),
         (catalogue::FAMILIES.index, catalogue::FAMILIES.of_api),
         (catalogue::FAMILIES.index, catalogue::FAMILIES.of_text),

@@ -15,5 +15,9 @@ base::settings! {
         dir: Option<String> = "", "MALPEDIA_DIR", folder_or_bucket;
         /// Token for Malpedia's API. None is needed, and a wrong one is refused everywhere.
         token: Option<Secret<String>> = "", "MALPEDIA_API_TOKEN", key;
+        /// Indices whose entries a language model enriches, separated by commas: `malpedia_library`, `rss_articles`, `caveiratech_news`, `otx_pulses`.
+        enrich_indices: String = "malpedia_library", "ENRICH_INDICES", article_indices;
+        /// Language of the summaries: `pt-BR` or `English`.
+        enrich_language: String = "pt-BR", "ENRICH_LANGUAGE", summary_language;
     }
 }

@@ -165,6 +165,32 @@ fn from_one_to(most: u32, text: &str) -> Result<(), String> {
     }
 }
 
+/// Indices of articles, which may be enriched.
+pub const ARTICLE_INDICES: [&str; 4] =
+    ["malpedia_library", "rss_articles", "caveiratech_news", "otx_pulses"];
+
+/// Names of [`ARTICLE_INDICES`], separated by commas.
+///
+/// # Errors
+/// Which is none.
+pub fn article_indices(text: &str) -> Result<(), String> {
+    match text.split(',').map(str::trim).find(|name| !ARTICLE_INDICES.contains(name)) {
+        None => Ok(()),
+        Some(other) => Err(format!("`{other}` is none of `{}`", ARTICLE_INDICES.join("`, `"))),
+    }
+}
+
+/// `pt-BR` or `English`.
+///
+/// # Errors
+/// That it is neither.
+pub fn summary_language(text: &str) -> Result<(), String> {
+    match text {
+        "pt-BR" | "English" => Ok(()),
+        _ => Err(format!("`{text}` is neither `pt-BR` nor `English`")),
+    }
+}
+
 /// What an index name may begin with on every server.
 ///
 /// # Errors
@@ -400,6 +426,8 @@ mod tests {
             &["-a", "_a", "A", "a b", "a*", "a/b", "ä"],
         );
         check(key, &["VnVhQ2ZHY0JDZGJrU", "id:key"], &["a b", "schlüssel", "a\nb"]);
+        check(article_indices, &["rss_articles", "otx_pulses, rss_articles"], &["", "rss", "a,b"]);
+        check(summary_language, &["pt-BR", "English"], &["", "english", "pt"]);
         check(one_line, &["correct horse", "ä"], &["a\nb", "a\tb"]);
         check(model_provider, &["openai", "OpenAI", "compatible"], &["", "opnai", "gpt"]);
         assert!(model_provider("opnai").unwrap_err().ends_with("did you mean `openai`?"));

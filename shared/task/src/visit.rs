@@ -21,7 +21,9 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use stores::documents::{Identity, Index, Misfit, Write, Written, fit};
 use stores::retention;
-use stores::state::{Lease, LedgerItem, LedgerKind, SourceState, VisitSum};
+use stores::state::{
+    LEDGER_MAX as LEDGER_ROWS, Lease, LedgerItem, LedgerKind, Retry, SourceState, VisitSum,
+};
 
 use crate::answer::remembered_text;
 use crate::archive::Archive;
@@ -417,6 +419,24 @@ impl<'a> Visit<'a> {
             let shown = reason.chars().filter(|letter| *letter != '\0').take(REASON_LETTERS);
             self.rejects.push(shown.collect());
         }
+    }
+
+    /// Items that visits noted as refused, with how often.
+    ///
+    /// # Errors
+    /// `Store`, when the ledger cannot be read.
+    pub async fn noted(&self) -> Result<Vec<Retry>> {
+        let most = u32::try_from(LEDGER_ROWS).unwrap_or(u32::MAX);
+        self.ctx.state.ledger(self.lease.name(), LedgerKind::Rejected, most).await
+    }
+
+    /// Notes now that an item could not be done, so that it is known also when the run is killed; counts one try.
+    ///
+    /// # Errors
+    /// `Store`, when the ledger cannot be written, or a later attempt holds the source.
+    pub async fn note_refused(&self, id: String, reason: String) -> Result<()> {
+        let item = LedgerItem { id, reason: self.hidden(&reason), kind: LedgerKind::Rejected };
+        self.ctx.state.note_items(&self.lease, &[item], false, self.ctx.now()).await
     }
 
     /// What became of the items of an index so far.

@@ -1,0 +1,444 @@
+//! The engine of the enrichment: which entries need a question, many questions at once, each answer stored as soon as it came.
+//!
+//! The checkpoint is the document: it says under which version and from which text it was enriched. So a run that is killed loses
+//! no more than the answers that were on their way, and a run goes through all there is by ids, without a window.
+
+mod prompt;
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
+
+use base::report::Outcome;
+use base::{Error, Result};
+use futures_util::future::{Either, select};
+use futures_util::{Stream, StreamExt as _, stream};
+use jiff::Timestamp;
+use llm::{Model, Refusal};
+use names::Names;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use stores::documents::{Body, Index, Owner, Pages, Scan, Write};
+use task::{Ctx, Stop, Visit, VisitLimits};
+
+use crate::reference::{INDEX as LIBRARY, seconds};
+use crate::settings::Settings;
+use prompt::{Believed, Entry};
+
+/// What the enrichment says of an entry, whichever index it is of. No sync writes these fields.
+pub(crate) const OWNER: Owner = Owner {
+    fields: &[
+        "enriched_summary",
+        "actors_mentioned",
+        "families_mentioned",
+        "enriched_at",
+        "enrichment_version",
+        "enriched_from",
+        "enrichment_model",
+    ],
+    unhashed: &["enriched_at"],
+    ..Owner::named("enrichment")
+};
+
+/// The indices that may be named, the library first.
+pub(crate) const INDICES: [&str; 4] = base::checks::ARTICLE_INDICES;
+
+/// Documents that are looked at together.
+const PAGE: u32 = 200;
+/// Entries that one run asks for at the most; the next run goes on.
+const ENTRIES_MAX: usize = 40_000;
+/// Times that an entry is tried before it rests until its text or the question changes.
+const TRIES: u32 = 3;
+/// Entries in a row without a usable answer after which it is the model and not they.
+const FAILURES_MAX: u32 = 20;
+
+/// The source: a language model, asked about entries.
+pub(crate) struct Enrichment {
+    pub(crate) model: Model,
+    pub(crate) settings: Settings,
+}
+
+impl Enrichment {
+    /// Its id.
+    pub(crate) const ID: &str = "enrichment";
+}
+
+/// The indices that the settings name.
+pub(crate) fn indices(settings: &Settings) -> impl Iterator<Item = &'static str> {
+    INDICES
+        .into_iter()
+        .filter(|index| settings.enrich_indices.split(',').any(|named| named.trim() == *index))
+}
+
+/// The version under which entries are asked now.
+pub(crate) fn version(settings: &Settings) -> String {
+    prompt::version(&settings.enrich_language)
+}
+
+impl task::Source for Enrichment {
+    fn id(&self) -> &str {
+        Self::ID
+    }
+
+    fn indices(&self) -> &'static [&'static str] {
+        if indices(&self.settings).eq([LIBRARY]) { &INDICES[..1] } else { &INDICES }
+    }
+
+    fn limits(&self) -> VisitLimits {
+        VisitLimits { items: ENTRIES_MAX as u64 * 2, ..VisitLimits::DEFAULT }
+    }
+}
+
+/// How far the enrichment is, for people: it decides nothing.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Progress {
+    /// The run that it is of; its continuations go on counting.
+    pub(crate) run: String,
+    pub(crate) started: Option<Timestamp>,
+    pub(crate) updated: Option<Timestamp>,
+    pub(crate) model: String,
+    pub(crate) version: String,
+    /// Entries that needed a question when the run began.
+    pub(crate) needed: u64,
+    pub(crate) enriched: u64,
+    /// Entries without a usable answer, by what was wrong.
+    pub(crate) errors: BTreeMap<String, u64>,
+    /// Entries that rest after so many tries.
+    pub(crate) resting: u64,
+    /// Names that were dropped as they are not stored, or as the entry says nothing of them.
+    pub(crate) invented: u64,
+    pub(crate) unsaid: u64,
+    pub(crate) prompt_tokens: u64,
+    pub(crate) completion_tokens: u64,
+    /// By the prices of the settings.
+    pub(crate) cost: Option<f64>,
+}
+
+impl Progress {
+    /// Adds tokens of a prompt and of its answer.
+    fn add(&mut self, (prompt, completion): (u64, u64)) {
+        self.prompt_tokens += prompt;
+        self.completion_tokens += completion;
+    }
+}
+
+/// An entry that needs a question.
+struct Need {
+    index: &'static Index,
+    id: String,
+    /// By what it stands in the ledger: itself, its text and the version.
+    key: String,
+    /// The older, the earlier: when it was enriched, if ever, then when it came.
+    since: String,
+}
+
+/// What came of one entry.
+enum Came {
+    Enriched {
+        need: Need,
+        from: String,
+        believed: Believed,
+        tokens: (u64, u64),
+    },
+    /// It has no usable answer.
+    Failed {
+        need: Need,
+        kind: &'static str,
+        reason: String,
+        tokens: (u64, u64),
+    },
+    /// It is there no longer.
+    Gone(Need),
+    /// Nothing more can be asked now.
+    Stopped {
+        kind: &'static str,
+        stop: Stop,
+    },
+}
+
+/// Enriches what needs it, the oldest need first.
+pub(crate) async fn enrich(visit: &mut Visit<'_>, source: &Enrichment) -> Result<(), Stop> {
+    let ctx = visit.ctx();
+    let version = version(&source.settings);
+    let before = visit.cursor::<Progress>().filter(|one| one.run == ctx.run.run_id);
+    let mut progress = before.unwrap_or_else(|| Progress {
+        run: ctx.run.run_id.clone(),
+        started: Some(ctx.now()),
+        ..Progress::default()
+    });
+    progress.model = source.model.name().to_owned();
+    progress.version.clone_from(&version);
+    let needs = needs(visit, source, &version, &mut progress).await?;
+    progress.needed = progress.enriched + needs.len() as u64;
+    if needs.is_empty() {
+        return Ok(());
+    }
+    let names = Names::read(ctx.documents.as_ref()).await?;
+    let is_over = Cell::new(false);
+    let questions = needs
+        .into_iter()
+        .take_while(|_| !is_over.get() && !ctx.deadline.is_past())
+        .map(|need| ask(ctx, source, &names, need));
+    let asking = stream::iter(questions).buffer_unordered(source.model.concurrency().max(1));
+    let mut keeper =
+        Keeper { source, version: &version, progress, in_a_row: 0, is_over: &is_over, stop: None };
+    keep_all(visit, &mut keeper, pin!(asking)).await?;
+    tell(visit, &keeper.progress);
+    // Those who are not asked now are deferred where time or the budget ran out.
+    match keeper.stop {
+        Some(stop) => Err(stop),
+        None => {
+            visit.is_late();
+            Ok(())
+        }
+    }
+}
+
+/// Stores answers while others are on their way: the model is never left waiting for the store.
+async fn keep_all<S: Stream<Item = Came> + Unpin>(
+    visit: &mut Visit<'_>,
+    keeper: &mut Keeper<'_>,
+    mut asking: S,
+) -> Result<(), Stop> {
+    let (mut came, mut is_open) = (Vec::new(), true);
+    loop {
+        if came.is_empty() && is_open {
+            match asking.next().await {
+                Some(one) => came.push(one),
+                None => is_open = false,
+            }
+        }
+        if came.is_empty() {
+            return Ok(());
+        }
+        let batch = std::mem::take(&mut came);
+        let mut storing = pin!(keeper.keep(visit, batch));
+        loop {
+            if !is_open {
+                storing.await?;
+                break;
+            }
+            match select(&mut storing, asking.next()).await {
+                Either::Left((stored, _)) => {
+                    stored?;
+                    break;
+                }
+                Either::Right((Some(one), _)) => came.push(one),
+                Either::Right((None, _)) => is_open = false,
+            }
+        }
+    }
+}
+
+/// The entries that need a question: never enriched, by another version, or of another text; what failed too often rests.
+async fn needs(
+    visit: &mut Visit<'_>,
+    source: &Enrichment,
+    version: &str,
+    progress: &mut Progress,
+) -> Result<Vec<Need>, Stop> {
+    let noted = visit.noted().await?;
+    let tries: HashMap<&str, u32> =
+        noted.iter().map(|one| (one.id.as_str(), one.attempts)).collect();
+    let mut all = Vec::new();
+    progress.resting = 0;
+    for name in indices(&source.settings) {
+        let index = Index::named(name)?;
+        let mut fields = prompt::FIELDS.to_vec();
+        fields.extend(["enriched_at", "collected_at"]);
+        let scan = Scan { limit: PAGE, ..Scan::of(&fields) };
+        let mut pages = Pages::new(visit.ctx().documents.as_ref(), index, scan);
+        while let Some(page) = pages.next().await? {
+            visit.found(index, page.len() as u64);
+            for document in page {
+                let text = |name: &str| {
+                    document.body.get(name).and_then(Value::as_str).unwrap_or_default()
+                };
+                let Some(entry) = Entry::of(&document.body) else {
+                    visit.filtered(index, 1);
+                    continue;
+                };
+                let digest = entry.digest();
+                if text("enrichment_version") == version && text("enriched_from") == digest {
+                    visit.unchanged(index, 1);
+                    continue;
+                }
+                let key = format!("{}/{} {version} {digest}", index.name, document.id);
+                if tries.get(key.as_str()).is_some_and(|tries| *tries >= TRIES) {
+                    progress.resting += 1;
+                    visit.filtered(index, 1);
+                    continue;
+                }
+                let since = format!("{} {}", text("enriched_at"), text("collected_at"));
+                all.push(Need { index, id: document.id, key, since });
+            }
+            if visit.is_late() {
+                return Ok(Vec::new());
+            }
+        }
+    }
+    all.sort_by(|one, other| (&one.since, &one.id).cmp(&(&other.since, &other.id)));
+    all.truncate(ENTRIES_MAX);
+    Ok(all)
+}
+
+async fn ask(ctx: &Ctx, source: &Enrichment, names: &Names, need: Need) -> Came {
+    let read = ctx.documents.fields_of(need.index, &[&need.id], &prompt::FIELDS).await;
+    let body = match read {
+        Ok(mut bodies) => bodies.pop().flatten(),
+        Err(error) => return Came::Stopped { kind: "store", stop: error.into() },
+    };
+    let Some(entry) = body.as_ref().and_then(Entry::of) else { return Came::Gone(need) };
+    let from = entry.digest();
+    let linked = entry.linked(names);
+    let question = prompt::question(&entry, &linked, names, &source.settings.enrich_language);
+    let stopped = |outcome, reason: String| {
+        let what = format!("ask the language model: {reason}");
+        Stop::new(outcome, Error::upstream(what))
+    };
+    match source.model.ask(ctx, &question).await {
+        Ok(answer) => match prompt::believe(&answer.value, &linked, names) {
+            Ok(believed) => Came::Enriched {
+                need,
+                from,
+                believed,
+                tokens: (answer.prompt_tokens, answer.completion_tokens),
+            },
+            Err(reason) => {
+                let tokens = (answer.prompt_tokens, answer.completion_tokens);
+                Came::Failed { need, kind: "malformed", reason, tokens }
+            }
+        },
+        Err(Refusal::Malformed { reason, prompt_tokens, completion_tokens }) => {
+            let tokens = (prompt_tokens, completion_tokens);
+            Came::Failed { need, kind: "malformed", reason, tokens }
+        }
+        Err(Refusal::Refused { reason }) => {
+            Came::Failed { need, kind: "refused", reason, tokens: (0, 0) }
+        }
+        Err(Refusal::Budget { used_up, until }) => Came::Stopped {
+            kind: "budget",
+            stop: stopped(
+                Outcome::BudgetSpent,
+                format!("the day's {used_up} are used up until {until}"),
+            ),
+        },
+        Err(Refusal::Busy { retry_after, reason }) => {
+            let stop = stopped(Outcome::RateLimited, reason);
+            let stop = match retry_after.try_into() {
+                Ok(wait) => stop.retry_after(wait),
+                Err(_) => stop,
+            };
+            Came::Stopped { kind: "busy", stop }
+        }
+        Err(Refusal::Unreachable { error }) => {
+            Came::Stopped { kind: "unreachable", stop: error.into() }
+        }
+    }
+}
+
+/// What is done with what came.
+struct Keeper<'k> {
+    source: &'k Enrichment,
+    version: &'k str,
+    progress: Progress,
+    in_a_row: u32,
+    /// No more questions.
+    is_over: &'k Cell<bool>,
+    stop: Option<Stop>,
+}
+
+impl Keeper<'_> {
+    async fn keep(&mut self, visit: &mut Visit<'_>, came: Vec<Came>) -> Result<(), Stop> {
+        let at = seconds(visit.ctx().now());
+        let mut writes: BTreeMap<&'static str, Vec<Write>> = BTreeMap::new();
+        for one in came {
+            match one {
+                Came::Enriched { need, from, believed, tokens } => {
+                    self.in_a_row = 0;
+                    let progress = &mut self.progress;
+                    progress.enriched += 1;
+                    progress.invented += believed.invented;
+                    progress.unsaid += believed.unsaid;
+                    progress.add(tokens);
+                    let write = self.write(need.id, &from, &at, believed);
+                    writes.entry(need.index.name).or_default().push(write);
+                }
+                Came::Failed { need, kind, reason, tokens } => {
+                    self.in_a_row += 1;
+                    self.progress.add(tokens);
+                    *self.progress.errors.entry(kind.to_owned()).or_default() += 1;
+                    visit.note_refused(need.key, format!("{kind}: {reason}")).await?;
+                    visit.reject(need.index, format!("document {}: {reason}", need.id));
+                    if self.in_a_row >= FAILURES_MAX {
+                        let what = format!(
+                            "use the model's answers: {FAILURES_MAX} in a row are none: {reason}"
+                        );
+                        let error = Error::format(what)
+                            .hint("look at `LLM_MODEL`: a larger model keeps to the form");
+                        self.end(Stop::new(Outcome::Unreadable, error));
+                    }
+                }
+                Came::Gone(need) => visit.filtered(need.index, 1),
+                Came::Stopped { kind, stop } => {
+                    *self.progress.errors.entry(kind.to_owned()).or_default() += 1;
+                    self.end(stop);
+                }
+            }
+        }
+        for (index, writes) in writes {
+            visit.store(Index::named(index)?, &writes).await?;
+        }
+        let progress = &mut self.progress;
+        progress.cost = self.source.model.cost(progress.prompt_tokens, progress.completion_tokens);
+        progress.updated = Some(visit.ctx().now());
+        visit.save(json!(progress)).await
+    }
+
+    /// Asks nothing more; the first reason is told.
+    fn end(&mut self, stop: Stop) {
+        self.is_over.set(true);
+        self.stop.get_or_insert(stop);
+    }
+
+    fn write(&self, id: String, from: &str, at: &str, believed: Believed) -> Write {
+        let fields = [
+            ("enriched_summary", json!(believed.summary)),
+            ("actors_mentioned", json!(believed.actors)),
+            ("families_mentioned", json!(believed.families)),
+            ("enriched_at", json!(at)),
+            ("enrichment_version", json!(self.version)),
+            ("enriched_from", json!(from)),
+            ("enrichment_model", json!(self.source.model.name())),
+        ];
+        Write::of(
+            id,
+            &OWNER,
+            fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect::<Body>(),
+        )
+    }
+}
+
+/// Tells what the numbers of the report do not.
+fn tell(visit: &mut Visit<'_>, progress: &Progress) {
+    let cost = progress
+        .cost
+        .map_or_else(String::new, |cost| format!(", about {cost:.4} by the prices that are set"));
+    visit.note(format!(
+        "{} enriched of {} that needed it, {} prompt and {} completion tokens{cost}",
+        progress.enriched, progress.needed, progress.prompt_tokens, progress.completion_tokens
+    ));
+    if progress.invented + progress.unsaid > 0 {
+        visit.note(format!(
+            "{} names of answers are dropped as nobody stored bears them, {} as their entry does not name them",
+            progress.invented, progress.unsaid
+        ));
+    }
+    if progress.resting > 0 {
+        visit.note(format!(
+            "{} entries rest after {TRIES} tries, until their text or the question changes",
+            progress.resting
+        ));
+    }
+}
