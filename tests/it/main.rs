@@ -156,7 +156,7 @@ fn main() -> ExitCode {
     skip("export::suricata_", true, &|| known(export::no_suricata()));
     skip("page::", false, &|| known(page::unavailable()));
     skip("indicator::the_set_compiled_in", true, &indicator::no_warninglists);
-    skip("llm::a_real_small_model", true, &|| known(llm::unavailable()));
+    skip("llm::a_real_small_model", true, &llm::unavailable);
     skip("malpedia::the_real_sample", true, &|| known(malpedia::unavailable()));
     skip("misp::pymisp", false, &misp::events::unavailable);
     skip("otx::real_pulses_", true, &otx::no_corpus);

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The folder of programs, Python among them, of an environment that holds exactly `packages` (`name==version`), and
+/// The folder of programs, Python among them, of an environment that holds exactly `packages` (`name==version`, or an option of pip), and
 /// what they depend on; it is made once under `cache`, whoever asks at the same time.
 ///
 /// # Errors

@@ -690,7 +690,7 @@ impl Crawl {
             list.last_page = list.last_page.max(last_page);
             if posts.is_empty() {
                 if is_first {
-                    let url = shown(&url).to_string();
+                    let url = shown(&url);
                     let page = ChangedPage { url, at: self.now, bytes, sha256, title, head };
                     return Err(self.layout_changed(visit, page).await);
                 }
@@ -797,7 +797,7 @@ impl Crawl {
                     return Ok(Some(way));
                 }
                 Err(why) => {
-                    visit.note(format!("looked for a list: {} is none: {why}", way.shown()))
+                    visit.note(format!("looked for a list: {} is none: {why}", way.shown()));
                 }
             }
         }

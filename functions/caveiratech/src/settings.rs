@@ -65,7 +65,7 @@ pub(crate) const CHECKS: &[Check] =
 
 fn look(config: &Config) -> Result<Option<String>> {
     let settings: Settings = config.of()?;
-    let home = base::address::shown(&settings.home()?).to_string();
+    let home = base::address::shown(&settings.home()?);
     let pace = if settings.gap_ms < 1000 {
         ", which is for a mirror of your own: the public site gets one a second"
     } else {

@@ -161,7 +161,7 @@ pub fn of_sitemap(
             Ok(_) => {}
         }
     }
-    posts.sort_by(|one, other| (other.edited, other.id).cmp(&(one.edited, one.id)));
+    posts.sort_by_key(|post| std::cmp::Reverse((post.edited, post.id)));
     // Without dates the last one has the newest posts.
     further.reverse();
     further.sort_by(|(one, _), (other, _)| other.cmp(one));

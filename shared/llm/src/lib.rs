@@ -432,7 +432,7 @@ const LISTING: Limits = Limits {
 async fn look(config: &Config) -> Result<Option<String>> {
     let settings = &config.language_model;
     let Some(endpoint) = Endpoint::of(settings)? else { return Ok(None) };
-    let clock = config.behaviour.clock.clone();
+    let clock = config.behaviour.clock;
     let http = Http::new(&config.network, move || clock.now(None))?;
     let (url, bearer) = (endpoint.listing()?, endpoint.bearer());
     let request = endpoint.keyed(Request::get(&url).limits(LISTING), &bearer).once().refusals();

@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
 
+use base::date::seconds;
 use base::report::Outcome;
 use base::{Error, Result};
 use futures_util::future::{Either, select};
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 use stores::documents::{Body, Index, Owner, Pages, Scan, Write};
 use task::{Ctx, Stop, Visit, VisitLimits};
 
-use crate::reference::{INDEX as LIBRARY, seconds};
+use crate::reference::INDEX as LIBRARY;
 use crate::settings::Settings;
 use prompt::{Believed, Entry};
 
@@ -362,7 +363,7 @@ impl Keeper<'_> {
                     progress.invented += believed.invented;
                     progress.unsaid += believed.unsaid;
                     progress.add(tokens);
-                    let write = self.write(need.id, &from, &at, believed);
+                    let write = self.write(need.id, &from, &at, &believed);
                     writes.entry(need.index.name).or_default().push(write);
                 }
                 Came::Failed { need, kind, reason, tokens } => {
@@ -402,7 +403,7 @@ impl Keeper<'_> {
         self.stop.get_or_insert(stop);
     }
 
-    fn write(&self, id: String, from: &str, at: &str, believed: Believed) -> Write {
+    fn write(&self, id: String, from: &str, at: &str, believed: &Believed) -> Write {
         let fields = [
             ("enriched_summary", json!(believed.summary)),
             ("actors_mentioned", json!(believed.actors)),
