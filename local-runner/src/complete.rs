@@ -4,10 +4,9 @@ use std::ffi::OsStr;
 
 use base::Result;
 use clap_complete::CompletionCandidate;
-use stores::state::State;
+use stores::state::{self, State};
 
 use crate::families::{FAMILIES, all_tasks};
-use crate::home::open_state;
 use crate::settings::Settings;
 
 /// Runs that are offered.
@@ -56,7 +55,7 @@ fn asked(question: impl AsyncFnOnce(&Settings, &dyn State) -> Result<Vec<String>
     runtime
         .block_on(async {
             let settings = Settings::read(&[])?;
-            let state = open_state(&settings).await?;
+            let state = state::open(&settings.config).await?;
             question(&settings, state.as_ref()).await
         })
         .unwrap_or_default()

@@ -9,8 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use sqlx::AssertSqlSafe;
 
-use super::db::{Row, Transaction, args};
-use super::ledger::places;
+use super::db::{Row, Transaction, args, places};
 use super::sql::{Driver, Sql};
 
 /// For how long the count of another window than the present one is kept after its last use: processes whose clocks

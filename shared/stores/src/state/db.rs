@@ -1,5 +1,7 @@
 //! The little that is needed of a SQL driver: statements with `$1` go in, rows of text and numbers come out.
 
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -257,5 +259,36 @@ impl Transaction {
             Self::Sqlite(transaction) => transaction.commit().await,
             Self::Postgres(transaction) => transaction.commit().await,
         }
+    }
+}
+
+/// The places of `rows` rows of `width` values, from `$first` on: each row in brackets, or single values in one list.
+pub(super) fn places(first: usize, width: usize, rows: usize) -> String {
+    let mut text = String::new();
+    for row in 0..rows {
+        text.push_str(if row > 0 { ", " } else { "" });
+        for column in 0..width {
+            let before = if column > 0 {
+                ", "
+            } else if width > 1 {
+                "("
+            } else {
+                ""
+            };
+            let _ = write!(text, "{before}${}", first + row * width + column);
+        }
+        text.push_str(if width > 1 { ")" } else { "" });
+    }
+    if width > 1 { text } else { format!("({text})") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_numbered_through() {
+        assert_eq!(places(1, 2, 2), "($1, $2), ($3, $4)");
+        assert_eq!(places(2, 1, 3), "($2, $3, $4)");
     }
 }

@@ -10,9 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use sqlx::AssertSqlSafe;
 
-use super::db::{Arg, Row, Transaction, args};
-use super::ledger::places;
-use super::queue::QueueEntry;
+use super::db::{Row, args};
+use super::slots::{BEGIN_ATTEMPT, HistoryQuery, RUN_OF_ATTEMPT};
 use super::sql::{Driver, Sql};
 
 /// How long the log of an attempt is kept.
@@ -26,55 +25,6 @@ pub const LOG_MAX: usize = 64 * 1024;
 
 /// A runner that has not looked at the timetable for so long is gone.
 pub const RUNNER_GONE: SignedDuration = SignedDuration::from_secs(60);
-
-/// Rows that one statement writes: five values each.
-const ROWS_AT_ONCE: usize = 500;
-
-/// Why a slot was not run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Missed {
-    /// No runner was on, and the row's policy is not to make up for it.
-    Off,
-    /// The one before was not done, and the row's policy is to skip.
-    Overlapped,
-    /// No runner was on for longer than the row makes up for.
-    OutsideWindow,
-    /// No runner was on, and a later slot stands for it.
-    Folded,
-}
-
-impl Missed {
-    /// The word in the ledger.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Overlapped => "overlapped",
-            Self::OutsideWindow => "outside_window",
-            Self::Folded => "folded",
-        }
-    }
-
-    /// What the word in the ledger means, for people.
-    pub fn told(word: &str) -> &str {
-        match word {
-            "off" => "no runner was on",
-            "overlapped" => "the one before was not done",
-            "outside_window" => "no runner was on for longer than its row makes up for",
-            "folded" => "no runner was on; a later slot stands for it",
-            other => other,
-        }
-    }
-}
-
-/// A slot that is not run.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MissedSlot {
-    /// What its invocation would be called.
-    pub request_id: String,
-    pub slot: Timestamp,
-    pub reason: Missed,
-}
 
 /// A slot as the ledger has it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -126,18 +76,6 @@ pub struct Log {
     pub text: String,
     /// Bytes that were logged in all.
     pub bytes: u32,
-}
-
-/// Which rows are meant; the newest first.
-#[derive(Clone, Debug, Default)]
-pub struct HistoryQuery<'a> {
-    pub task: Option<&'a str>,
-    pub outcome: Option<&'a str>,
-    pub run_id: Option<&'a str>,
-    pub request_id: Option<&'a str>,
-    /// At or after this instant.
-    pub since: Option<Timestamp>,
-    pub limit: u32,
 }
 
 /// What a visit brought.
@@ -402,91 +340,9 @@ impl<D: Driver> History for Sql<D> {
     }
 }
 
-/// The column of a run's id in `attempts`.
-const RUN_OF_ATTEMPT: &str = "attempts.run_id";
-
-/// Notes an attempt `$1`, `$2` of the task `$3` at `$4`; one that waited for another's end begins anew.
-const BEGIN_ATTEMPT: &str = "INSERT INTO attempts (request_id, attempt, task, started_ms, outcome) VALUES ($1, $2, $3, $4, 'running')
-     ON CONFLICT (request_id, attempt) DO UPDATE SET started_ms = excluded.started_ms, outcome = 'running', ended_ms = NULL";
-
-/// Notes the attempt at an invocation that is taken within this transaction.
-pub(super) async fn begin_attempt(
-    transaction: &mut Transaction,
-    entry: &QueueEntry,
-    now: Timestamp,
-) -> sqlx::Result<()> {
-    let args = args![&entry.request_id, entry.attempts, &entry.task, now];
-    transaction.execute(BEGIN_ATTEMPT, args).await.map(drop)
-}
-
-/// An attempt that began so long ago and did not end has no process: no function may take as long.
-pub(super) const ATTEMPT_MAX: SignedDuration = SignedDuration::from_mins(20);
-
-/// Ends the attempts whose invocation is no longer run by them, as their runner died, and those that began before `$2`.
-pub(super) const END_INTERRUPTED: &str =
-    "UPDATE attempts SET outcome = 'interrupted', ended_ms = $1 WHERE outcome = 'running'
-     AND (started_ms < $2 OR EXISTS (SELECT 1 FROM invocations WHERE invocations.request_id = attempts.request_id
-         AND NOT (invocations.attempts = attempts.attempt AND invocations.state = 'running')))";
-
-/// Sets the outcome of the slot whose invocation `$1`, or that of a continuation of its run, came to the state `$2`.
-pub(super) const SETTLE_SLOT: &str = "UPDATE slots SET outcome = CASE WHEN $2 = 'dead' THEN 'dead' WHEN $2 = 'queued' THEN 'queued'
-         ELSE COALESCE((SELECT status FROM runs WHERE runs.task = slots.task AND runs.slot_ms = slots.slot_ms ORDER BY started_ms DESC LIMIT 1), 'complete') END
-     WHERE outcome <> 'missed' AND (request_id = $1 OR request_id IN
-         (SELECT other.request_id FROM runs JOIN slots AS other ON other.task = runs.task AND other.slot_ms = runs.slot_ms WHERE runs.request_id = $1))";
-
-/// Writes slots that came to `outcome`; those that are known already are left as they are.
-pub(super) async fn insert_slots(
-    transaction: &mut Transaction,
-    task: &str,
-    slots: &[(&str, Timestamp, Option<Missed>)],
-    now: Timestamp,
-) -> sqlx::Result<()> {
-    for slots in slots.chunks(ROWS_AT_ONCE) {
-        let sql = format!(
-            "INSERT INTO slots (request_id, task, slot_ms, outcome, reason, noted_ms) VALUES {} ON CONFLICT DO NOTHING",
-            places(1, 6, slots.len())
-        );
-        let args = slots.iter().flat_map(|(request_id, slot, missed)| {
-            let outcome = if missed.is_some() { "missed" } else { "queued" };
-            args![*request_id, task, *slot, outcome, missed.map(Missed::name), now]
-        });
-        transaction.execute(AssertSqlSafe(sql), args.collect()).await?;
-    }
-    Ok(())
-}
-
 /// The day in UTC.
 fn day(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d").to_string()
-}
-
-impl HistoryQuery<'_> {
-    /// The conditions and their values: columns for task, outcome, run and request, and the one of the instant.
-    pub(super) fn conditions(&self, columns: &[&str; 4], instant: &str) -> (String, Vec<Arg>) {
-        let values = [self.task, self.outcome, self.run_id, self.request_id];
-        let mut args = Vec::new();
-        let mut parts: Vec<String> = Vec::new();
-        for (column, value) in columns.iter().zip(values) {
-            if let Some(value) = value {
-                args.push(Arg::from(value));
-                let place = args.len();
-                parts.push(match *column {
-                    // Of one that goes on only its run knows.
-                    RUN_OF_ATTEMPT => format!(
-                        "(run_id = ${place} OR request_id = (SELECT request_id FROM runs WHERE run_id = ${place}))"
-                    ),
-                    column => format!("{column} = ${place}"),
-                });
-            }
-        }
-        if let Some(since) = self.since {
-            args.push(Arg::from(since));
-            parts.push(format!("{instant} >= ${}", args.len()));
-        }
-        let asked =
-            if parts.is_empty() { String::new() } else { format!("WHERE {}", parts.join(" AND ")) };
-        (asked, args)
-    }
 }
 
 impl RunnerRow {

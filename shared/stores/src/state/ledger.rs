@@ -1,7 +1,6 @@
 //! The ledger of a source: items that could not be stored, because the store failed or because it will never take them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use async_trait::async_trait;
 use base::Result;
@@ -10,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::AssertSqlSafe;
 
 use super::Lease;
-use super::db::{Arg, Row, args};
+use super::db::{Arg, Row, args, places};
 use super::sql::{Driver, Sql};
 
 /// The most rows that are kept of one source; what comes beyond is only counted, in the report of its run.
@@ -182,36 +181,5 @@ impl<D: Driver> Ledger for Sql<D> {
     async fn forget(&self, source: &str, kind: LedgerKind) -> Result<u64> {
         let sql = "DELETE FROM retries WHERE source = $1 AND kind = $2";
         self.execute("write the retry ledger", sql, args![source, kind.name()]).await
-    }
-}
-
-/// The places of `rows` rows of `width` values, from `$first` on: each row in brackets, or single values in one list.
-pub(super) fn places(first: usize, width: usize, rows: usize) -> String {
-    let mut text = String::new();
-    for row in 0..rows {
-        text.push_str(if row > 0 { ", " } else { "" });
-        for column in 0..width {
-            let before = if column > 0 {
-                ", "
-            } else if width > 1 {
-                "("
-            } else {
-                ""
-            };
-            let _ = write!(text, "{before}${}", first + row * width + column);
-        }
-        text.push_str(if width > 1 { ")" } else { "" });
-    }
-    if width > 1 { text } else { format!("({text})") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_are_numbered_through() {
-        assert_eq!(places(1, 2, 2), "($1, $2), ($3, $4)");
-        assert_eq!(places(2, 1, 3), "($2, $3, $4)");
     }
 }

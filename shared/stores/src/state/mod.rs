@@ -23,13 +23,14 @@ mod ledger;
 mod moving;
 mod postgres;
 mod queue;
+mod slots;
 mod sql;
 mod sqlite;
 
 pub use budgets::{BUDGETS_KEPT, BudgetKey, BudgetRow, Budgets, Reserve};
 pub use history::{
-    AttemptEnd, AttemptRow, HISTORY_KEPT, History, HistoryQuery, LOG_KEPT, LOG_MAX, Log, Missed,
-    MissedSlot, RUNNER_GONE, RunnerRow, SlotRow, SourceDay, VisitSum,
+    AttemptEnd, AttemptRow, HISTORY_KEPT, History, LOG_KEPT, LOG_MAX, Log, RUNNER_GONE, RunnerRow,
+    SlotRow, SourceDay, VisitSum,
 };
 pub use ledger::{LEDGER_MAX, Ledger, LedgerItem, LedgerKind, Retry};
 pub use moving::{Moving, Table};
@@ -37,6 +38,7 @@ pub use postgres::{About, Postgres, Timing};
 pub use queue::{
     Due, ENDED_MAX, Firings, Overlap, Queue, QueueEntry, QueueLimit, QueueState, Taken,
 };
+pub use slots::{HistoryQuery, Missed, MissedSlot};
 pub use sql::Sql;
 pub use sqlite::Sqlite;
 

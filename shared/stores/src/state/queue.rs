@@ -9,7 +9,7 @@ use sqlx::AssertSqlSafe;
 
 use super::Held;
 use super::db::{Arg, Row, args, to_json};
-use super::history::{self, ATTEMPT_MAX, END_INTERRUPTED, Missed, MissedSlot, SETTLE_SLOT};
+use super::slots::{self, ATTEMPT_MAX, END_INTERRUPTED, Missed, MissedSlot, SETTLE_SLOT};
 use super::sql::{Driver, Sql, fenced};
 
 /// Where a queued invocation stands.
@@ -221,10 +221,10 @@ impl<D: Driver> Queue for Sql<D> {
             is_busy = !transaction.fetch(waits, args![row]).await.map_err(&failed)?.is_empty();
         }
         let missed = firings.missed.iter();
-        let mut slots: Vec<_> =
+        let mut fired: Vec<_> =
             missed.map(|one| (one.request_id.as_str(), one.slot, Some(one.reason))).collect();
         for due in &firings.queued {
-            slots.push((&due.request_id, due.due, is_busy.then_some(Missed::Overlapped)));
+            fired.push((&due.request_id, due.due, is_busy.then_some(Missed::Overlapped)));
             if !is_busy {
                 let mut args = due.args();
                 args.push(i64::from(firings.overlap == Overlap::Queue).into());
@@ -232,7 +232,7 @@ impl<D: Driver> Queue for Sql<D> {
             }
             is_busy |= firings.overlap == Overlap::Skip;
         }
-        history::insert_slots(&mut transaction, row, &slots, until).await.map_err(&failed)?;
+        slots::insert_slots(&mut transaction, row, &fired, until).await.map_err(&failed)?;
         transaction.commit().await.map_err(&failed)?;
         Ok(true)
     }

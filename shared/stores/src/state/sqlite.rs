@@ -12,8 +12,8 @@ use sqlx::sqlite::SqliteSynchronous;
 
 use super::db::{Pool, args};
 use super::file_lock::{self, FileLock};
-use super::history::begin_attempt;
 use super::queue::NOT_BESIDE;
+use super::slots::begin_attempt;
 use super::sql::{Driver, Sql, horizon, run_name};
 use super::{Held, Lease, Looked, QueueEntry, Taken};
 use crate::sqlite;
@@ -142,7 +142,8 @@ impl Driver for Files {
         let entry = QueueEntry::read(row).map_err(&failed)?;
         // Still locked is what another has queued again and is about to release: the next look finds it.
         let Some(lock) = self.lock_invocation(&entry.request_id)? else { return Ok(None) };
-        begin_attempt(&mut transaction, &entry, now).await.map_err(&failed)?;
+        let attempt = (entry.task.as_str(), entry.request_id.as_str(), entry.attempts);
+        begin_attempt(&mut transaction, attempt, now).await.map_err(&failed)?;
         transaction.commit().await.map_err(&failed)?;
         Ok(Some(Taken { entry, hold: Held::File(lock) }))
     }

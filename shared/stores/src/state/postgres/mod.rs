@@ -16,8 +16,8 @@ use tokio::time::timeout;
 
 use self::holds::Holds;
 use super::db::{Pool, args, keepable, to_json};
-use super::history::begin_attempt;
 use super::queue::NOT_BESIDE;
+use super::slots::begin_attempt;
 use super::sql::{Driver, Sql, horizon};
 use super::{Held, Lease, Looked, QueueEntry, Taken};
 
@@ -426,7 +426,8 @@ impl Driver for Server {
         let Some(row) = rows.first() else { return Ok(None) };
         let entry = QueueEntry::read(row).map_err(&failed)?;
         let fence = row.number("fence").map_err(&failed)?;
-        begin_attempt(&mut transaction, &entry, now).await.map_err(&failed)?;
+        let attempt = (entry.task.as_str(), entry.request_id.as_str(), entry.attempts);
+        begin_attempt(&mut transaction, attempt, now).await.map_err(&failed)?;
         transaction.commit().await.map_err(&failed)?;
         let hold = self.holds.taken(format!("invocation/{}", entry.request_id), fence);
         Ok(Some(Taken { entry, hold: Held::Row(hold) }))
