@@ -397,10 +397,6 @@ impl<D: Driver> Queue for Sql<D> {
 const ENQUEUE: &str = "INSERT INTO invocations (request_id, task, event, due_ms, attempts, state, alone) VALUES ($1, $2, $3, $4, 0, 'queued', $5)
      ON CONFLICT DO NOTHING";
 
-/// Of an invocation: it does not have to wait for another of its task.
-pub(super) const NOT_BESIDE: &str = "(alone = 0 OR NOT EXISTS
-     (SELECT 1 FROM invocations AS other WHERE other.task = invocations.task AND other.state = 'running'))";
-
 /// Whether `$1` more bytes and their row are within `$2` rows and `$3` bytes.
 const HAS_ROOM: &str = "(SELECT COUNT(*) < $2 AND COALESCE(SUM(octet_length(event)), 0) + $1 <= $3
      FROM invocations WHERE state IN ('queued', 'running'))";

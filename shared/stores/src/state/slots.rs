@@ -84,6 +84,10 @@ pub(super) async fn begin_attempt(
     transaction.execute(BEGIN_ATTEMPT, args).await.map(drop)
 }
 
+/// Of an invocation: it does not have to wait for another of its task.
+pub(super) const NOT_BESIDE: &str = "(alone = 0 OR NOT EXISTS
+     (SELECT 1 FROM invocations AS other WHERE other.task = invocations.task AND other.state = 'running'))";
+
 /// An attempt that began so long ago and did not end has no process: no function may take as long.
 pub(super) const ATTEMPT_MAX: SignedDuration = SignedDuration::from_mins(20);
 

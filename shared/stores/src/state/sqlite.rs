@@ -12,8 +12,7 @@ use sqlx::sqlite::SqliteSynchronous;
 
 use super::db::{Pool, args};
 use super::file_lock::{self, FileLock};
-use super::queue::NOT_BESIDE;
-use super::slots::begin_attempt;
+use super::slots::{NOT_BESIDE, begin_attempt};
 use super::sql::{Driver, Sql, horizon, run_name};
 use super::{Held, Lease, Looked, QueueEntry, Taken};
 use crate::sqlite;

@@ -16,8 +16,7 @@ use tokio::time::timeout;
 
 use self::holds::Holds;
 use super::db::{Pool, args, keepable, to_json};
-use super::queue::NOT_BESIDE;
-use super::slots::begin_attempt;
+use super::slots::{NOT_BESIDE, begin_attempt};
 use super::sql::{Driver, Sql, horizon};
 use super::{Held, Lease, Looked, QueueEntry, Taken};
 
