@@ -534,6 +534,13 @@ fn the_first_sync_reads_ten_pages_and_the_second_one_in_each_markup() {
     }
 }
 
+/// A document without the hashes of what holds the site's port.
+fn without_hashes(mut body: Body) -> Body {
+    body.remove("owners");
+    body.remove("content_hash");
+    body
+}
+
 /// The hour in UTC at which a day begins in São Paulo: summer time ended there in 2019.
 fn zone(day: &str) -> &'static str {
     let instant: jiff::civil::Date = day.parse().unwrap();
@@ -556,7 +563,10 @@ fn every_kind_of_list_gives_equal_documents() {
         let second = trial.run(task, Value::Null);
         assert_eq!(second.writes(), 0, "{way}: {second:?}");
         assert_eq!(posts_of(&trial.server.asked()), 0, "{way}");
-        let text = serde_json::to_string(&trial.stored()).unwrap();
+        let text = serde_json::to_string(
+            &trial.stored().into_values().map(without_hashes).collect::<Vec<_>>(),
+        )
+        .unwrap();
         text.replace(&trial.server.origin, "SITE")
     };
     for task in ["sync_caveiratech", "full_sync_caveiratech"] {
@@ -824,7 +834,7 @@ fn a_hostile_page_costs_its_post_alone() {
             200,
             format!(
                 "<div class=post><h class=post>T</h><p class=post_details>{}</p></div>",
-                "&eacute;&amp;".repeat(300_000)
+                "&eacute;&amp;".repeat(200_000)
             ),
         ),
     );
@@ -858,7 +868,11 @@ fn posts_are_stored_alike(place: &mut Place) {
         let all = trial.runtime.block_on(everything(&trial.home, &[INDEX])).into_values();
         let bodies = all.flat_map(|(_, bodies)| bodies);
         bodies
-            .map(|body| serde_json::to_string(&body).unwrap().replace(&trial.server.origin, "SITE"))
+            .map(|body| {
+                serde_json::to_string(&without_hashes(body))
+                    .unwrap()
+                    .replace(&trial.server.origin, "SITE")
+            })
             .collect::<Vec<String>>()
     };
     for round in 0..3 {
