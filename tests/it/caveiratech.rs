@@ -438,13 +438,6 @@ impl Trial {
         report
     }
 
-    #[track_caller]
-    fn full(&self) -> Report {
-        let report = self.run("full_sync_caveiratech", Value::Null);
-        assert_eq!(report.status, Status::Complete, "{report:?}");
-        report
-    }
-
     /// What is stored, by the post's number.
     fn stored(&self) -> BTreeMap<u64, Body> {
         let documents =
