@@ -21,6 +21,7 @@ mod cron;
 mod documents;
 mod door;
 mod ecs;
+mod enrich;
 mod example;
 mod export;
 mod faults;
@@ -77,6 +78,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("cron", cron::TRIALS),
     ("door", door::TRIALS),
     ("ecs", ecs::TRIALS),
+    ("enrich", enrich::TRIALS),
     ("example", example::TRIALS),
     ("export", export::TRIALS),
     ("feed_costs", feed_costs::TRIALS),
