@@ -1,8 +1,9 @@
-//! MISP events to documents, against `PyMISP` loading the same files; and free text to typed values, against `iocextract`, with how
-//! far both agree.
+//! MISP events to documents, against `PyMISP` loading the same files; and free text to typed values, against `iocextract` and
+//! `ioc-finder`, with how far all agree.
 //!
 //! `cargo bench --bench misp` installs the rivals from PyPI; `-- alone` goes without. `PyMISP` makes objects of attributes; ours are
-//! whole documents with ids and normal forms. iocextract knows addresses, URLs, mail addresses and hashes.
+//! whole documents with ids and normal forms. Of the texts, iocextract knows addresses, URLs, mail addresses and hashes;
+//! ioc-finder also names of hosts and more; hashes and addresses are compared, which all three know.
 
 #![expect(clippy::print_stdout, reason = "a benchmark speaks to people")]
 
@@ -22,8 +23,16 @@ use misp::wire::{Part, parts};
 use rival::{Rival, Spread};
 
 const ROUNDS: usize = 5;
-const EVENTS_RIVAL: &str = "pymisp==2.5.34.4";
-const TEXT_RIVAL: &str = "iocextract==1.16.1";
+const EVENTS_RIVAL: &[&str] = &["pymisp==2.5.34.4"];
+/// Those who find indicators in text, with their scripts and the part of the copies that they are asked to read: ioc-finder takes
+/// tens of seconds for all of them.
+const TEXT_RIVALS: [(&[&str], &str, usize); 2] = [
+    // It does not say that it needs requests.
+    (&["iocextract==1.16.1", "requests==2.32.5"], "iocextract_rival.py", 1),
+    (&["ioc-finder==9.4.1"], "ioc_finder_rival.py", 20),
+];
+/// Our rounds over the events are short, so each takes this many passes.
+const PASSES: usize = 5;
 /// Copies of the real texts.
 const COPIES: usize = 100;
 
@@ -39,8 +48,10 @@ fn main() {
     let (mut ours, mut theirs, mut attributes) = (Vec::new(), Vec::new(), 0);
     for _ in 0..ROUNDS {
         let began = Instant::now();
-        attributes = bodies.iter().map(|body| event(&feed, body, now)).sum::<u64>();
-        ours.push(attributes as f64 / began.elapsed().as_secs_f64());
+        for _ in 0..PASSES {
+            attributes = bodies.iter().map(|body| event(&feed, body, now)).sum::<u64>();
+        }
+        ours.push((PASSES as u64 * attributes) as f64 / began.elapsed().as_secs_f64());
         if let Some(rival) = &mut rival {
             let answer = rival.ask("read").expect("the rival answered before");
             assert_eq!(answer["attributes"], attributes, "the rival reads them all");
@@ -48,46 +59,61 @@ fn main() {
         }
     }
     println!("events: {} with {attributes} attributes", bodies.len());
-    shown("attributes/s", EVENTS_RIVAL, ours, theirs);
+    shown("attributes/s", EVENTS_RIVAL[0], ours, theirs);
 
+    free_text(&feed, now);
+}
+
+fn free_text(feed: &Feed, now: Timestamp) {
     let texts = files(&["freetext_feeds/unit42"], "");
     let text: String = texts.iter().map(|text| String::from_utf8_lossy(text) + "\n").collect();
-    let copies: String = (0..COPIES).map(|_| text.as_str()).collect();
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    std::fs::write(folder.path().join("copies.txt"), &copies).expect("it is written");
-    std::fs::write(folder.path().join("one.txt"), &text).expect("it is written");
-    let mut rival = start(TEXT_RIVAL, "iocextract_rival.py", folder.path());
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        let began = Instant::now();
-        black_box(list(&feed, copies.as_bytes(), now));
-        ours.push(copies.len() as f64 / 1e6 / began.elapsed().as_secs_f64());
+    let copies = text.repeat(COPIES);
+    let mut found = vec![("minerva", values(feed, text.as_bytes()))];
+    println!("free text: {:.1} MB", copies.len() as f64 / 1e6);
+    for (packages, script, part) in TEXT_RIVALS {
+        let package = packages[0];
+        let theirs_read = text.repeat(COPIES / part);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("copies.txt"), &theirs_read).expect("it is written");
+        std::fs::write(folder.path().join("one.txt"), &text).expect("it is written");
+        let mut rival = start(packages, script, folder.path());
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let began = Instant::now();
+            black_box(list(feed, copies.as_bytes(), now));
+            ours.push(copies.len() as f64 / 1e6 / began.elapsed().as_secs_f64());
+            if let Some(rival) = &mut rival {
+                let answer = rival.ask("copies").expect("the rival answered before");
+                let took = answer["s"].as_f64().expect("a number");
+                theirs.push(theirs_read.len() as f64 / 1e6 / took);
+            }
+        }
+        shown("MB/s", package, ours, theirs);
         if let Some(rival) = &mut rival {
-            let answer = rival.ask("copies").expect("the rival answered before");
-            theirs.push(copies.len() as f64 / 1e6 / answer["s"].as_f64().expect("a number"));
+            let answer = rival.ask("one").expect("the rival answered before");
+            let values = answer["values"].as_array().expect("a list").iter();
+            found
+                .push((package, values.filter_map(|one| Some(one.as_str()?.to_owned())).collect()));
         }
     }
-    println!("free text: {:.1} MB", copies.len() as f64 / 1e6);
-    shown("MB/s", TEXT_RIVAL, ours, theirs);
-    if let Some(rival) = &mut rival {
-        let answer = rival.ask("one").expect("the rival answered before");
-        let theirs: BTreeSet<String> = answer["values"]
-            .as_array()
-            .expect("a list")
-            .iter()
-            .filter_map(|one| Some(one.as_str()?.to_owned()))
-            .collect();
-        let ours = values(&feed, text.as_bytes());
-        let both = ours.intersection(&theirs).count();
-        println!(
-            "agreement on hashes and addresses: both {both}, only ours {}, only theirs {}",
-            ours.len() - both,
-            theirs.len() - both
-        );
-        for (whose, only) in
-            [("ours", ours.difference(&theirs)), ("theirs", theirs.difference(&ours))]
-        {
-            println!("  first of only {whose}: {:?}", only.take(8).collect::<Vec<_>>());
+    agreement(&found);
+}
+
+/// How many values all have, and what each pair has that the other has not.
+fn agreement(found: &[(&str, BTreeSet<String>)]) {
+    let mut all = found[0].1.clone();
+    all.retain(|value| found.iter().all(|(_, values)| values.contains(value)));
+    let counts: Vec<String> =
+        found.iter().map(|(who, values)| format!("{who} {}", values.len())).collect();
+    println!("hashes and addresses: all {}; {}", all.len(), counts.join(", "));
+    for (who, values) in found {
+        for (other, theirs) in found.iter().filter(|(other, _)| other != who) {
+            let only: Vec<&String> = values.difference(theirs).collect();
+            println!(
+                "  {who} and not {other}: {}, as {:?}",
+                only.len(),
+                &only[..only.len().min(5)]
+            );
         }
     }
 }
@@ -174,15 +200,15 @@ fn values(feed: &Feed, body: &[u8]) -> BTreeSet<String> {
     all
 }
 
-fn start(package: &str, script: &str, folder: &Path) -> Option<Rival> {
+fn start(packages: &[&str], script: &str, folder: &Path) -> Option<Rival> {
     let started = || {
         if std::env::args().any(|word| word == "alone") {
             return Err("as was asked for".to_owned());
         }
-        let programs = tests::pypi::programs(Path::new(env!("CARGO_TARGET_TMPDIR")), &[package])?;
+        let programs = tests::pypi::programs(Path::new(env!("CARGO_TARGET_TMPDIR")), packages)?;
         let mut rival = Rival::start(&programs.join("python"), script, folder)?;
         rival.ask("warm")?; // By now it has read the files, and is warm.
         Ok(rival)
     };
-    started().map_err(|why| println!("without {package}: {why}")).ok()
+    started().map_err(|why| println!("without {}: {why}", packages[0])).ok()
 }
