@@ -13,9 +13,10 @@ use stores::documents::{Document, Index};
 use task::files::Files;
 use task::testing::TestHome;
 
+use crate::documents::block_on;
 use crate::documents::cache;
 use crate::home::Home;
-use crate::malpedia::{block_on, task};
+use crate::malpedia::task;
 use crate::malpedia_catalogue::{actor, family, write};
 use crate::misp_export;
 

@@ -13,6 +13,8 @@ use task::Registered;
 use task::testing::{Answer, TestHome, Upstream};
 use tests::library;
 
+use crate::documents::block_on;
+
 pub(crate) const TRIALS: &[crate::Case] = &[
     ("the_real_sample_is_read_whole", the_real_sample_is_read_whole),
     ("every_oddity_of_a_bibliography_is_read", every_oddity_of_a_bibliography_is_read),
@@ -50,15 +52,6 @@ const ENRICHMENT: Owner = Owner {
     unhashed: &["enriched_at"],
     ..Owner::named("malpedia_enrichment")
 };
-
-pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime")
-        .block_on(work)
-}
 
 pub(crate) fn task(name: &str) -> &'static Registered {
     FAMILY.tasks.iter().find(|task| task.name == name).expect("it is listed")

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use stores::documents::{Body, Index};
 use task::testing::{Answer, TestHome, Upstream};
 
-use crate::malpedia::{block_on, task};
+use crate::documents::block_on;
+use crate::malpedia::task;
 
 pub(crate) const TRIALS: &[crate::Case] = &[
     ("files_are_mirrored_and_every_change_is_told", files_are_mirrored_and_every_change_is_told),

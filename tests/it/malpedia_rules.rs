@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use stores::documents::Body;
 use task::testing::{Answer, TestHome, Upstream};
 
-use crate::malpedia::block_on;
+use crate::documents::block_on;
 use crate::malpedia_catalogue::{home, index, one, run, write};
 use crate::yara::tarball_of;
 

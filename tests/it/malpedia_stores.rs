@@ -8,9 +8,9 @@ use stores::documents::{Body, Index, Pages, Scan};
 use task::testing::{Answer, TestHome, Upstream};
 
 use crate::adopt::fill;
-use crate::documents::{Check, Place};
+use crate::documents::{Check, Place, block_on};
 use crate::home::Home;
-use crate::malpedia::{BIB, LATEST, REFERENCES, block_on, fixture, task};
+use crate::malpedia::{BIB, LATEST, REFERENCES, fixture, task};
 use crate::malpedia_catalogue::{actor, family, write};
 use crate::servers::address;
 

@@ -4,7 +4,8 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use base::report::Status;
 use serde_json::{Value, json};
 
-use crate::malpedia::{block_on, fixture, home, malpedia, run};
+use crate::documents::block_on;
+use crate::malpedia::{fixture, home, malpedia, run};
 
 pub(crate) const TRIALS: &[crate::Case] = &[
     ("the_figures_of_a_library_are_exact", the_figures_of_a_library_are_exact),

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use stores::documents::{Owner, Write};
 use task::testing::{Answer, TestHome, Upstream};
 
-use crate::malpedia::{BIB, LATEST, REFERENCES, block_on, fixture, malpedia, run};
+use crate::documents::block_on;
+use crate::malpedia::{BIB, LATEST, REFERENCES, fixture, malpedia, run};
 use crate::malpedia_catalogue::{home, index, one, write};
 
 pub(crate) const TRIALS: &[crate::Case] = &[

@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use rss::sources::Source;
 use rss::{article, sources};
 use serde_json::json;
+
+use crate::documents::block_on;
 use stores::documents::{
     DocumentReader as _, Documents as _, Embedded, Index, Owner, Write, Written,
 };
@@ -25,15 +27,6 @@ const ENRICHMENT: Owner = Owner {
     shared: &["tags"],
     ..Owner::named("enrichment")
 };
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime")
-        .block_on(work)
-}
 
 async fn store() -> (tempfile::TempDir, Arc<Embedded>, &'static Index) {
     let folder = tempfile::tempdir().expect("a temporary folder");
