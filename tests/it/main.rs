@@ -97,6 +97,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("malpedia_values", malpedia_values::TRIALS),
     ("misp", misp::TRIALS),
     ("misp", misp::events::TRIALS),
+    ("misp", misp::kills::TRIALS),
     ("misp", misp::lists::TRIALS),
     ("misp", misp::long::TRIALS),
     ("malpedia_rules", malpedia_rules::TRIALS),

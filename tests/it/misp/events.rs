@@ -19,8 +19,8 @@ use super::{
     LATE, ONE, TWO, attribute, by_value, check, documents, event, feed, fixture, home, index,
     infoblox, infoblox_manifest, of, serve_events, sync, task,
 };
+use crate::documents::block_on;
 use crate::documents::cache;
-use crate::malpedia::block_on;
 
 pub(crate) const TRIALS: &[crate::Case] = &[
     (

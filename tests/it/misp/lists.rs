@@ -20,7 +20,7 @@ use super::long::Lines;
 use super::{
     check, continuation, documents, feed, fixture, home, index, of, sync, task, to_the_end,
 };
-use crate::malpedia::block_on;
+use crate::documents::block_on;
 
 pub(crate) const TRIALS: &[crate::Case] = &[
     ("real_lists_are_read_whole", real_lists_are_read_whole),

@@ -20,12 +20,13 @@ use stores::documents::{Body as Fields, Document, Index};
 use task::Registered;
 use task::testing::{TestHome, Upstream};
 
+use crate::documents::block_on;
 use crate::documents::{Check, Place};
-use crate::malpedia::block_on;
 use crate::malpedia_stores::everything;
 use crate::servers::address;
 
 pub(crate) mod events;
+pub(crate) mod kills;
 pub(crate) mod lists;
 pub(crate) mod long;
 
