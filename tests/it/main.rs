@@ -204,14 +204,18 @@ fn on_each_document_store() -> Vec<Trial> {
                 malpedia_stores::SERVER_CHECKS,
                 caveiratech::SERVER_CHECKS,
                 misp::SERVER_CHECKS,
-                misp::long::SERVER_CHECKS,
                 otx::SERVER_CHECKS,
                 upgrade::SERVER_CHECKS,
             ],
             None => &[],
         };
+        // What it costs the family is the same with each server.
+        let of_one: &[&[(&str, documents::Check)]] = match kind {
+            Some(Kind::Elasticsearch8) => &[misp::long::SERVER_CHECKS],
+            _ => &[],
+        };
         let of_all = [documents::CHECKS, operator::CHECKS, readers::CHECKS];
-        for (name, check) in of_all.iter().chain(of_servers).copied().flatten() {
+        for (name, check) in of_all.iter().chain(of_servers).chain(of_one).copied().flatten() {
             trials.push(Trial::test(format!("documents::{store}::{name}"), move || {
                 check(&mut documents::Place::new(kind));
                 Ok(())

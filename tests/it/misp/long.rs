@@ -40,7 +40,7 @@ const LIST_KIB_MAX: u64 = 64 << 10;
 /// Attributes of the large event without `MINERVA_EVENT_ATTRIBUTES`, which asks for more.
 const ATTRIBUTES: u64 = 4_300;
 
-/// The most memory of a process that stores the large event.
+/// The most memory of a process that stores an event of 43,000 attributes; half of it is there before the event is.
 const EVENT_KIB_MAX: u64 = 128 << 10;
 
 #[expect(clippy::disallowed_methods, reason = "how thorough this test is, is no setting of ours")]
@@ -289,14 +289,16 @@ fn a_large_event_is_stored(place: &mut Place) {
         ("ES_INDEX_PREFIX", place.stores.es_index_prefix.clone()),
     ];
     let run = Run { folder: folder.path(), settings: &settings };
+    let began = Instant::now();
     let (report, steps, memory) = run.to_its_end("large");
     println!(
-        "{attributes} attributes in {} KiB: {} ms, {memory} KiB of memory",
+        "{attributes} attributes in {} KiB: {:.1} s, {memory} KiB of memory",
         bytes >> 10,
-        report["duration_ms"]
+        began.elapsed().as_secs_f64()
     );
     // A name of a file and its hash are two.
     let found = attributes + attributes / 6;
     assert_eq!((&report["new"], steps), (&json!(found), 0), "{report}");
-    assert!(memory <= EVENT_KIB_MAX, "{memory} KiB");
+    let max = EVENT_KIB_MAX / 2 + EVENT_KIB_MAX / 2 * attributes / 43_000;
+    assert!(memory <= max, "{memory} KiB of {max} KiB");
 }
