@@ -163,7 +163,7 @@ async fn answer(
     };
     let schema = &asked["response_format"]["json_schema"]["schema"];
     match behaviour {
-        Behaviour::Good(wait) => tokio::time::sleep(wait).await,
+        Behaviour::Good(wait) => pause(wait).await,
         Behaviour::TooMany { retry_after, times } if number < times => {
             let answer = error(StatusCode::TOO_MANY_REQUESTS, "slow down".to_owned());
             return ([(header::RETRY_AFTER, retry_after.to_string())], answer).into_response();
@@ -178,7 +178,7 @@ async fn answer(
         }
         Behaviour::Drip => {
             let letters = stream::unfold((), async |()| {
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                pause(Duration::from_secs(1)).await;
                 Some((Ok::<_, Infallible>(Bytes::from_static(b" ")), ()))
             });
             return Body::from_stream(letters).into_response();
@@ -224,4 +224,9 @@ async fn answer(
         "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
     }))
     .into_response()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a slow model is what is played")]
+async fn pause(wait: Duration) {
+    tokio::time::sleep(wait).await;
 }

@@ -17,7 +17,8 @@ use task::testing::{TestHome, Upstream};
 use tests::library;
 use tokio::net::TcpListener;
 
-use crate::malpedia::{BIB, REFERENCES, block_on, run};
+use crate::documents::block_on;
+use crate::malpedia::{BIB, REFERENCES, run};
 
 pub(crate) const TRIALS: &[crate::Case] = &[
     ("every_entry_is_asked_once", every_entry_is_asked_once),

@@ -4,8 +4,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The folder of programs, Python among them, of an environment that holds exactly `packages` (`name==version`, or an option of pip), and
-/// what they depend on; it is made once under `cache`, whoever asks at the same time.
+/// The folder of programs, Python among them, of an environment that holds `packages` and what they depend on.
+///
+/// A package is `name==version`, or an option of pip. It is made once under `cache`, whoever asks at the same time.
 ///
 /// # Errors
 /// Why it cannot be had, for people.

@@ -87,7 +87,7 @@ impl Subject for Feeds {
     fn home(&self) -> Home {
         let home = Home::of(&[]);
         let feeds = self.sources(0).iter().fold(String::new(), |mut text, (id, url)| {
-            let format = if id == "events" { "misp" } else { "freetext" };
+            let format = if *id == "events" { "misp" } else { "freetext" };
             let _ = write!(
                 text,
                 "[[feed]]\nid = {id:?}\nname = {id:?}\nurl = {url:?}\nformat = {format:?}\n\n"
