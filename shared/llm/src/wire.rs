@@ -280,6 +280,7 @@ mod tests {
         assert!(!user.contains("<end_of_turn>"));
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "a literal is given at each call")]
     #[track_caller]
     fn check(
         provider: Provider,
