@@ -16,9 +16,13 @@ use axum::{Json, Router};
 use futures_util::stream;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep_until};
 
 /// What every text that it fills begins with.
 pub const BEGINNING: &str = "Stand-in model:";
+
+/// Between two letters of [`Behaviour::Drip`].
+const DRIP: Duration = Duration::from_secs(1);
 
 /// How it behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +43,7 @@ pub enum Behaviour {
     Failing { times: u64 },
     /// A body without end.
     Endless,
-    /// A letter a second.
+    /// A letter at a time, for ever.
     Drip,
     /// No count of tokens.
     Uncounted,
@@ -163,7 +167,7 @@ async fn answer(
     };
     let schema = &asked["response_format"]["json_schema"]["schema"];
     match behaviour {
-        Behaviour::Good(wait) => pause(wait).await,
+        Behaviour::Good(wait) => sleep_until(Instant::now() + wait).await,
         Behaviour::TooMany { retry_after, times } if number < times => {
             let answer = error(StatusCode::TOO_MANY_REQUESTS, "slow down".to_owned());
             return ([(header::RETRY_AFTER, retry_after.to_string())], answer).into_response();
@@ -178,7 +182,7 @@ async fn answer(
         }
         Behaviour::Drip => {
             let letters = stream::unfold((), async |()| {
-                pause(Duration::from_secs(1)).await;
+                sleep_until(Instant::now() + DRIP).await;
                 Some((Ok::<_, Infallible>(Bytes::from_static(b" ")), ()))
             });
             return Body::from_stream(letters).into_response();
@@ -224,9 +228,4 @@ async fn answer(
         "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
     }))
     .into_response()
-}
-
-#[expect(clippy::disallowed_methods, reason = "a slow model is what is played")]
-async fn pause(wait: Duration) {
-    tokio::time::sleep(wait).await;
 }
