@@ -171,7 +171,8 @@ async fn metrics(watch: &Watch, state: &Arc<dyn State>, config: &Arc<Config>) ->
     text.family("minerva_last_tick_seconds", "gauge", "When the timetable was last looked at.");
     text.sample("minerva_last_tick_seconds", &[], ticked.map_or(0.0, seconds));
 
-    let counters: [(_, _, fn(&Sum) -> f64); 3] = [
+    type Counter = fn(&Sum) -> f64;
+    let counters: [(_, _, Counter); 3] = [
         ("minerva_attempts_total", "Attempts that ended here.", |sum| sum.attempts as f64),
         ("minerva_attempt_seconds_total", "Seconds that they took.", |sum| sum.seconds),
         ("minerva_new_documents_total", "Documents that were new.", |sum| sum.new as f64),

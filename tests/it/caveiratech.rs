@@ -607,6 +607,7 @@ fn a_full_sync_that_is_killed_three_times_ends_complete() {
 }
 
 fn posts_that_move_between_pages_are_not_lost() {
+    type Move = fn(&mut Site);
     fn comes(site: &mut Site) {
         let next = site.posts.iter().max().unwrap() + 1;
         site.posts.insert(0, next);
@@ -615,7 +616,8 @@ fn posts_that_move_between_pages_are_not_lost() {
         // The newest of those that were read already: all others move up.
         site.posts.remove(1);
     }
-    let (comes, goes): (fn(&mut Site), fn(&mut Site)) = (comes, goes);
+    let moves: [Move; 2] = [comes, goes];
+    let [comes, goes] = moves;
     for (markup, task) in
         [(Markup::Of2025, "full_sync_caveiratech"), (Markup::Unknown, "sync_caveiratech")]
     {
