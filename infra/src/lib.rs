@@ -237,10 +237,9 @@ fn with_cloud(what: impl AsyncFnOnce(&aws::Cloud) -> Result<u8>) -> Result<u8> {
     runtime.block_on(async { what(&aws::Cloud::connect().await?).await })
 }
 
-/// What `apply` would do for the rows that are built: others have no function yet.
+/// What `apply` would do.
 async fn wanted(cloud: &aws::Cloud, timetable: &Timetable, args: &RulesArgs) -> Result<Changes> {
-    let built = timetable.clone().only(|row| row.built);
-    let plan = Plan::of(&built, Target::Rules)?;
+    let plan = Plan::of(timetable, Target::Rules)?;
     let tasks: Vec<&str> = timetable.rows().iter().map(|row| row.name.as_str()).collect();
     let found = cloud.look(&tasks).await?;
     reconcile::changes(

@@ -50,7 +50,7 @@ impl Scheduler {
     /// # Errors
     /// `Store`, when the queue cannot be written.
     pub(crate) async fn tick(&self, now: Timestamp) -> Result<()> {
-        for row in self.timetable.rows().iter().filter(|row| row.built) {
+        for row in self.timetable.rows().iter() {
             let mark = match self.state.mark(&row.name).await? {
                 // No mark is ahead of the clock that set it: that clock was wrong, or this one is.
                 Some(mark) if !is_believed(mark, now, MISFIRE) => {
@@ -114,7 +114,7 @@ impl Scheduler {
 
     /// When the timetable fires next after `now`.
     pub(crate) fn next_firing(&self, now: Timestamp) -> Option<Timestamp> {
-        let rows = self.timetable.rows().iter().filter(|row| row.built);
+        let rows = self.timetable.rows().iter();
         rows.filter_map(|row| row.when.as_ref()?.next_after(now, self.timetable.zone())).min()
     }
 

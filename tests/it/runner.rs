@@ -307,7 +307,6 @@ fn what_the_caller_got_wrong_is_usage_and_named() {
         &["colect_all_rss_feed"],
         &["colect_all_rss_feed", "did you mean `collect_all_rss_feeds`"],
     );
-    check(&["enrich_malpedia_library"], &["not built yet"]);
     check(&[ALL, "--clock", "noon"], &["noon", "MINERVA_CLOCK"]);
     check(&[ALL, "--functions", "/nowhere"], &["/nowhere", "cargo build"]);
 

@@ -144,12 +144,11 @@ fn names() -> Option<Finding> {
 
 fn timetable(cli: &Cli) -> Result<String> {
     let timetable = runner::timetable(cli.timetable.as_deref())?;
-    let built = timetable.rows().iter().filter(|row| row.built).count();
     let zone = timetable.zone().iana_name().unwrap_or("a zone without a name").to_owned();
     let rows = timetable.rows().len();
     let disabled = timetable.rows().iter().filter(|row| !row.enabled).count();
     let disabled = if disabled > 0 { format!(", {disabled} disabled") } else { String::new() };
-    Ok(format!("{rows} tasks, {built} of them built{disabled}, in {zone} by {}", zone_rules()))
+    Ok(format!("{rows} tasks{disabled}, in {zone} by {}", zone_rules()))
 }
 
 /// Which rules local times are computed by: a host without its own has those compiled in.

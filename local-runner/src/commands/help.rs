@@ -143,7 +143,7 @@ fn tasks(cli: &Cli, name: Option<&str>) -> Outcome {
                 };
                 json!({
                     "task": row.name, "does": row.does, "when": row.when.as_ref().map(ToString::to_string),
-                    "built": row.built, "about": about.first(), "reads": of("Reads "), "writes": of("Writes "),
+                    "about": about.first(), "reads": of("Reads "), "writes": of("Writes "),
                     "twice": of("Twice "), "quirk": of("Quirk "), "input": of("Input "),
                 })
             })
@@ -152,9 +152,8 @@ fn tasks(cli: &Cli, name: Option<&str>) -> Outcome {
         return Ok(out::DONE);
     }
     for (place, row) in rows.enumerate() {
-        let later = if row.built { "" } else { ", not built yet" };
         let gap = if place == 0 { "" } else { "\n" };
-        out::line(&format!("{gap}{}  ({}{later})", row.name, row.shown_when()));
+        out::line(&format!("{gap}{}  ({})", row.name, row.shown_when()));
         let about = told(&row.name);
         if about.is_empty() {
             out::line(&format!("  {}", row.does));
@@ -202,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_task_that_is_built_is_told_with_its_input() {
+    fn every_task_is_told_with_its_input() {
         for (_, task) in all_tasks() {
             let about = told(task.name);
             for word in ["Reads ", "Writes ", "Twice ", "Quirk ", "Input "] {

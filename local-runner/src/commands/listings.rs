@@ -32,18 +32,16 @@ pub(crate) fn tasks(cli: &Cli) -> Outcome {
                 "when": row.when.as_ref().map(ToString::to_string),
                 "timeout_s": row.timeout_s,
                 "memory_mb": row.memory_mb,
-                "built": row.built,
                 "enabled": row.enabled,
             })
         });
         out::json(&rows.collect::<Vec<_>>());
         return Ok(out::DONE);
     }
-    let rows = timetable.rows().iter().map(|row| {
-        let does =
-            if row.built { row.does.clone() } else { format!("{} (not built yet)", row.does) };
-        vec![row.name.clone(), row.shown_when(), does]
-    });
+    let rows = timetable
+        .rows()
+        .iter()
+        .map(|row| vec![row.name.clone(), row.shown_when(), row.does.clone()]);
     let when = timetable
         .zone()
         .iana_name()

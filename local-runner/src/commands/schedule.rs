@@ -81,14 +81,13 @@ fn check(cli: &Cli, file: Option<&PathBuf>) -> Outcome {
         .collect();
     if cli.json {
         let rows = rows.iter().map(|(row, next)| {
-            json!({"task": row.name, "when": row.when.as_ref().map(ToString::to_string), "next": next, "built": row.built, "enabled": row.enabled})
+            json!({"task": row.name, "when": row.when.as_ref().map(ToString::to_string), "next": next, "enabled": row.enabled})
         });
         out::json(&rows.collect::<Vec<_>>());
         return Ok(out::DONE);
     }
     let rows = rows.iter().map(|(row, next)| {
-        let later = if row.built { "" } else { " (not built yet)" };
-        let when = format!("{}{later}", row.shown_when());
+        let when = row.shown_when();
         let next = next
             .iter()
             .flatten()

@@ -49,8 +49,6 @@ pub struct Row {
     /// Hours for which missed firings are made up for.
     pub catch_up_h: u32,
     pub overlap: Overlap,
-    /// Whether the task exists yet; one that does not never fires.
-    pub built: bool,
     /// Whether it may fire by itself; one that may not still runs on demand.
     pub enabled: bool,
 }
@@ -160,14 +158,13 @@ impl Timetable {
         self.rows.iter().find(|row| row.name == name)
     }
 
-    /// What is due after `from`, up to and including `to`, in order of time and then of rows; built rows only.
+    /// What is due after `from`, up to and including `to`, in order of time and then of rows.
     ///
     /// The ends are those of a mark that moves: the next call starts from this one's `to` and misses and repeats nothing.
     pub fn firings(&self, from: Timestamp, to: Timestamp) -> impl Iterator<Item = Firing<'_>> {
         let mut due: Vec<(Firing<'_>, &Schedule)> = self
             .rows
             .iter()
-            .filter(|row| row.built)
             .filter_map(|row| {
                 let when = row.when.as_ref()?;
                 Some((Firing { at: when.next_after(from, &self.zone)?, row }, when))
@@ -246,7 +243,6 @@ struct RowFields {
     catch_up: Field<CatchUp>,
     catch_up_h: Field<CatchUpH>,
     overlap: Field<Overlap>,
-    built: Field<bool>,
     enabled: Field<bool>,
 }
 
@@ -394,10 +390,6 @@ impl<'a> TimetableReader<'a> {
             replace(&mut known.zone, fields.zone);
         }
         for (section, fields) in over.rows {
-            if let Some(built) = &fields.built {
-                let message = "`built` says what this program holds; `enabled = false` keeps a task from firing";
-                self.problem(Some(&section), built.span().start, message.to_owned());
-            }
             let Some((known_section, known)) =
                 base.rows.iter_mut().find(|(known, _)| known.name == section.name)
             else {
@@ -470,7 +462,6 @@ impl<'a> TimetableReader<'a> {
         let catch_up = self.optional(&section, "catch_up", fields.catch_up);
         let catch_up_h = self.optional(&section, "catch_up_h", fields.catch_up_h);
         let overlap = self.optional(&section, "overlap", fields.overlap);
-        let built = self.optional(&section, "built", fields.built);
         let enabled = self.optional(&section, "enabled", fields.enabled).unwrap_or(true);
         let defaults = defaults?;
         Some(Row {
@@ -482,7 +473,6 @@ impl<'a> TimetableReader<'a> {
             catch_up: catch_up.unwrap_or_default(),
             catch_up_h: catch_up_h.map_or(CATCH_UP_H, |hours| hours.0),
             overlap: overlap.unwrap_or_default(),
-            built: built.unwrap_or(true),
             enabled,
         })
     }
@@ -579,13 +569,6 @@ mod tests {
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Our timetable with the rows that are not built yet.
-    fn planned() -> Timetable {
-        let mut timetable = ours();
-        timetable.rows.iter_mut().for_each(|row| row.built = true);
-        timetable
-    }
-
     /// A midnight in São Paulo.
     fn midnight() -> Timestamp {
         "2026-11-24T03:00:00Z".parse().unwrap()
@@ -600,10 +583,10 @@ mod tests {
         "[defaults]\nmemory_mb = 256\ntimeout_s = 300\nzone = \"America/Sao_Paulo\"\n";
 
     #[test]
-    fn built_rows_fire_next_at() {
+    fn rows_fire_next_at() {
         let timetable = ours();
         let mut shown = String::new();
-        for row in timetable.rows().iter().filter(|row| row.built) {
+        for row in timetable.rows().iter() {
             let Some(when) = &row.when else { continue };
             let next = when.firings_after(midnight(), timetable.zone()).take(3);
             let times: Vec<String> =
@@ -613,6 +596,7 @@ mod tests {
         }
         expect![[r#"
             collect_all_rss_feeds     11-24 02:00 -03:00, 11-24 04:00 -03:00, 11-24 06:00 -03:00
+            enrich_malpedia_library   11-24 02:00 -03:00, 11-25 02:00 -03:00, 11-26 02:00 -03:00
             sync_all_misp_feeds       11-24 02:00 -03:00, 11-24 04:00 -03:00, 11-24 06:00 -03:00
             reset_otx_daily_usage     11-25 00:00 -03:00, 11-26 00:00 -03:00, 11-27 00:00 -03:00
             bulk_enrich_iocs          11-24 03:00 -03:00, 11-25 03:00 -03:00, 11-26 03:00 -03:00
@@ -620,13 +604,14 @@ mod tests {
             sync_otx_pulses           11-24 09:00 -03:00, 11-24 21:00 -03:00, 11-25 09:00 -03:00
             sync_signature_base_yara  11-24 05:00 -03:00, 11-25 05:00 -03:00, 11-26 05:00 -03:00
             sync_signature_base_iocs  11-24 05:30 -03:00, 11-25 05:30 -03:00, 11-26 05:30 -03:00
+            sync_caveiratech          11-24 10:00 -03:00, 11-24 22:00 -03:00, 11-25 10:00 -03:00
         "#]]
         .assert_eq(&shown);
     }
 
     #[test]
     fn a_day_of_all_rows_looks_like_this() {
-        let timetable = planned();
+        let timetable = ours();
         let just_before = midnight() - jiff::SignedDuration::from_secs(1);
         let firings =
             timetable.firings(just_before, just_before + jiff::SignedDuration::from_hours(24));
@@ -716,7 +701,7 @@ catch_up = "twice"
 [sync_feeds]
 wen = "cron(0 9 * * ? *)"
 timeout_s = 1000
-built = "no"
+enabled = "no"
 
 [a_time]
 does = ""
@@ -736,10 +721,10 @@ when = "at(2026-12-25T08:30:00)"
                        ^^ hours
             line 10, column 12, `Sync-Pulses`: `catch_up`: unknown variant `twice`, expected one of `once`, `skip`, `all`
             line 12, column 2, `sync_feeds`: `does` is missing
-            line 13, column 1, `sync_feeds`: unknown field `wen`, expected one of `does`, `when`, `memory_mb`, `timeout_s`, `catch_up`, `catch_up_h`, `overlap`, `built`, `enabled`
+            line 13, column 1, `sync_feeds`: unknown field `wen`, expected one of `does`, `when`, `memory_mb`, `timeout_s`, `catch_up`, `catch_up_h`, `overlap`, `enabled`
               hint: did you mean `when`?
             line 14, column 13, `sync_feeds`: `timeout_s`: `1000` is not in 1-900
-            line 15, column 9, `sync_feeds`: `built`: invalid type: string "no", expected a boolean
+            line 15, column 11, `sync_feeds`: `enabled`: invalid type: string "no", expected a boolean
             line 18, column 8, `a_time`: `does`: it must be one line of text
             line 19, column 8, `a_time`: `when`: read `at(2026-12-25T08:30:00)`: `at` belongs to Scheduler: a rule is `cron(...)` or `rate(...)`
         "#]];
@@ -782,7 +767,6 @@ when = "at(2026-12-25T08:30:00)"
             catch_up,
             catch_up_h: 24,
             overlap: Overlap::Queue,
-            built: true,
             enabled: true,
         };
         assert_eq!(timetable.rows(), [row("b", 900, CatchUp::Skip), row("a", 300, CatchUp::Once)]);
@@ -842,7 +826,6 @@ when = "at(2026-12-25T08:30:00)"
 when = "cron(0 1 * * ? *)"
 [asked]
 when = "cron(0 25 * * ? *)"
-built = true
 [nothing_of_the_kind]
 enabled = false
 [daily]
@@ -851,27 +834,26 @@ enable = false
 zone = "UTC"
 "#;
         let expected = expect![[r#"
-            read the timetable: 7 problems
+            read the timetable: 6 problems
             line 2, column 2, `dayly`: there is no task of this name
               hint: did you mean `daily`?
             line 5, column 8, `asked`: `when`: read `cron(0 25 * * ? *)`: `25` is not an hour: hours are 0-23
                 cron(0 25 * * ? *)
                        ^^ hours
-            line 6, column 9, `asked`: `built` says what this program holds; `enabled = false` keeps a task from firing
-            line 7, column 2, `nothing_of_the_kind`: there is no task of this name
+            line 6, column 2, `nothing_of_the_kind`: there is no task of this name
               hint: `local-runner tasks` lists them all
-            line 10, column 1, `daily`: unknown field `enable`, expected one of `does`, `when`, `memory_mb`, `timeout_s`, `catch_up`, `catch_up_h`, `overlap`, `built`, `enabled`
+            line 9, column 1, `daily`: unknown field `enable`, expected one of `does`, `when`, `memory_mb`, `timeout_s`, `catch_up`, `catch_up_h`, `overlap`, `enabled`
               hint: did you mean `enabled`?
-            line 11, column 2, `default`: there is no task of this name
+            line 10, column 2, `default`: there is no task of this name
               hint: did you mean `defaults`?
-            line 12, column 1, `default`: unknown field `zone`, expected one of `does`, `when`, `memory_mb`, `timeout_s`, `catch_up`, `catch_up_h`, `overlap`, `built`, `enabled`
+            line 11, column 1, `default`: unknown field `zone`, expected one of `does`, `when`, `memory_mb`, `timeout_s`, `catch_up`, `catch_up_h`, `overlap`, `enabled`
         "#]];
         expected.assert_eq(&format!("{}\n", Timetable::overlaid(&base(), over).unwrap_err()));
     }
 
     #[test]
     fn marks_that_follow_each_other_miss_and_repeat_nothing() {
-        let timetable = planned();
+        let timetable = ours();
         let hour = jiff::SignedDuration::from_hours(1);
         let marks: Vec<Timestamp> = (0..=48).map(|n| midnight() + hour * n).collect();
         let stepwise: Vec<Firing<'_>> =
@@ -879,7 +861,6 @@ zone = "UTC"
         let at_once: Vec<Firing<'_>> = timetable.firings(midnight(), marks[48]).collect();
         assert_eq!(stepwise, at_once);
         assert!(at_once.is_sorted_by_key(|firing| firing.at));
-        assert!(ours().firings(midnight(), marks[48]).all(|firing| firing.row.built));
     }
 
     #[test]
