@@ -1,4 +1,4 @@
-//! `demo`: two days of the timetable in seconds, on bundled real feeds, events, lists, rules and pulses and an invented site, with
+//! `demo`: two days of the timetable in seconds, on bundled real feeds, events, lists, rules and pulses, an invented site and notes, with
 //! the very processes that serve in earnest.
 //!
 //! Through day one the sources live: they gain items, edit and drop some, send undated and broken ones. On day two nothing
@@ -18,11 +18,13 @@ use schedule::Row;
 use serde::Serialize;
 use serde_json::Value;
 use stores::documents::{Documents, Index, Query, Sort};
+use task::events;
 
 use crate::cli::Cli;
 use crate::home;
-use crate::lambda;
+use crate::lambda::{self, Options};
 use crate::logbook::LogBook;
+use crate::model_stand_in::{Behaviour, ModelStandIn};
 use crate::out::{self, Outcome};
 use crate::page;
 use crate::runner::{self, Attempts, Ledger};
@@ -32,6 +34,7 @@ use crate::when;
 use upstream::Upstream;
 
 mod caveiratech;
+mod malpedia;
 mod upstream;
 
 /// Where the demo keeps its store when no folder is named.
@@ -44,7 +47,7 @@ const MARKER: &str = "made-by-the-demo";
 const FIRST_DAY: &str = "2026-03-01T03:00:00Z";
 
 /// What the demo fills, each with what one of its documents is called.
-const INDICES: [(&str, &str); 7] = [
+const INDICES: [(&str, &str); 10] = [
     ("rss_articles", "articles"),
     ("caveiratech_news", "posts of CaveiraTech"),
     ("cti_misp_iocs", "indicators of MISP feeds"),
@@ -52,10 +55,23 @@ const INDICES: [(&str, &str); 7] = [
     ("otx_indicators", "indicators of pulses"),
     ("signature_base_iocs", "indicators of signature-base"),
     ("cti_yara_rules", "YARA rules"),
+    ("malpedia_library", "references"),
+    ("malpedia_families", "families"),
+    ("malpedia_actors", "actors"),
 ];
 
 /// Tasks that the demo has no upstream for: what an indicator is asked of OTX, and the MISP that pulses go to.
 const LEFT_OUT: [&str; 2] = ["bulk_enrich_iocs", "export_pulses_to_misp"];
+
+/// Settings by which an operator's own model, library or proxy would be asked.
+const KEYS: [&str; 6] = [
+    "LLM_API_KEY",
+    "OPENAI_API_KEY",
+    "DATABRICKS_HOST",
+    "DATABRICKS_TOKEN",
+    "ANTHROPIC_API_KEY",
+    "MALPEDIA_API_TOKEN",
+];
 
 /// Indicators that the end shows.
 const INDICATORS_SHOWN: u32 = 8;
@@ -88,7 +104,12 @@ pub(crate) async fn demo(cli: &Cli, exit: bool, port: u16) -> Outcome {
             .map_err(|cause| Error::config(format!("write `{}`", path.display())).because(cause))?;
         Ok(absolute(&path))
     };
-    let settings = Settings::read(&[
+    let model = ModelStandIn::start(Behaviour::Good(Duration::ZERO))
+        .await
+        .map_err(|cause| Error::config("play a language model on loopback").because(cause))?;
+    let library = folder.join("malpedia");
+    malpedia::write(&library)?;
+    let mut overrides = vec![
         ("MINERVA_DATA_DIR", folder.to_string_lossy().into_owned()),
         // Invented news must not reach a real server.
         ("ES_URL", String::new()),
@@ -99,12 +120,20 @@ pub(crate) async fn demo(cli: &Cli, exit: bool, port: u16) -> Outcome {
         ("OTX_API_KEY", "demo".to_owned()),
         ("CAVEIRATECH_URL", upstream.url("caveiratech/")),
         ("CAVEIRATECH_GAP_MS", "0".to_owned()),
+        ("MALPEDIA_URL", upstream.url("malpedia/")),
+        ("MALPEDIA_DIR", absolute(&library)),
+        ("LLM_PROVIDER", "compatible".to_owned()),
+        ("LLM_URL", model.url()),
+        ("LLM_MODEL", "stand-in".to_owned()),
         ("MINERVA_ALLOW_NETS", "127.0.0.0/8".to_owned()),
         ("MINERVA_CLOCK", "slot".to_owned()),
         ("MINERVA_ARCHIVE", String::new()),
         // The demo never writes to a server.
         ("DATABASE_URL", String::new()),
-    ])?;
+    ];
+    // Nor does it spend an operator's key.
+    overrides.extend(KEYS.map(|name| (name, String::new())));
+    let settings = Settings::read(&overrides)?;
     let started = Instant::now();
     let summary = replay(cli, &settings, &upstream).await?;
     let summary =
@@ -175,8 +204,21 @@ async fn replay(cli: &Cli, settings: &Settings, upstream: &Upstream) -> Result<S
     let day = SignedDuration::from_hours(24);
     // One second before midnight, so that the slot at midnight belongs to the day.
     let begin = first.saturating_sub(SignedDuration::from_secs(1)).unwrap_or(first);
-    scheduler.tick(begin).await?;
     let mut summary = Summary::default();
+    for task in malpedia::FIRST {
+        let event = events::scheduled(task, task, first).to_string();
+        let ran = lambda.invoke(task, event.into(), Options::default()).await;
+        let ran = ran.map_err(|cause| Error::config(format!("invoke `{task}`")).because(cause))?;
+        let answer = ran.outcome.unwrap_or_else(|error| error.body);
+        let report: Report = serde_json::from_slice(&answer).map_err(|cause| {
+            let said = shown::one_line(&String::from_utf8_lossy(&answer));
+            Error::format(format!("read the report of `{task}`: {said}")).because(cause)
+        })?;
+        count(&mut summary, &report);
+        progress(cli, timetable.zone(), &report);
+    }
+    let set_up = sequence(documents.as_ref()).await?;
+    scheduler.tick(begin).await?;
     for number in 0..2 {
         let from = begin.saturating_add(day * number).unwrap_or(begin);
         let to = from.saturating_add(day).unwrap_or(from);
@@ -197,7 +239,7 @@ async fn replay(cli: &Cli, settings: &Settings, upstream: &Upstream) -> Result<S
         }
         let writes = sequence(documents.as_ref()).await? - before;
         if number == 0 {
-            summary.writes_first_day = writes;
+            summary.writes_first_day = writes + set_up;
         } else {
             summary.writes_second_day = writes;
         }
@@ -287,6 +329,7 @@ async fn show(summary: &Summary, settings: &Settings) -> Result<()> {
         "search --index minerva-indicators --by tlp",
         "search --index cti_yara_rules proxynotshell",
         "search comite",
+        "search --index malpedia_library --by families_mentioned",
         "runs",
     ] {
         out::line(&format!("  local-runner --data-dir {folder} {command}"));

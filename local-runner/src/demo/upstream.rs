@@ -14,7 +14,7 @@ use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
-use super::caveiratech;
+use super::{caveiratech, malpedia};
 
 /// One bundled feed.
 struct Feed {
@@ -278,6 +278,7 @@ impl Upstream {
             )
             .route("/api/v1/pulses/{list}", get(serve_pulses))
             .merge(caveiratech::routes())
+            .merge(malpedia::routes())
             .with_state(Arc::clone(&slot));
         tokio::spawn(async move { axum::serve(listener, routes).await });
         Ok(Self { address, slot })
