@@ -30,6 +30,12 @@ const MIDNIGHTS: i64 = 366;
 /// Rules that one row may need.
 pub const RULES_MAX: usize = 5;
 
+/// Changes of clocks after which firings are walked through: the next four years, of a zone that changes twice a year.
+const CHANGES: usize = 8;
+
+/// Firings that are walked through there: more than a day of a row that fires each minute.
+const DAY_FIRINGS: usize = 1_500;
+
 /// Firings that are walked through in search of the first that differs.
 const WALK_MAX: usize = 200_000;
 
@@ -151,7 +157,11 @@ fn first_difference(
         }
         equal = *probe;
     }
-    None
+    // Under each offset more than a day of the densest row: hours that differ there differ on its first days.
+    let changes = zone.following(FROM).take(CHANGES);
+    changes
+        .map(|change| before(change.timestamp()))
+        .find_map(|change| walk(when, zone, rules, change, DAY_FIRINGS).err())
 }
 
 /// Compares so many firings in a row; an error is the first instant that differs.
@@ -578,6 +588,9 @@ mod tests {
     #[test]
     fn clocks_that_change_are_refused() {
         let why = "the zone's clocks change, and a rule knows UTC alone";
+        // In the midst of the day alone, and months after the first thousand firings.
+        let differs = format!("2026-03-09T03:58:00Z {why}");
+        check("cron(58/39 0-22,5,*/12 ? JAN-7 * *)", "America/New_York", &[&differs]);
         check("cron(0 9 * * ? *)", "America/New_York", &[&format!("2026-03-08T13:00:00Z {why}")]);
         check("cron(0 9 5 1 ? *)", "America/New_York", &["cron(0 14 5 1 ? *)"]);
         check("cron(* * * * ? *)", "America/New_York", &[&format!("2026-11-01T06:00:00Z {why}")]);
