@@ -5,6 +5,7 @@
     reason = "a panic is how a trial fails; without a harness clippy sees no tests here"
 )]
 
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -257,6 +258,17 @@ impl Drop for Server {
     }
 }
 
+/// Whether the server is there and has its model: it listens before that.
+fn is_loaded(port: u16) -> bool {
+    let mut answer = String::new();
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+        .and_then(|mut stream| {
+            stream.write_all(b"GET /health HTTP/1.0\r\n\r\n")?;
+            stream.read_to_string(&mut answer)
+        })
+        .is_ok_and(|_| answer.lines().next().is_some_and(|line| line.contains(" 200")))
+}
+
 fn a_real_small_model_answers() {
     let python = programs().expect("this test is skipped where there is none").join("python");
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
@@ -264,7 +276,7 @@ fn a_real_small_model_answers() {
     server.args(["-c", SERVE]).arg(port.to_string()).stdin(Stdio::piped());
     let _server = Server(server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     let begun = Instant::now();
-    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+    while !is_loaded(port) {
         assert!(begun.elapsed() < Duration::from_secs(120), "the model's server does not start");
         std::thread::sleep(Duration::from_millis(200));
     }
