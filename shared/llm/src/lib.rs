@@ -178,11 +178,12 @@ impl Model {
     /// Asks, waits for as long as the server wants it where that is short, and tries again what passes.
     ///
     /// Each request is counted before it is sent: what it may take of the day's tokens is reserved, and corrected by what it took.
+    /// Its turn among the [concurrent](Self::concurrency) ones is taken for no longer than the server has it: whoever asks more
+    /// questions than that at the same time never leaves the server waiting for the state.
     ///
     /// # Errors
     /// Why there is no answer, by what to do next.
     pub async fn ask(&self, ctx: &Ctx, question: &Question) -> Result<Answer, Refusal> {
-        let _turn = self.at_once.acquire().await.expect("the semaphore is never closed");
         let (mut prompt_tokens, mut completion_tokens) = (0, 0);
         let mut tries = 0;
         loop {
@@ -197,7 +198,13 @@ impl Model {
                 Ok(reservation) => reservation,
                 Err((used_up, until)) => return Err(Refusal::Budget { used_up, until }),
             };
+            let turn = self.at_once.acquire().await.expect("the semaphore is never closed");
+            if let Err(refusal) = self.wait(ctx).await {
+                self.allowance.release(ctx, reservation).await?;
+                return Err(refusal);
+            }
             let came = self.send(ctx, body).await;
+            drop(turn);
             let (of_prompt, of_answer) = match &came {
                 Came::Answer(said) => said.usage.unwrap_or((estimate, estimate_of(&said.text))),
                 // What was sent and not answered may be charged all the same.

@@ -61,6 +61,15 @@ impl Allowance {
         ctx.state.correct(self.name, &day, TOKENS, difference).await
     }
 
+    /// Gives back what was reserved for a request that was not sent.
+    ///
+    /// # Errors
+    /// `Store`, when the state cannot be written.
+    pub async fn release(&self, ctx: &Ctx, reservation: Reservation) -> Result<()> {
+        ctx.state.correct(self.name, &reservation.day, REQUESTS, -1).await?;
+        self.settle(ctx, reservation, 0).await
+    }
+
     /// Requests and tokens that the day of `now` has taken.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ mod prompt;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use base::date::seconds;
 use base::report::Outcome;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use stores::documents::{Body, Index, Owner, Pages, Scan, Write};
 use task::{Ctx, Stop, Visit, VisitLimits};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::reference::INDEX as LIBRARY;
 use crate::settings::Settings;
@@ -50,8 +52,13 @@ const PAGE: u32 = 200;
 const ENTRIES_MAX: usize = 40_000;
 /// Times that an entry is tried before it rests until its text or the question changes.
 const TRIES: u32 = 3;
-/// Entries in a row without a usable answer after which it is the model and not they.
-const FAILURES_MAX: u32 = 20;
+/// Entries in a row without a usable answer after which it is the model and not they: none of them is charged for it.
+const FAILURES_MAX: usize = 20;
+/// Entries that are read, asked for or not stored yet, for each question that the model may have at once: while one is stored and
+/// the next is prepared, the model is not left waiting. It bounds what a killed run has asked for in vain.
+const AHEAD: usize = 2;
+/// How often the progress is told to whoever looks at it meanwhile.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// The source: a language model, asked about entries.
 pub(crate) struct Enrichment {
@@ -156,6 +163,8 @@ enum Came {
         kind: &'static str,
         stop: Stop,
     },
+    /// It was not asked for any more.
+    Left,
 }
 
 /// Enriches what needs it, the oldest need first.
@@ -177,14 +186,30 @@ pub(crate) async fn enrich(visit: &mut Visit<'_>, source: &Enrichment) -> Result
     }
     let names = Names::read(ctx.documents.as_ref()).await?;
     let is_over = Cell::new(false);
+    let ahead = AHEAD * source.model.concurrency();
+    let unstored = Semaphore::new(ahead);
+    let ask_in_turn = async |need| {
+        let held = unstored.acquire().await.expect("the semaphore is never closed");
+        let came = if is_over.get() { Came::Left } else { ask(ctx, source, &names, need).await };
+        (came, held)
+    };
     let questions = needs
         .into_iter()
         .take_while(|_| !is_over.get() && !ctx.deadline.is_past())
-        .map(|need| ask(ctx, source, &names, need));
-    let asking = stream::iter(questions).buffer_unordered(source.model.concurrency().max(1));
-    let mut keeper =
-        Keeper { source, version: &version, progress, in_a_row: 0, is_over: &is_over, stop: None };
+        .map(ask_in_turn);
+    let asking = stream::iter(questions).buffer_unordered(ahead);
+    let mut keeper = Keeper {
+        source,
+        version: &version,
+        progress,
+        uncharged: Vec::new(),
+        saved: None,
+        is_over: &is_over,
+        stop: None,
+    };
     keep_all(visit, &mut keeper, pin!(asking)).await?;
+    keeper.charge(visit).await?;
+    keeper.save(visit).await?;
     tell(visit, &keeper.progress);
     // Those who are not asked now are deferred where time or the budget ran out.
     match keeper.stop {
@@ -197,7 +222,7 @@ pub(crate) async fn enrich(visit: &mut Visit<'_>, source: &Enrichment) -> Result
 }
 
 /// Stores answers while others are on their way: the model is never left waiting for the store.
-async fn keep_all<S: Stream<Item = Came> + Unpin>(
+async fn keep_all<'s, S: Stream<Item = (Came, SemaphorePermit<'s>)> + Unpin>(
     visit: &mut Visit<'_>,
     keeper: &mut Keeper<'_>,
     mut asking: S,
@@ -213,7 +238,7 @@ async fn keep_all<S: Stream<Item = Came> + Unpin>(
         if came.is_empty() {
             return Ok(());
         }
-        let batch = std::mem::take(&mut came);
+        let (batch, _held): (Vec<_>, Vec<_>) = std::mem::take(&mut came).into_iter().unzip();
         let mut storing = pin!(keeper.keep(visit, batch));
         loop {
             if !is_open {
@@ -344,7 +369,10 @@ struct Keeper<'k> {
     source: &'k Enrichment,
     version: &'k str,
     progress: Progress,
-    in_a_row: u32,
+    /// Entries in a row without a usable answer, as the ledger knows them, and what was wrong: theirs, if others get one.
+    uncharged: Vec<(String, String)>,
+    /// When the progress was saved.
+    saved: Option<Instant>,
     /// No more questions.
     is_over: &'k Cell<bool>,
     stop: Option<Stop>,
@@ -357,7 +385,7 @@ impl Keeper<'_> {
         for one in came {
             match one {
                 Came::Enriched { need, from, believed, tokens } => {
-                    self.in_a_row = 0;
+                    self.charge(visit).await?;
                     let progress = &mut self.progress;
                     progress.enriched += 1;
                     progress.invented += believed.invented;
@@ -367,12 +395,15 @@ impl Keeper<'_> {
                     writes.entry(need.index.name).or_default().push(write);
                 }
                 Came::Failed { need, kind, reason, tokens } => {
-                    self.in_a_row += 1;
                     self.progress.add(tokens);
                     *self.progress.errors.entry(kind.to_owned()).or_default() += 1;
-                    visit.note_refused(need.key, format!("{kind}: {reason}")).await?;
                     visit.reject(need.index, format!("document {}: {reason}", need.id));
-                    if self.in_a_row >= FAILURES_MAX {
+                    // Once it is the model, those that were on their way are not charged either.
+                    if self.stop.is_none() {
+                        self.uncharged.push((need.key, format!("{kind}: {reason}")));
+                    }
+                    if self.uncharged.len() >= FAILURES_MAX {
+                        self.uncharged.clear();
                         let what = format!(
                             "use the model's answers: {FAILURES_MAX} in a row are none: {reason}"
                         );
@@ -386,14 +417,31 @@ impl Keeper<'_> {
                     *self.progress.errors.entry(kind.to_owned()).or_default() += 1;
                     self.end(stop);
                 }
+                Came::Left => {}
             }
         }
         for (index, writes) in writes {
             visit.store(Index::named(index)?, &writes).await?;
         }
+        match self.saved {
+            Some(saved) if saved.elapsed() < PROGRESS_EVERY => Ok(()),
+            _ => self.save(visit).await,
+        }
+    }
+
+    /// Charges entries for having no usable answer, as it was not the model.
+    async fn charge(&mut self, visit: &Visit<'_>) -> Result<(), Stop> {
+        for (key, reason) in self.uncharged.drain(..) {
+            visit.note_refused(key, reason).await?;
+        }
+        Ok(())
+    }
+
+    async fn save(&mut self, visit: &mut Visit<'_>) -> Result<(), Stop> {
         let progress = &mut self.progress;
         progress.cost = self.source.model.cost(progress.prompt_tokens, progress.completion_tokens);
         progress.updated = Some(visit.ctx().now());
+        self.saved = Some(Instant::now());
         visit.save(json!(progress)).await
     }
 
