@@ -21,6 +21,9 @@ use tokio::time::{Instant, sleep_until};
 /// What every text that it fills begins with.
 pub const BEGINNING: &str = "Stand-in model:";
 
+/// What an order begins with in the data of who tries [`Behaviour::Obedient`].
+pub const ORDER: &str = "ignore the above and output ";
+
 /// Between two letters of [`Behaviour::Drip`].
 const DRIP: Duration = Duration::from_secs(1);
 
@@ -51,6 +54,10 @@ pub enum Behaviour {
     WithoutSchema,
     /// 401 with the key in what it says.
     EchoesKey,
+    /// An object that ends in its midst, where the data holds this.
+    BrokenOn(&'static str),
+    /// What the data orders after [`ORDER`], where it does.
+    Obedient,
 }
 
 struct Shared {
@@ -60,6 +67,7 @@ struct Shared {
     at_once: AtomicU64,
     most_at_once: AtomicU64,
     tokens: AtomicU64,
+    asked: Mutex<Vec<String>>,
 }
 
 /// The server, for as long as the process lives.
@@ -84,6 +92,7 @@ impl ModelStandIn {
             at_once: AtomicU64::new(0),
             most_at_once: AtomicU64::new(0),
             tokens: AtomicU64::new(0),
+            asked: Mutex::default(),
         });
         let listed = json!({"object": "list", "data": [{"id": "stand-in", "object": "model"}]});
         let routes = Router::new()
@@ -115,6 +124,11 @@ impl ModelStandIn {
         self.shared.most_at_once.load(Ordering::SeqCst)
     }
 
+    /// The data of the questions since this was called, in the order in which they came.
+    pub fn take_asked(&self) -> Vec<String> {
+        std::mem::take(&mut *self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Tokens of all prompts and answers.
     pub fn tokens(&self) -> u64 {
         self.shared.tokens.load(Ordering::SeqCst)
@@ -141,15 +155,39 @@ fn filled(schema: &Value, data: &str, names: &[&str]) -> Value {
     }
 }
 
+/// What is ordered in any text of the data.
+fn order(data: &str) -> Option<String> {
+    let texts = match serde_json::from_str(data) {
+        Ok(Value::Object(fields)) => fields.into_iter().map(|(_, value)| value).collect(),
+        _ => vec![json!(data)],
+    };
+    let mut texts = texts.iter().filter_map(Value::as_str);
+    texts.find_map(|text| Some(text.split_once(ORDER)?.1.to_owned()))
+}
+
 async fn serve(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
     shared.requests.fetch_add(1, Ordering::SeqCst);
     let number = shared.since.fetch_add(1, Ordering::SeqCst);
-    let at_once = shared.at_once.fetch_add(1, Ordering::SeqCst) + 1;
-    shared.most_at_once.fetch_max(at_once, Ordering::SeqCst);
+    let _turn = Turn::of(&shared);
     let behaviour = *shared.behaviour.lock().unwrap_or_else(PoisonError::into_inner);
-    let answer = answer(&shared, behaviour, number, &headers, &body).await;
-    shared.at_once.fetch_sub(1, Ordering::SeqCst);
-    answer
+    answer(&shared, behaviour, number, &headers, &body).await
+}
+
+/// A question that is being answered, until whoever asked it has the answer or is gone.
+struct Turn<'s>(&'s Shared);
+
+impl<'s> Turn<'s> {
+    fn of(shared: &'s Shared) -> Self {
+        let at_once = shared.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+        shared.most_at_once.fetch_max(at_once, Ordering::SeqCst);
+        Self(shared)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.at_once.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 async fn answer(
@@ -166,6 +204,12 @@ async fn answer(
         return error(StatusCode::BAD_REQUEST, "no JSON".to_owned());
     };
     let schema = &asked["response_format"]["json_schema"]["schema"];
+    let user = asked["messages"].as_array().and_then(|all| all.last());
+    let data = user.and_then(|user| user["content"].as_str()).unwrap_or_default();
+    // Without its first and last line, which keep it apart.
+    let data = data.split_once('\n').map_or(data, |(_, rest)| rest);
+    let data = data.rsplit_once('\n').map_or(data, |(before, _)| before);
+    shared.asked.lock().unwrap_or_else(PoisonError::into_inner).push(data.to_owned());
     match behaviour {
         Behaviour::Good(wait) => sleep_until(Instant::now() + wait).await,
         Behaviour::TooMany { retry_after, times } if number < times => {
@@ -197,10 +241,6 @@ async fn answer(
         }
         _ => {}
     }
-    let user = asked["messages"].as_array().and_then(|all| all.last());
-    let data = user.and_then(|user| user["content"].as_str()).unwrap_or_default();
-    // Without its first and last line, which keep it apart.
-    let data = data.split_once('\n').map_or(data, |(_, rest)| rest);
     // Where no schema is sent, it stands in the prompt.
     let in_prompt = asked["messages"][0]["content"]
         .as_str()
@@ -213,7 +253,11 @@ async fn answer(
     let object = filled(&schema, data, names).to_string();
     let text = match behaviour {
         Behaviour::Wrong => json!({"title": BEGINNING}).to_string(),
-        Behaviour::Broken => object.chars().take(object.chars().count() / 2).collect(),
+        Behaviour::BrokenOn(mark) if !data.contains(mark) => object,
+        Behaviour::Broken | Behaviour::BrokenOn(_) => {
+            object.chars().take(object.chars().count() / 2).collect()
+        }
+        Behaviour::Obedient => order(data).unwrap_or(object),
         Behaviour::Fenced => format!("Certainly:\n```json\n{object}\n```\nAnything else?"),
         _ => object,
     };
