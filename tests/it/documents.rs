@@ -40,6 +40,7 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("deleting_counts_what_was_there_and_writes_for_nothing_else", deleting_counts),
     ("what_is_too_old_is_found_by_its_date_and_pruned", what_is_too_old_is_pruned),
     ("a_second_collect_writes_nothing", a_second_collect_writes_nothing),
+    ("entries_of_every_index_are_enriched", crate::enrich::entries_of_every_index_are_enriched),
 ];
 
 pub(crate) const OWNER: Owner = Owner {

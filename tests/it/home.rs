@@ -357,6 +357,7 @@ impl Home {
 }
 
 /// A runner that was started; it ends with the test that started it.
+#[derive(Debug)]
 pub(crate) struct Running(Child);
 
 impl Running {

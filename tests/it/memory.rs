@@ -20,7 +20,7 @@ pub(crate) const TRIALS: &[crate::Case] = &[
 ];
 
 /// The most memory that any step of a run took, and what it may take, in MB.
-fn peak_and_limit(ran: &Ran) -> Option<(u64, u64)> {
+pub(crate) fn peak_and_limit(ran: &Ran) -> Option<(u64, u64)> {
     let reports = ran.err.lines().filter(|line| line.starts_with("REPORT RequestId: "));
     let figure = |line: &str, name: &str| -> Option<u64> {
         let (_, rest) = line.split_once(name)?;
