@@ -9,6 +9,8 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
+use axum::http::StatusCode;
+use axum::response::IntoResponse as _;
 use base::report::{Report, Status};
 use jiff::{Timestamp, ToSpan as _};
 use local_runner::model_stand_in::{BEGINNING, Behaviour, ModelStandIn, ORDER};
@@ -41,6 +43,7 @@ trials! {
     a_run_that_is_cut_goes_on_and_asks_nothing_twice
     a_killed_run_loses_nothing_and_asks_again_only_what_was_on_its_way
     an_article_that_gives_orders_changes_nothing_but_its_own_summary
+    the_page_of_a_reference_is_read_where_that_is_set
     thousands_of_entries_stay_within_the_memory
 }
 
@@ -525,6 +528,76 @@ pub(crate) fn entries_of_every_index_are_enriched(place: &mut Place) {
             (0, 4, 4),
             "{again:?}"
         );
+    });
+}
+
+fn the_page_of_a_reference_is_read_where_that_is_set() {
+    block_on(async {
+        let text =
+            "Emotet came back with a loader that steals mail, and the analysts took it apart. "
+                .repeat(20);
+        let upstream = Upstream::start().await;
+        let html = |path: &str, body: String| {
+            let kind = [("content-type", "text/html; charset=utf-8")];
+            upstream.serve(path, move |_| (kind, body.clone()).into_response());
+        };
+        upstream.put("/robots.txt", "User-agent: minerva\nDisallow: /private");
+        let page = format!(
+            "<nav>Menu</nav><article><h1>T</h1><p>{text}</p><script>evil()</script><p>{text}</p></article>"
+        );
+        html("/good", page.clone());
+        html("/private", page.clone());
+        html("/deep", format!("{}{page}", "<div>".repeat(100_000)));
+        html("/wide", "<p>x".repeat(500_000));
+        upstream
+            .serve("/pdf", |_| ([("content-type", "application/pdf")], "%PDF-1.7").into_response());
+        upstream.serve("/failing", |_| StatusCode::INTERNAL_SERVER_ERROR.into_response());
+        upstream.lack("/missing");
+        let paths = ["good", "private", "deep", "wide", "pdf", "failing", "missing", "long"];
+        for set in ["false", "true"] {
+            let stand_in = ModelStandIn::start(GOOD).await.unwrap();
+            let home = home_of(&stand_in, &[("ENRICH_FETCH", set)]).await;
+            put_names(&home).await;
+            let entry = |path: &&str| {
+                let own =
+                    if *path == "long" { "Its own words. ".repeat(200) } else { String::new() };
+                json!({"id": path, "title": format!("Entry {path}"), "summary": own,
+                    "link": format!("{}/{path}", upstream.origin())})
+            };
+            put(&home, INDEX, &paths.iter().map(entry).collect::<Vec<_>>()).await;
+            let report = run(&home, TASK).await;
+            assert_eq!((report.status, report.counts.changed), (Status::Complete, 8), "{report:?}");
+            let asked: Vec<Value> = stand_in
+                .take_asked()
+                .iter()
+                .map(|data| serde_json::from_str(data).unwrap())
+                .collect();
+            assert_eq!(asked.len(), paths.len());
+            for data in &asked {
+                let is_read = set == "true" && data["title"] == "Entry good";
+                assert_eq!(data["page"].is_string(), is_read, "{data}");
+                let page = data["page"].as_str().unwrap_or_default();
+                assert!(
+                    !page.contains(['<', '>']) && !page.contains("evil") && !page.contains("Menu"),
+                    "{page}"
+                );
+                assert_eq!(page.contains("steals mail"), is_read, "{page}");
+                assert!(page.len() <= 12 << 10);
+            }
+            let requests = upstream.asked();
+            assert_eq!(requests.iter().any(|path| path == "/good"), set == "true", "{requests:?}");
+            assert!(
+                !requests.iter().any(|path| path == "/private" || path == "/long"),
+                "{requests:?}"
+            );
+            assert!(
+                requests.iter().filter(|path| *path == "/robots.txt").count() <= 1,
+                "{requests:?}"
+            );
+            // The model named nobody, and the entry's own words do not.
+            let (ours, _) = &parts(&home, INDEX).await["good"];
+            assert_eq!(ours["families_mentioned"], json!([]));
+        }
     });
 }
 

@@ -26,7 +26,7 @@ pub(crate) const TRIALS: &[crate::Case] = &[
 const FLOORS: [&[&str]; 4] = [
     &["base"],
     &["feed", "fetch", "indicator", "schedule", "stores"],
-    &["task"],
+    &["page", "task"],
     &["ioc", "llm", "names", "yara"],
 ];
 

@@ -269,6 +269,7 @@ fn wrong_values() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("MINERVA_LOG", &["loud", "warning", "rss", "rss=loud", "info;rss=debug"]),
         ("ENRICH_INDICES", &["rss", "rss_articles,", "minerva-articles"]),
         ("ENRICH_LANGUAGE", &["pt", "english"]),
+        ("ENRICH_FETCH", &["yes", "1", "True"]),
         ("MALPEDIA_URL", &["malpedia", "ftp://x"]),
         ("MALPEDIA_DIR", &["https://bucket/x", "s3://", "/etc/passwd", "/not/there"]),
         ("MALPEDIA_API_TOKEN", &["hunter2 hunter2"]),

@@ -13,6 +13,7 @@ use base::{Error, Result};
 use dom_query::Document;
 use fetch::Limits;
 use jiff::{SignedDuration, Timestamp};
+use page::Unread;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -21,7 +22,6 @@ use task::{Answer, Chosen, Ctx, Stop, Visit};
 use url::Url;
 
 use crate::article::{self, INDEX};
-use crate::html::{self, Unread};
 use crate::listing::{self, LOOKED_FOR, Listing, Teaser};
 use crate::post::{self, Post};
 use crate::settings::{SOURCE, Settings};
@@ -679,7 +679,7 @@ impl Crawl {
             };
             let (bytes, sha256) = (answer.body().len(), hex::encode(Sha256::digest(answer.body())));
             let head: String = {
-                let text = html::text(answer.body(), answer.content_type());
+                let text = page::text(answer.body(), answer.content_type());
                 text[..text.floor_char_boundary(HEAD_KEPT)].to_owned()
             };
             let now = self.now;
@@ -715,7 +715,7 @@ impl Crawl {
 
     /// The alarm, with what helps to repair the ladder.
     async fn layout_changed(&mut self, visit: &mut Visit<'_>, page: ChangedPage) -> Stop {
-        let shown: String = html::one_line(&page.head).chars().take(HEAD_SHOWN).collect();
+        let shown: String = page::one_line(&page.head).chars().take(HEAD_SHOWN).collect();
         let error = Error::format(format!(
             "read `{}`: the layout changed: no post in {} bytes titled `{}` (sha256 {}); looked for {LOOKED_FOR}",
             page.url, page.bytes, page.title, page.sha256
@@ -898,8 +898,8 @@ async fn in_tree<T: Send + 'static>(
 ) -> Result<Result<T, Unread>, Stop> {
     let cutoff = visit.cutoff();
     let reading = tokio::task::spawn_blocking(move || {
-        let text = html::text(answer.body(), answer.content_type());
-        let page = html::parse(&text, || cutoff.is_over())?;
+        let text = page::text(answer.body(), answer.content_type());
+        let page = page::parse(&text, || cutoff.is_over())?;
         let base = Url::parse(answer.url()).map_err(|_| Unread::TooSlow)?;
         Ok(read(page, &base))
     });

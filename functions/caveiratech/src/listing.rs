@@ -8,10 +8,11 @@ use std::collections::{HashMap, HashSet};
 
 use dom_query::{Document, NodeId, NodeRef, Selection};
 use jiff::Timestamp;
+use page::{line, one_line};
 use stores::documents;
 use url::Url;
 
-use crate::html::{line, one_line, without_marks};
+use crate::marks::without_marks;
 use crate::when::{self, When};
 
 /// Links of one page that are looked at.
@@ -245,14 +246,13 @@ pub(crate) fn date(around: &Selection<'_>, now: Timestamp) -> Option<When> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::html;
 
     fn base() -> Url {
         Url::parse("https://caveiratech.com/").unwrap()
     }
 
     fn posts(page: &str) -> Vec<Teaser> {
-        let document = html::parse(page, || false).unwrap();
+        let document = page::parse(page, || false).unwrap();
         read(&document, &base(), "2025-03-13T15:00:00Z".parse().unwrap()).posts
     }
 
@@ -310,7 +310,7 @@ mod tests {
                 (1_000_002, "", "", None),
             ],
         );
-        let document = html::parse(page, || false).unwrap();
+        let document = page::parse(page, || false).unwrap();
         assert_eq!(read(&document, &base(), Timestamp::UNIX_EPOCH).last_page, Some(300));
     }
 
@@ -349,7 +349,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_page_makes_it_panic(page in "(<div class=post>|<a href=\"/post/a-1000001\">|</a>|</div>|<p>|<table>|<time datetime=x>|.){0,60}") {
-            if let Ok(document) = html::parse(&page, || false) {
+            if let Ok(document) = page::parse(&page, || false) {
                 let _ = read(&document, &base(), Timestamp::UNIX_EPOCH);
             }
         }

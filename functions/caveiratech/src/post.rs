@@ -5,17 +5,15 @@
 use std::collections::HashSet;
 
 use dom_query::{Document, Selection};
-use dom_smoothie::{Config, Readability, TextMode};
 use jiff::Timestamp;
+use page::{line, one_line};
 use serde_json::Value;
 use url::Url;
 
-use crate::html::{line, one_line, without_marks};
 use crate::listing::{self, is_same_site};
+use crate::marks::without_marks;
 use crate::when::{self, When};
 
-/// Elements beyond which the readable part is not looked for.
-const ELEMENTS_MAX: usize = 20_000;
 /// Outgoing links of a post, and bytes of one.
 const REFERENCES_MAX: usize = 200;
 const REFERENCE_BYTES_MAX: usize = 8191;
@@ -119,21 +117,11 @@ fn tooltips(document: &Document) -> String {
 
 /// The readable part of a page, and where its links lead.
 fn readable(document: Document, base: &Url) -> (String, Vec<String>) {
-    let config = Config {
-        max_elements_to_parse: ELEMENTS_MAX,
-        disable_json_ld: true,
-        text_mode: TextMode::Formatted,
-        ..Config::default()
-    };
     let whole = one_line(&document.select("article, main, div.post").text());
-    let article = Readability::with_document(document, Some(base.as_str()), Some(config));
-    let Ok(article) = article.and_then(|mut reader| reader.parse()) else {
-        return (whole, Vec::new());
-    };
-    // The part is as deep and as large as the page that it was cut from, so it needs no limits of its own.
-    let part = Document::fragment(article.content);
-    let lines = article.text_content.lines().map(one_line).filter(|line| !line.is_empty());
-    (lines.collect::<Vec<_>>().join("\n"), references(&part.select("a[href]"), base))
+    match page::readable(document, base) {
+        Some(readable) => (readable.text, references(&readable.part.select("a[href]"), base)),
+        None => (whole, Vec::new()),
+    }
 }
 
 /// Links to other sites, without those that only share the post.
@@ -223,11 +211,10 @@ fn is_article(value: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::html;
 
     fn post(page: &str) -> Post {
         let base = Url::parse("https://caveiratech.com/post/um-1000001").unwrap();
-        read(html::parse(page, || false).unwrap(), &base, "2025-03-13T15:00:00Z".parse().unwrap())
+        read(page::parse(page, || false).unwrap(), &base, "2025-03-13T15:00:00Z".parse().unwrap())
     }
 
     #[test]
@@ -270,7 +257,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_page_makes_it_panic(page in "(<div class=post>|<a href=http://a>|</a>|</div>|<p class=post_details>|<table>|<br>|<script type=\"application/ld+json\">|</script>|[\\[\\]{}\":,@]|.){0,60}") {
-            if let Ok(document) = html::parse(&page, || false) {
+            if let Ok(document) = page::parse(&page, || false) {
                 let _ = read(document, &Url::parse("https://a.example/").unwrap(), Timestamp::UNIX_EPOCH);
             }
         }

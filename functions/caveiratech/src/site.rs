@@ -10,14 +10,10 @@ use task::{Answer, Stop, Visit};
 use tokio::time::{Instant, sleep_until};
 use url::Url;
 
-use crate::html::PAGE_MAX;
 use crate::settings::Settings;
 
-/// The name that groups of `robots.txt` know us by; the `User-Agent` begins with it.
-const AGENT: &str = "minerva";
-
 /// What a page may take; a feed or a sitemap may take [`Limits::FEED`].
-pub(crate) const PAGE: Limits = Limits { max_body: PAGE_MAX, ..Limits::FEED };
+pub(crate) const PAGE: Limits = Limits { max_body: page::PAGE_MAX, ..Limits::FEED };
 
 /// The site, once its `robots.txt` is read.
 pub(crate) struct Site {
@@ -64,7 +60,7 @@ impl Site {
         }
         let url = site.address("/robots.txt")?;
         match site.get(visit, &url, Ask::Anyway, PAGE).await? {
-            Given::Body(answer) => site.robots = Robots::parse(answer.body(), AGENT),
+            Given::Body(answer) => site.robots = Robots::parse(answer.body(), page::ROBOT),
             // RFC 9309, 2.3.1.3: without one, everything is allowed.
             Given::Status(400..=499) | Given::Nothing | Given::Forbidden => {}
             // 2.3.1.4: a server in trouble allows nothing.

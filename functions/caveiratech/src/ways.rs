@@ -4,12 +4,13 @@ use base::Result;
 use feed::Hints;
 use feed::text::html_to_text;
 use jiff::Timestamp;
+use page::text;
 use quick_xml::events::Event;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::html::{text, without_marks};
 use crate::listing::{Teaser, post_address};
+use crate::marks::without_marks;
 use crate::when::{self, When};
 
 /// Posts of one answer: as many as a sitemap may have addresses.

@@ -19,5 +19,7 @@ base::settings! {
         enrich_indices: String = "malpedia_library", "ENRICH_INDICES", article_indices;
         /// Language of the summaries: `pt-BR` or `English`.
         enrich_language: String = "pt-BR", "ENRICH_LANGUAGE", summary_language;
+        /// Whether the page of an entry that has little text is read for the model: `true` or `false`. What is enriched already stays.
+        enrich_fetch: bool = "false", "ENRICH_FETCH";
     }
 }

@@ -77,6 +77,12 @@ impl SettingValue for u32 {
     }
 }
 
+impl SettingValue for bool {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| format!("`{text}` is neither `true` nor `false`"))
+    }
+}
+
 impl SettingValue for f64 {
     fn read(text: &str) -> Result<Self, String> {
         let number = text.parse().ok().filter(|number: &Self| number.is_finite() && *number >= 0.0);

@@ -3,6 +3,7 @@
 //! The checkpoint is the document: it says under which version and from which text it was enriched. So a run that is killed loses
 //! no more than the answers that were on their way, and a run goes through all there is by ids, without a window.
 
+mod pages;
 mod prompt;
 
 use std::cell::Cell;
@@ -26,6 +27,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::reference::INDEX as LIBRARY;
 use crate::settings::Settings;
+pub(crate) use pages::PageReader;
 use prompt::{Believed, Entry};
 
 /// What the enrichment says of an entry, whichever index it is of. No sync writes these fields.
@@ -64,6 +66,8 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Enrichment {
     pub(crate) model: Model,
     pub(crate) settings: Settings,
+    /// Reads pages, where the settings say so.
+    pub(crate) pages: Option<PageReader>,
 }
 
 impl Enrichment {
@@ -211,6 +215,9 @@ pub(crate) async fn enrich(visit: &mut Visit<'_>, source: &Enrichment) -> Result
     keeper.charge(visit).await?;
     keeper.save(visit).await?;
     tell(visit, &keeper.progress);
+    if let Some((read, unread)) = source.pages.as_ref().map(PageReader::counts) {
+        visit.note(format!("{read} pages were read for their entries, {unread} could not be"));
+    }
     // Those who are not asked now are deferred where time or the budget ran out.
     match keeper.stop {
         Some(stop) => Err(stop),
@@ -315,8 +322,11 @@ async fn ask(ctx: &Ctx, source: &Enrichment, names: &Names, need: Need) -> Came 
         Ok(mut bodies) => bodies.pop().flatten(),
         Err(error) => return Came::Stopped { kind: "store", stop: error.into() },
     };
-    let Some(entry) = body.as_ref().and_then(Entry::of) else { return Came::Gone(need) };
+    let Some(mut entry) = body.as_ref().and_then(Entry::of) else { return Came::Gone(need) };
     let from = entry.digest();
+    if let (Some(pages), Some(url)) = (&source.pages, entry.page_to_read()) {
+        entry.page = pages.text(ctx, &url).await;
+    }
     let linked = entry.linked(names);
     let question = prompt::question(&entry, &linked, names, &source.settings.enrich_language);
     let stopped = |outcome, reason: String| {

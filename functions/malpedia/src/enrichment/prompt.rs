@@ -9,6 +9,7 @@ use llm::Question;
 use names::{Known, Linked, Names, SubjectKind};
 use serde_json::{Value, json};
 use stores::documents::{self, Body};
+use url::Url;
 
 /// Raised when the question changes: entries that were asked under another version are asked again.
 const VERSION: &str = "2";
@@ -16,6 +17,8 @@ const VERSION: &str = "2";
 const ANSWER_TOKENS: u32 = 900;
 /// Bytes of an entry's text that the model is given.
 const TEXT_MAX: usize = 12 << 10;
+/// Bytes of its own text from which on an entry is asked about without its page.
+const ENOUGH: usize = 2 << 10;
 /// Bytes of a summary that is kept; what is longer is cut.
 const SUMMARY_MAX: usize = 4 << 10;
 /// Names that the model is offered, and that are taken of its answer.
@@ -32,6 +35,9 @@ pub(crate) struct Entry {
     about: Vec<String>,
     families: Vec<String>,
     actors: Vec<String>,
+    link: Option<Url>,
+    /// The text of the page that it is about, where that was read. It is nothing that the entry itself says.
+    pub(crate) page: Option<String>,
 }
 
 /// The fields that an entry is read from, whichever index it is of.
@@ -75,8 +81,16 @@ impl Entry {
             about: texts(&["author", "organization", "link"]),
             families: texts(&["family_ids", "family_names", "malware_families"]),
             actors: texts(&["actor_ids", "actor_names", "adversary"]),
+            link: texts(&["link"]).first().and_then(|link| Url::parse(link).ok()),
+            page: None,
         };
         (!entry.title.is_empty() || !entry.texts.is_empty()).then_some(entry)
+    }
+
+    /// The page that would tell more than its own text.
+    pub(crate) fn page_to_read(&self) -> Option<Url> {
+        let own: usize = self.texts.iter().map(String::len).sum();
+        self.link.clone().filter(|url| own < ENOUGH && matches!(url.scheme(), "http" | "https"))
     }
 
     /// What tells this text, and what is known of it, from a later one.
@@ -98,7 +112,15 @@ impl Entry {
         };
         let texts: Vec<&str> =
             std::iter::once(&self.title).chain(&self.texts).map(String::as_str).collect();
-        names.link(&known, &texts)
+        let mut linked = names.link(&known, &texts);
+        if let Some(page) = &self.page {
+            // A page names others in passing: the model says whom it is about.
+            let named = names.link(&Known::default(), &[page]);
+            let new = named.meant.union(&named.possible).filter(|one| !linked.meant.contains(one));
+            let new: Vec<u32> = new.copied().collect();
+            linked.possible.extend(new);
+        }
+        linked
     }
 }
 
@@ -124,7 +146,10 @@ pub(crate) fn question(entry: &Entry, linked: &Linked, names: &Names, language: 
     );
     let mut text = entry.texts.join("\n\n");
     text.truncate(text.floor_char_boundary(TEXT_MAX));
-    let data = json!({"title": entry.title, "about": entry.about, "text": text});
+    let mut data = json!({"title": entry.title, "about": entry.about, "text": text});
+    if let Some(page) = &entry.page {
+        data["page"] = json!(page);
+    }
     let list = json!({"type": "array", "items": {"type": "string"}, "maxItems": NAMES_MAX});
     let schema = json!({
         "type": "object",

@@ -1,4 +1,4 @@
-//! A page as a tree, within limits: the only place that parses HTML.
+//! A page as a tree, within limits, and its readable part: the only place that parses HTML.
 //!
 //! `html5ever` takes a time for each tag that grows with the depth, builds open formatting elements anew in each paragraph, and
 //! compares each attribute with those before it. So a page is given to it in pieces, and what has become of it is looked at
@@ -10,9 +10,11 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use dom_query::{Document, NodeId, NodeRef};
+use dom_smoothie::{Config, Readability, TextMode};
 use html5ever::tendril::{StrTendril, TendrilSink as _};
 use html5ever::tree_builder::TreeBuilderOpts;
 use html5ever::{ParseOpts, parse_document};
+use url::Url;
 
 /// Bytes of a page.
 pub const PAGE_MAX: u64 = 4 << 20;
@@ -22,6 +24,10 @@ pub const NODES_MAX: usize = 200_000;
 pub const DEPTH_MAX: usize = 256;
 /// How long a page may take; real ones take milliseconds.
 pub const TIME_MAX: Duration = Duration::from_secs(5);
+/// Elements beyond which the readable part is not looked for.
+const ELEMENTS_MAX: usize = 20_000;
+/// The name that groups of `robots.txt` know us by; the `User-Agent` begins with it.
+pub const ROBOT: &str = "minerva";
 /// Bytes between two looks at what has become of the page.
 const PIECE: usize = 2 << 10;
 
@@ -107,51 +113,45 @@ fn depth(document: &Document) -> usize {
     deepest
 }
 
+/// What of a page is worth reading, beside menus and footers.
+pub struct Readable {
+    /// Its text, a paragraph a line.
+    pub text: String,
+    /// Its tree.
+    pub part: Document,
+}
+
+/// The readable part of a page that came from `base`; nothing where there is none, or more than is looked through.
+pub fn readable(document: Document, base: &Url) -> Option<Readable> {
+    let config = Config {
+        max_elements_to_parse: ELEMENTS_MAX,
+        disable_json_ld: true,
+        text_mode: TextMode::Formatted,
+        ..Config::default()
+    };
+    let reader = Readability::with_document(document, Some(base.as_str()), Some(config));
+    let article = reader.and_then(|mut reader| reader.parse()).ok()?;
+    let lines = article.text_content.lines().map(one_line).filter(|line| !line.is_empty());
+    let text = lines.collect::<Vec<_>>().join("\n");
+    // The part is as deep and as large as the page that it was cut from, so it needs no limits of its own.
+    Some(Readable { text, part: Document::fragment(article.content) })
+}
+
 /// A node's text in one line.
-pub(crate) fn line(node: &NodeRef<'_>) -> String {
+pub fn line(node: &NodeRef<'_>) -> String {
     one_line(&node.text())
 }
 
 /// A text in one line: runs of white space, no-break spaces too, are one blank.
-pub(crate) fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     text.split(|letter: char| letter.is_whitespace() || letter == '\u{a0}')
         .filter(|word| !word.is_empty())
         .collect::<Vec<_>>()
         .join(" ")
 }
 
-/// A title or summary without the marks that the site puts before it: `🔹 🔸 ▪️ •`, variation selectors, blanks.
-pub(crate) fn without_marks(text: &str) -> String {
-    let is_mark = |letter: char| {
-        letter.is_whitespace()
-            || matches!(
-                letter,
-                '🔹' | '🔸'
-                    | '🔷'
-                    | '🔶'
-                    | '▪'
-                    | '▫'
-                    | '◾'
-                    | '◽'
-                    | '■'
-                    | '□'
-                    | '●'
-                    | '•'
-                    | '‣'
-                    | '·'
-                    | '►'
-                    | '▶'
-                    | '\u{fe0e}'
-                    | '\u{fe0f}'
-                    | '\u{a0}'
-                    | '\u{200b}'..='\u{200d}' | '\u{feff}'
-            )
-    };
-    one_line(text.trim_matches(is_mark))
-}
-
 /// The body of an answer as text.
-pub(crate) fn text<'a>(body: &'a [u8], content_type: Option<&str>) -> Cow<'a, str> {
+pub fn text<'a>(body: &'a [u8], content_type: Option<&str>) -> Cow<'a, str> {
     feed::decode_text(body, content_type)
 }
 
@@ -203,15 +203,6 @@ mod tests {
     #[test]
     fn a_run_that_is_over_reads_no_further() {
         assert_eq!(parse("<p>x", || true).err(), Some(Unread::TooSlow));
-    }
-
-    #[test]
-    fn marks_before_a_title_are_no_part_of_it() {
-        assert_eq!(
-            without_marks("🔹\u{fe0f}\u{a0} Título —  com ▪ marca "),
-            "Título — com ▪ marca"
-        );
-        assert_eq!(without_marks("▪️ 🔸"), "");
     }
 
     proptest::proptest! {
