@@ -1,8 +1,8 @@
 //! Instants as others write them, and none invented: what does not parse is `None`, never "now".
 //!
 //! W3CDTF and ISO 8601 of any precision, RFC 822 with all its decay, asctime, the 12-hour clock, the names that CLDR has in 72
-//! languages, Chinese, Japanese and Korean forms, epoch seconds. A date without a zone is taken for UTC. [`relative`] reads what
-//! counts from now, in Portuguese.
+//! languages, Chinese, Japanese and Korean forms, epoch seconds. A date without a zone is taken for UTC. [`relative()`] reads
+//! what counts from now, in Portuguese.
 //!
 //! A date in doubt is no date: only whole known names are months, a weekday must be that of the date, and where several
 //! readings are left there is none.

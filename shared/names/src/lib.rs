@@ -5,7 +5,7 @@
 //! - [`Names::link`] takes what is known of a reference beside its texts, and gives whom it means and who may be meant.
 //!
 //! A name that is a word, a phrase or an abbreviation of its own stands in `data/common.tsv`, with the reason. It counts only
-//! with context, by [`common::Needs`]. `data/phrases.tsv` has phrases in which nothing counts, such as `Google Play`.
+//! with context, by `common::Needs`. `data/phrases.tsv` has phrases in which nothing counts, such as `Google Play`.
 //!
 //! A name is found however its parts are joined (`Agent Tesla`, `AgentTesla`, `APT 28`, `APT-28`), by one look-up for each run
 //! of up to [`WORDS_MAX`] words: linear in the text, whatever the number of names. A list of patterns in an automaton would have
