@@ -160,6 +160,11 @@ impl Runner {
         self.http().invoke(function, &[("x-amz-log-type", "None")], payload.to_string().as_bytes())
     }
 
+    /// Waits until every process asks for its next event: one that has answered does so a moment later.
+    fn rests(&self) {
+        eventually(|| self.invoker.instances().iter().all(|instance| instance.state == "idle"));
+    }
+
     pub(crate) fn pids(&self) -> Vec<i32> {
         self.invoker.instances().iter().filter_map(|instance| instance.pid).collect()
     }
@@ -358,12 +363,14 @@ pub(crate) fn an_event_comes_back_by_every_name_of_its_function() {
         assert_eq!(answer.header("x-amz-executed-version"), Some("$LATEST"));
         assert_eq!(answer.header("x-amz-function-error"), None);
         assert_eq!(answer.header("x-amzn-requestid").map(str::len), Some(36));
+        runner.rests();
     }
     assert_eq!(
         runner.http().invoke("echo", &[], b"").json(),
         json!({}),
         "no payload is an empty object"
     );
+    runner.rests();
     assert_eq!(runner.http().invoke("echo", &[], b"null").body, b"null");
     assert_eq!(runner.pids().len(), 1, "calls one after another need one process");
     assert_eq!(runner.http().call("GET", "/-/health", &[], b"").body, b"well");
@@ -411,6 +418,7 @@ pub(crate) fn a_failure_is_told_to_each_client_in_its_way() {
         assert_eq!(answer.header("x-amz-function-error"), Some("Unhandled"));
         assert_eq!(answer.error_type(), "Function.Upstream");
         assert_eq!(answer.error_message(), "read `https://example.org`: status `503`");
+        runner.rests();
     }
     let panic = runner.invoke("echo", &json!({"do": "panic"}));
     assert_eq!(panic.status, 200);
