@@ -1,5 +1,6 @@
 //! A post as the document that `caveiratech_news` holds, in the fields that the predecessor's readers ask for.
 
+use base::date::seconds;
 use indicator::InArticle;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -73,10 +74,6 @@ pub fn id(post: u64) -> String {
     documents::id(&[NAME, &post.to_string()])
 }
 
-fn seconds(instant: Timestamp) -> Value {
-    Value::String(instant.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
-}
-
 /// The document of a post. What its own page says goes before what a list says, so that it is the same however it was found;
 /// without a page it is what the list says.
 pub fn write(teaser: &Teaser, post: Option<&Post>, home: &Url, now: Timestamp) -> Write {
@@ -127,16 +124,16 @@ pub fn write(teaser: &Teaser, post: Option<&Post>, home: &Url, now: Timestamp) -
     set("cves", json!(found.cves));
     set("iocs", found.iocs());
     set("tags", json!(TAGS));
-    set("published", published.map_or(Value::Null, seconds));
-    set("@timestamp", published.map_or(Value::Null, seconds));
+    set("published", json!(published.map(seconds)));
+    set("@timestamp", json!(published.map(seconds)));
     set("published_from", json!(if published.is_some() { "source" } else { "collected" }));
     let is_ahead = published.is_some_and(|date| date.duration_since(now) > FUTURE);
     set("published_in_future", json!(is_ahead));
-    set("updated", post.updated.map_or(Value::Null, seconds));
-    set("last_seen", post.updated.max(published).map_or(Value::Null, seconds));
+    set("updated", json!(post.updated.map(seconds)));
+    set("last_seen", json!(post.updated.max(published).map(seconds)));
     set("tlp", json!("clear"));
     set("active", json!(true));
-    set("collected_at", seconds(now));
-    set("first_seen", seconds(now));
+    set("collected_at", json!(seconds(now)));
+    set("first_seen", json!(seconds(now)));
     Write::of(id(teaser.id), &OWNER, fields)
 }
