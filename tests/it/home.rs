@@ -438,8 +438,18 @@ pub(crate) fn has_threads(pid: u32) -> bool {
 
 /// The most memory that a process has held so far, in KiB.
 pub(crate) fn peak_kb(pid: u32) -> Option<u64> {
+    memory_kb(pid, "VmHWM:")
+}
+
+/// The memory that a process holds beside the pages of its executable, in KiB. Of those a debug build has some 30 MiB, more
+/// or fewer as the kernel reads ahead.
+pub(crate) fn own_kb(pid: u32) -> Option<u64> {
+    memory_kb(pid, "RssAnon:")
+}
+
+fn memory_kb(pid: u32, what: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(what))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
