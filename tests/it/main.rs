@@ -106,6 +106,8 @@ const MODULES: &[(&str, &[Case])] = &[
     ("operations", operations::TRIALS),
     ("operator", operator::TRIALS),
     ("otx", otx::TRIALS),
+    ("otx", otx::keys::TRIALS),
+    ("otx", otx::known::TRIALS),
     ("owners", owners::TRIALS),
     ("page", page::TRIALS),
     ("retention", retention::TRIALS),
