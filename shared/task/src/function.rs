@@ -6,14 +6,14 @@ use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base::clock::{Deadline, SKEW_MAX};
+use base::clock::{Clock, Deadline, SKEW_MAX};
 use base::config::{Config, variable};
 use base::report::{Problem, Report, Status};
 use base::{Class, Error, Result};
 use fetch::Http;
 use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
-use lambda_runtime::{Context, Diagnostic, LambdaEvent, service_fn};
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use schedule::{Api, Schedule};
 use serde_json::Value;
 use stores::documents::{self, Documents};
@@ -119,8 +119,9 @@ async fn serve(family: &Family, task: &'static Registered) -> Result<(), lambda_
             });
             let report = match opened.await {
                 Ok(home) => {
-                    let left = deadline(&context);
-                    Box::pin(invoke(home, task, payload, &context.request_id, left)).await
+                    let left = left(context.deadline, Clock::Machine.now(None));
+                    let deadline = Deadline::after(left);
+                    Box::pin(invoke(home, task, payload, &context.request_id, deadline)).await
                 }
                 Err(error) => named(Report::failed(&error), task.name),
             };
@@ -151,11 +152,18 @@ fn end_with_parent() {
     }
 }
 
-/// The platform's deadline, given in milliseconds of the epoch, as time that is left.
-fn deadline(context: &Context) -> Deadline {
-    let now = base::clock::Clock::Machine.now(None).as_millisecond();
-    let end = i64::try_from(context.deadline).unwrap_or(i64::MAX);
-    Deadline::after(Duration::from_millis(u64::try_from(end - now).unwrap_or(0)))
+/// The longest that Lambda lets a function run.
+const TIMEOUT_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// The platform's deadline, given in milliseconds of the epoch, as time that is left at `now`.
+///
+/// `cargo lambda watch` 1.9.2 gives the time that is left itself: always `600000`, which would be ten past midnight in 1970.
+fn left(deadline: u64, now: Timestamp) -> Duration {
+    let given = Duration::from_millis(deadline);
+    if given <= TIMEOUT_MAX {
+        return given;
+    }
+    given.saturating_sub(Duration::from_millis(u64::try_from(now.as_millisecond()).unwrap_or(0)))
 }
 
 /// A failed run in the form that Lambda reports.
@@ -353,6 +361,15 @@ pub fn now(config: &Config) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_deadline_is_an_instant_or_what_cargo_lambda_gives() {
+        let now: Timestamp = "2026-03-01T05:00:00Z".parse().unwrap();
+        let at = u64::try_from(now.as_millisecond()).unwrap();
+        assert_eq!(left(at + 300_000, now), Duration::from_secs(300));
+        assert_eq!(left(at - 1, now), Duration::ZERO);
+        assert_eq!(left(600_000, now), Duration::from_secs(600));
+    }
 
     #[test]
     fn a_late_event_has_the_slot_of_its_row() {
