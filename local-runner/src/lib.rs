@@ -24,6 +24,8 @@ mod settings;
 mod watch;
 mod when;
 
+pub use demo::StandIns;
+
 /// The whole program, with this process's arguments.
 pub fn main() -> ExitCode {
     if let Some(code) = yara::apart::serve() {

@@ -24,18 +24,19 @@ use crate::cli::Cli;
 use crate::home;
 use crate::lambda::{self, Options};
 use crate::logbook::LogBook;
-use crate::model_stand_in::{Behaviour, ModelStandIn};
 use crate::out::{self, Outcome};
 use crate::page;
 use crate::runner::{self, Attempts, Ledger};
 use crate::scheduler::Scheduler;
 use crate::settings::Settings;
 use crate::when;
-use upstream::Upstream;
 
 mod caveiratech;
 mod malpedia;
+mod stand_ins;
 mod upstream;
+
+pub use stand_ins::StandIns;
 
 /// Where the demo keeps its store when no folder is named.
 const FOLDER: &str = "minerva-demo";
@@ -63,16 +64,6 @@ const INDICES: [(&str, &str); 10] = [
 /// Tasks that the demo has no upstream for: what an indicator is asked of OTX, and the MISP that pulses go to.
 const LEFT_OUT: [&str; 2] = ["bulk_enrich_iocs", "export_pulses_to_misp"];
 
-/// Settings by which an operator's own model, library or proxy would be asked.
-const KEYS: [&str; 6] = [
-    "LLM_API_KEY",
-    "OPENAI_API_KEY",
-    "DATABRICKS_HOST",
-    "DATABRICKS_TOKEN",
-    "ANTHROPIC_API_KEY",
-    "MALPEDIA_API_TOKEN",
-];
-
 /// Indicators that the end shows.
 const INDICATORS_SHOWN: u32 = 8;
 
@@ -95,47 +86,15 @@ struct Summary {
 pub(crate) async fn demo(cli: &Cli, exit: bool, port: u16) -> Outcome {
     let folder = folder(cli);
     prepare(&folder)?;
-    let upstream = Upstream::start()
-        .await
-        .map_err(|cause| Error::config("serve the bundled feeds on loopback").because(cause))?;
-    let list = |name: &str, text: String| -> Result<String> {
-        let path = folder.join(name);
-        std::fs::write(&path, text)
-            .map_err(|cause| Error::config(format!("write `{}`", path.display())).because(cause))?;
-        Ok(absolute(&path))
-    };
-    let model = ModelStandIn::start(Behaviour::Good(Duration::ZERO))
-        .await
-        .map_err(|cause| Error::config("play a language model on loopback").because(cause))?;
-    let library = folder.join("malpedia");
-    malpedia::write(&library)?;
+    let stand_ins = StandIns::start(&folder).await?;
     let mut overrides = vec![
         ("MINERVA_DATA_DIR", folder.to_string_lossy().into_owned()),
-        // Invented news must not reach a real server.
-        ("ES_URL", String::new()),
-        ("RSS_SOURCES", list("sources.toml", upstream.rss_sources())?),
-        ("MISP_FEEDS", list("feeds.toml", upstream.misp_feeds())?),
-        ("SIGNATURE_BASE_URL", upstream.url("signature-base.tar.gz")),
-        ("OTX_URL", upstream.url("")),
-        ("OTX_API_KEY", "demo".to_owned()),
-        ("CAVEIRATECH_URL", upstream.url("caveiratech/")),
-        ("CAVEIRATECH_GAP_MS", "0".to_owned()),
-        ("MALPEDIA_URL", upstream.url("malpedia/")),
-        ("MALPEDIA_DIR", absolute(&library)),
-        ("LLM_PROVIDER", "compatible".to_owned()),
-        ("LLM_URL", model.url()),
-        ("LLM_MODEL", "stand-in".to_owned()),
-        ("MINERVA_ALLOW_NETS", "127.0.0.0/8".to_owned()),
         ("MINERVA_CLOCK", "slot".to_owned()),
-        ("MINERVA_ARCHIVE", String::new()),
-        // The demo never writes to a server.
-        ("DATABASE_URL", String::new()),
     ];
-    // Nor does it spend an operator's key.
-    overrides.extend(KEYS.map(|name| (name, String::new())));
+    overrides.extend_from_slice(stand_ins.settings());
     let settings = Settings::read(&overrides)?;
     let started = Instant::now();
-    let summary = replay(cli, &settings, &upstream).await?;
+    let summary = replay(cli, &settings, &stand_ins).await?;
     let summary =
         Summary { seconds: started.elapsed().as_secs_f64(), data_dir: folder.clone(), ..summary };
     if cli.json {
@@ -177,12 +136,8 @@ fn prepare(folder: &Path) -> Result<()> {
         .map_err(failed)
 }
 
-fn absolute(path: &Path) -> String {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).to_string_lossy().into_owned()
-}
-
 /// Runs every slot of two days, and counts what the store itself says was written.
-async fn replay(cli: &Cli, settings: &Settings, upstream: &Upstream) -> Result<Summary> {
+async fn replay(cli: &Cli, settings: &Settings, stand_ins: &StandIns) -> Result<Summary> {
     let is_served = |row: &Row| !LEFT_OUT.contains(&row.name.as_str());
     let timetable = Arc::new(runner::timetable(None)?.only(is_served));
     let state = home::open_state(settings).await?;
@@ -228,7 +183,7 @@ async fn replay(cli: &Cli, settings: &Settings, upstream: &Upstream) -> Result<S
         for slot in slots {
             if number == 0 {
                 let hours = slot.duration_since(from).as_hours();
-                upstream.advance(usize::try_from(hours / 2).unwrap_or_default());
+                stand_ins.advance(usize::try_from(hours / 2).unwrap_or_default());
             }
             scheduler.tick(slot).await?;
             while let Some(taken) = scheduler.state.take(slot).await? {
