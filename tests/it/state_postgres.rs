@@ -56,7 +56,7 @@ async fn twenty_seven_start_at_once_and_migrate_once(world: Arc<World>) {
         start.await.expect("no panic").unwrap_or_else(|error| panic!("{}", error.chain()));
     }
     assert_eq!(world.number("SELECT count(*) FROM minerva_schema").await, 1);
-    assert_eq!(world.number("SELECT version FROM minerva_schema").await, 3);
+    assert_eq!(world.number("SELECT version FROM minerva_schema").await, 4);
 }
 
 async fn a_newer_schema_is_refused(world: Arc<World>) {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgPool;
 use tokio::sync::Notify;
@@ -29,11 +29,9 @@ impl Default for Timing {
     }
 }
 
-impl Timing {
-    /// The expiry as a statement takes it.
-    pub(super) fn expiry_ms(self) -> i64 {
-        i64::try_from(self.expiry.as_millis()).unwrap_or(i64::MAX)
-    }
+/// A wait as a statement takes it.
+fn ms(wait: Duration) -> i64 {
+    i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A held name; dropping it releases it, soon.
@@ -60,6 +58,8 @@ impl Drop for RowHold {
 struct Names {
     held: BTreeMap<String, i64>,
     dropped: Vec<(String, i64)>,
+    /// When what is held was prolonged last, or would have been.
+    prolonged: Option<Instant>,
 }
 
 /// All holds of this process in one schema.
@@ -117,10 +117,18 @@ impl Holds {
         )
         .bind(&name)
         .bind(&self.holder)
-        .bind(self.timing.expiry_ms())
+        .bind(self.expiry_ms())
         .fetch_optional(&self.pool)
         .await?;
         Ok(taken.map(|(fence,)| self.taken(name, fence)))
+    }
+
+    /// How long a hold lasts that is taken now: all holds of a process expire together, as if taken at its last beat. Who takes
+    /// over a run then finds its sources free too.
+    pub(super) fn expiry_ms(&self) -> i64 {
+        let Timing { heartbeat, expiry } = self.timing;
+        let since = self.names().prolonged.map_or(Duration::ZERO, |beat| beat.elapsed());
+        ms(expiry.saturating_sub(since.min(heartbeat)))
     }
 
     /// The hold whose row a statement has just written.
@@ -156,9 +164,11 @@ impl Holds {
     /// Prolongs what is held, and forgets what another has taken.
     async fn prolong(&self) -> sqlx::Result<()> {
         let _one_at_a_time = self.at_work.lock().await;
+        let began = Instant::now();
         let (names, fences): (Vec<String>, Vec<i64>) =
             self.names().held.iter().map(|(name, fence)| (name.clone(), *fence)).unzip();
         if names.is_empty() {
+            self.names().prolonged = Some(began);
             return Ok(());
         }
         let kept: Vec<(String,)> = sqlx::query_as(
@@ -167,9 +177,10 @@ impl Holds {
         )
         .bind(&names)
         .bind(&fences)
-        .bind(self.timing.expiry_ms())
+        .bind(ms(self.timing.expiry))
         .fetch_all(&self.pool)
         .await?;
+        self.names().prolonged = Some(began);
         for (name, fence) in names.iter().zip(fences) {
             if kept.iter().any(|(kept,)| kept == name) {
                 continue;

@@ -29,6 +29,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/postgres/0001.sql"),
     include_str!("../migrations/0002.sql"),
     include_str!("../migrations/0003.sql"),
+    include_str!("../migrations/0004.sql"),
 ];
 
 /// Connections a process holds at the most: 27 functions stay below a server's usual hundred.
@@ -135,7 +136,7 @@ impl Postgres {
             })
             .connect_lazy_with(options);
         let holds = Holds::new(pool.clone(), timing);
-        Self { pool: Pool::Postgres(pool.clone()), driver: Server { pool, holds, timing } }
+        Self { pool: Pool::Postgres(pool.clone()), driver: Server { pool, holds } }
     }
 
     /// What the server is.
@@ -169,7 +170,6 @@ impl Postgres {
 pub struct Server {
     pool: PgPool,
     holds: Arc<Holds>,
-    timing: Timing,
 }
 
 /// Does something on the first connection, within [`CONNECT_TIMEOUT`].
@@ -418,7 +418,7 @@ impl Driver for Server {
                      ON CONFLICT (name) DO UPDATE SET fence = excluded.fence, holder = excluded.holder, expires = excluded.expires
                      RETURNING fence)
                  SELECT taken.*, held.fence FROM taken, held")),
-                args![now, &self.holds.holder, self.timing.expiry_ms(), horizon(now)],
+                args![now, &self.holds.holder, self.holds.expiry_ms(), horizon(now)],
             )
             .await
             .map_err(&failed)?;
