@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use base::clock::Clock;
@@ -13,14 +14,16 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use schedule::{Row, Timetable};
 use serde_json::Value;
-use stores::state::{AttemptEnd, Due, QueueLimit, State};
+use stores::state::{AttemptEnd, Due, Log, QueueLimit, State};
 use task::events::{CONTINUATION, Continuation, SOURCE};
 use task::function::CONTINUATIONS_MAX;
 use tokio::sync::Notify;
 use tokio::time::interval;
 
 use crate::families::all_tasks;
-use crate::lambda::{self, Entry, Function, FunctionError, Invoker, Lambda, Options};
+use crate::lambda::{
+    self, Entry, Function, FunctionError, Invocation, Invoker, Lambda, Options, Refused,
+};
 use crate::logbook::LogBook;
 use crate::settings::Settings;
 
@@ -256,9 +259,10 @@ const LOG_EVERY: Duration = Duration::from_secs(1);
 /// Where attempts are made, and where they are noted.
 #[derive(Clone)]
 pub(crate) struct Attempts {
-    pub(crate) invoker: Invoker,
+    invoker: Invoker,
     pub(crate) state: Arc<dyn State>,
-    pub(crate) logs: LogBook,
+    logs: LogBook,
+    is_stopping: Arc<AtomicBool>,
 }
 
 /// One try at an invocation.
@@ -270,17 +274,98 @@ pub(crate) struct Attempt<'a> {
     pub(crate) number: u32,
 }
 
+/// What became of an attempt.
+pub(crate) enum Made {
+    /// It ended, well or badly.
+    Ended(Report),
+    /// This runner stopped before its end.
+    CutOff(Error),
+}
+
+impl Made {
+    /// The report.
+    ///
+    /// # Errors
+    /// `Deadline`, when the runner stopped first.
+    pub(crate) fn report(self) -> Result<Report> {
+        match self {
+            Self::Ended(report) => Ok(report),
+            Self::CutOff(error) => Err(error),
+        }
+    }
+}
+
 impl Attempts {
+    pub(crate) fn new(invoker: Invoker, state: Arc<dyn State>, logs: LogBook) -> Self {
+        Self { invoker, state, logs, is_stopping: Arc::default() }
+    }
+
+    /// From now on a process that is killed was killed by this runner, which stops.
+    pub(crate) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Release);
+    }
+
     /// Invokes a task and gives its report, whatever came of it; notes how the attempt ended.
     ///
     /// # Errors
     /// `Config`, when the platform refuses; `Format`, when the answer is no report; `Store`, when that cannot be noted.
-    pub(crate) async fn make(&self, attempt: &Attempt<'_>) -> Result<Report> {
-        let Attempt { task, request_id, number, .. } = *attempt;
+    pub(crate) async fn make(&self, attempt: &Attempt<'_>) -> Result<Made> {
+        let Attempt { task, event, request_id, number } = *attempt;
+        let payload = Bytes::from(event.to_string());
+        let options = Options { request_id: Some(request_id.to_owned()), ..Options::default() };
+        let notes = Notes { state: self.state.as_ref(), logs: &self.logs };
+        let work = self.invoker.invoke(task, payload, options);
+        let (invocation, log) = notes.follow(task, request_id, number, work).await;
+        let is_cut_off = self.is_stopping.load(Ordering::Acquire)
+            && match &invocation {
+                Ok(invocation) => invocation.outcome.as_ref().is_err_and(FunctionError::is_exit),
+                Err(refused) => *refused == Refused::Stopping,
+            };
+        if is_cut_off {
+            let error = Error::deadline(format!("finish `{task}`: the runner stops"))
+                .hint("nothing is lost: another runner or the next start goes on with it");
+            let end = AttemptEnd {
+                outcome: INTERRUPTED.to_owned(),
+                error: Some(error.to_string()),
+                log,
+                ..AttemptEnd::default()
+            };
+            self.state.end_attempt(request_id, number, &end, Clock::Machine.now(None)).await?;
+            return Ok(Made::CutOff(error));
+        }
+        let (report, peak_kb) = match invocation {
+            Ok(invocation) => {
+                (notes.report(task, request_id, &invocation).await, invocation.max_memory_kb)
+            }
+            Err(cause) => (Err(Error::config(format!("invoke `{task}`")).because(cause)), 0),
+        };
+        notes.end(request_id, number, &report, peak_kb, log).await?;
+        report.map(Made::Ended)
+    }
+}
+
+/// How an attempt ended that had no end.
+const INTERRUPTED: &str = "interrupted";
+
+/// What is noted of attempts, whoever asked for them.
+struct Notes<'a> {
+    state: &'a dyn State,
+    logs: &'a LogBook,
+}
+
+impl Notes<'_> {
+    /// Does the work of an attempt and keeps its log meanwhile; gives what it came to, and the whole log.
+    async fn follow<T>(
+        &self,
+        task: &str,
+        request_id: &str,
+        number: u32,
+        work: impl Future<Output = T>,
+    ) -> (T, Log) {
         self.logs.open(request_id);
-        let mut work = pin!(self.invoke(attempt));
+        let mut work = pin!(work);
         let mut looks = interval(LOG_EVERY);
-        let (report, peak_kb) = loop {
+        let done = loop {
             tokio::select! {
                 done = &mut work => break done,
                 _ = looks.tick() => {
@@ -292,8 +377,42 @@ impl Attempts {
                 }
             }
         };
-        let log = self.logs.close(request_id);
-        let end = match &report {
+        (done, self.logs.close(request_id))
+    }
+
+    /// The report of an invocation.
+    async fn report(
+        &self,
+        task: &str,
+        request_id: &str,
+        invocation: &Invocation,
+    ) -> Result<Report> {
+        match &invocation.outcome {
+            Ok(answer) => serde_json::from_slice(answer).map_err(|cause| {
+                Error::format(format!("read the report of `{task}`")).because(cause)
+            }),
+            Err(error) => {
+                // What the function stored before it failed says more than the error it posted.
+                let stored = self.state.run_of(request_id).await.ok().flatten();
+                Ok(match stored.and_then(|run| run.report) {
+                    Some(report) if report.error.is_some() => report,
+                    _ => failed(task, error),
+                })
+            }
+        }
+    }
+
+    /// Notes how an attempt ended, and the peak memory of its process in KiB.
+    async fn end(
+        &self,
+        request_id: &str,
+        number: u32,
+        report: &Result<Report>,
+        peak_kb: u64,
+        log: Log,
+    ) -> Result<()> {
+        let peak_kb = u32::try_from(peak_kb).unwrap_or(u32::MAX);
+        let end = match report {
             Ok(report) => AttemptEnd {
                 run_id: Some(report.run_id.clone()).filter(|id| !id.is_empty()),
                 outcome: report.status.name().to_owned(),
@@ -314,36 +433,46 @@ impl Attempts {
                 ..AttemptEnd::default()
             },
         };
-        self.state.end_attempt(request_id, number, &end, Clock::Machine.now(None)).await?;
-        report
+        self.state.end_attempt(request_id, number, &end, Clock::Machine.now(None)).await
     }
+}
 
-    /// The report, and the peak memory of its process in KiB.
-    async fn invoke(&self, attempt: &Attempt<'_>) -> (Result<Report>, u32) {
-        let Attempt { task, event, request_id, .. } = *attempt;
-        let payload = Bytes::from(event.to_string());
-        let options = Options { request_id: Some(request_id.to_owned()), ..Options::default() };
-        let invocation = match self.invoker.invoke(task, payload, options).await {
-            Ok(invocation) => invocation,
-            Err(cause) => {
-                let refused = Error::config(format!("invoke `{task}`")).because(cause);
-                return (Err(refused), 0);
-            }
+/// Told how a call of a task ended, and how long it took.
+pub(crate) type Told = dyn Fn(&str, Result<Report>, Duration) + Send + Sync;
+
+/// Notes the invocations whose callers wait for the answer: each is an attempt, as those from the queue are.
+pub(crate) struct Calls {
+    pub(crate) state: Arc<dyn State>,
+    pub(crate) logs: LogBook,
+    pub(crate) began: Box<dyn Fn() + Send + Sync>,
+    pub(crate) ended: Box<Told>,
+}
+
+#[async_trait]
+impl lambda::Account for Calls {
+    async fn make(&self, task: &str, request_id: &str, run: lambda::Running) -> Invocation {
+        let began = Instant::now();
+        (self.began)();
+        // An attempt that cannot be noted is made all the same: its caller waits.
+        let unnoted = |error: Error| {
+            tracing::warn!(
+                task,
+                request_id,
+                error = error.chain(),
+                "note a call of the Invoke API"
+            );
         };
-        let report = match invocation.outcome {
-            Ok(answer) => serde_json::from_slice(&answer).map_err(|cause| {
-                Error::format(format!("read the report of `{task}`")).because(cause)
-            }),
-            Err(error) => {
-                // What the function stored before it failed says more than the error it posted.
-                let stored = self.state.run_of(request_id).await.ok().flatten();
-                Ok(match stored.and_then(|run| run.report) {
-                    Some(report) if report.error.is_some() => report,
-                    _ => failed(task, &error),
-                })
-            }
-        };
-        (report, u32::try_from(invocation.max_memory_kb).unwrap_or(u32::MAX))
+        let now = Clock::Machine.now(None);
+        if let Err(error) = self.state.begin_attempt(task, request_id, 1, now).await {
+            unnoted(error);
+        }
+        let notes = Notes { state: self.state.as_ref(), logs: &self.logs };
+        let (invocation, log) = notes.follow(task, request_id, 1, run).await;
+        let report = notes.report(task, request_id, &invocation).await;
+        let noted = notes.end(request_id, 1, &report, invocation.max_memory_kb, log).await;
+        noted.unwrap_or_else(unnoted);
+        (self.ended)(task, report, began.elapsed());
+        invocation
     }
 }
 
@@ -361,8 +490,11 @@ fn failed(task: &str, error: &FunctionError) -> Report {
     };
     let class =
         Class::of_error_type(&error.error_type).unwrap_or(match error.error_type.as_str() {
-            // A process that was killed may have run out of memory; Lambda tries each of these again.
-            "Sandbox.Timedout" | "Runtime.ExitError" => Class::Deadline,
+            // A process that was killed may have run out of memory, and a program may be built anew at this moment; Lambda
+            // tries each of these again.
+            "Sandbox.Timedout" | "Runtime.ExitError" | "Runtime.InvalidEntrypoint" => {
+                Class::Deadline
+            }
             _ => Class::Format,
         });
     let reason = message.lines().next().unwrap_or_default().to_owned();

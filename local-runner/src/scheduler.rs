@@ -12,7 +12,7 @@ use schedule::{CatchUp, Row, Timetable};
 use stores::state::{Due, Firings, Missed, MissedSlot, Overlap, QueueState, State, Taken};
 use task::events::scheduled;
 
-use crate::runner::{Attempt, Attempts};
+use crate::runner::{Attempt, Attempts, Made};
 
 /// Slots of a row that are noted as missed at once, the newest: a row that fires each minute has as many in a week.
 const MISSED_MAX: usize = 10_000;
@@ -27,8 +27,8 @@ const MISFIRE: SignedDuration = SignedDuration::from_secs(60);
 const RETRIES: [SignedDuration; 2] =
     [SignedDuration::from_secs(60), SignedDuration::from_secs(120)];
 
-/// The wait for another attempt that holds the same run: it may have died a moment ago.
-const HELD_WAIT: SignedDuration = SignedDuration::from_secs(5);
+/// The wait for another attempt that holds the same run: it may have died, and its hold is about to expire.
+const HELD_WAIT: SignedDuration = SignedDuration::from_secs(1);
 
 /// The wall clock is read again this often at least, so that suspends and clock steps are seen.
 pub(crate) const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(30);
@@ -131,10 +131,20 @@ impl Scheduler {
             request_id: &entry.request_id,
             number: entry.attempts,
         };
-        let report = self.attempts.make(&attempt).await;
+        let made = self.attempts.make(&attempt).await;
         let now = now.checked_add(began.elapsed()).unwrap_or(now);
+        let (report, is_cut_off) = match made {
+            Ok(Made::Ended(report)) => (Ok(report), false),
+            Ok(Made::CutOff(error)) => (Err(error), true),
+            Err(error) => (Err(error), false),
+        };
         let report = report
             .unwrap_or_else(|error| Report { task: entry.task.clone(), ..Report::failed(&error) });
+        // Handed back as it was: another runner goes on with it, or the next start.
+        if is_cut_off {
+            self.state.put_back(taken, now).await?;
+            return Ok(report);
+        }
         // What holds the run may be a process that died with another runner: the slot must not count as done before it is.
         if report.status == Status::Skipped
             && self.state.is_run_by_another(&entry.request_id).await?
@@ -184,11 +194,7 @@ mod tests {
         );
         let lambda = lambda::Lambda::start(lambda::Config::new([])).await.unwrap();
         let state: Arc<dyn State> = Arc::new(Sqlite::open(folder).await.unwrap());
-        let attempts = Attempts {
-            invoker: lambda.invoker(),
-            state: Arc::clone(&state),
-            logs: LogBook::default(),
-        };
+        let attempts = Attempts::new(lambda.invoker(), Arc::clone(&state), LogBook::default());
         let timetable = Arc::new(Timetable::parse(&text).unwrap());
         let scheduler = Scheduler { timetable, state, attempts };
         (lambda, scheduler)
@@ -283,6 +289,25 @@ mod tests {
         }
     }
 
+    /// The slots of a row that a runner fires in so many hours, looking at the clock each quarter of an hour.
+    async fn fired(zone: &str, when: &str, from: &str, hours: i64) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[defaults]\nmemory_mb = 256\ntimeout_s = 60\nzone = \"{zone}\"\n\n[{TASK}]\ndoes = \"x\"\nwhen = \"{when}\"\n"
+        );
+        let (_lambda, scheduler) = at_work(folder.path(), "").await;
+        let timetable = Arc::new(Timetable::parse(&text).unwrap());
+        let scheduler = Scheduler { timetable, ..scheduler };
+        scheduler.tick(at(from) - SignedDuration::from_secs(1)).await.unwrap();
+        for quarter in 0..hours * 4 {
+            scheduler.tick(at(from) + SignedDuration::from_mins(15 * quarter)).await.unwrap();
+        }
+        let query = HistoryQuery { limit: 99, ..HistoryQuery::default() };
+        let rows = scheduler.state.slots(&query).await.unwrap();
+        assert!(rows.iter().all(|row| row.outcome == "queued"), "{zone}: {rows:?}");
+        rows.iter().rev().map(|row| row.slot.strftime("%m-%d %H:%M").to_string()).collect()
+    }
+
     #[tokio::test]
     async fn a_day_of_23_or_25_hours_has_each_of_its_slots_once() {
         // The hours of a day and a half around each change of the clocks, as EventBridge Scheduler counts them.
@@ -292,22 +317,45 @@ mod tests {
             ("Australia/Lord_Howe", "2026-04-04T13:00:00Z", 24, 24),
             ("America/Sao_Paulo", "2026-03-08T03:00:00Z", 24, 24),
         ] {
-            let folder = tempfile::tempdir().unwrap();
-            let text = format!(
-                "[defaults]\nmemory_mb = 256\ntimeout_s = 60\nzone = \"{zone}\"\n\n[{TASK}]\ndoes = \"x\"\nwhen = \"cron(0 * * * ? *)\"\n"
-            );
-            let (_lambda, scheduler) = at_work(folder.path(), "").await;
-            let timetable = Arc::new(Timetable::parse(&text).unwrap());
-            let scheduler = Scheduler { timetable, ..scheduler };
-            let start = at(from) - SignedDuration::from_secs(1);
-            scheduler.tick(start).await.unwrap();
-            for minute in 0..hours * 60 {
-                scheduler.tick(at(from) + SignedDuration::from_mins(minute)).await.unwrap();
-            }
-            let query = HistoryQuery { limit: 99, ..HistoryQuery::default() };
-            let rows = scheduler.state.slots(&query).await.unwrap();
-            assert!(rows.iter().all(|row| row.outcome == "queued"), "{zone}: {rows:?}");
-            assert_eq!(rows.len(), slots, "{zone} from {from}: {rows:?}");
+            let fired = fired(zone, "cron(0 * * * ? *)", from, hours).await;
+            assert_eq!(fired.len(), slots, "{zone} from {from}: {fired:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_time_that_a_day_lacks_is_left_out_and_one_that_it_has_twice_fires_first() {
+        // Three days around each change; the instants are worked out by hand from the zones' offsets.
+        for (zone, when, from, slots) in [
+            // 02:00 is 03:00: half past two is not there on the 8th.
+            (
+                "America/New_York",
+                "cron(30 2 * * ? *)",
+                "2026-03-07T05:00:00Z",
+                &["03-07 07:30", "03-09 06:30"][..],
+            ),
+            // 02:00 is 01:00 again: half past one comes at -04:00 and at -05:00 on the 1st.
+            (
+                "America/New_York",
+                "cron(30 1 * * ? *)",
+                "2026-10-31T04:00:00Z",
+                &["10-31 05:30", "11-01 05:30", "11-02 06:30"],
+            ),
+            // 02:00 is 02:30, from +10:30 to +11.
+            (
+                "Australia/Lord_Howe",
+                "cron(15 2 * * ? *)",
+                "2026-10-02T13:30:00Z",
+                &["10-02 15:45", "10-04 15:15"],
+            ),
+            // 02:00 is 01:30 again.
+            (
+                "Australia/Lord_Howe",
+                "cron(45 1 * * ? *)",
+                "2026-04-03T13:00:00Z",
+                &["04-03 14:45", "04-04 14:45", "04-05 15:15"],
+            ),
+        ] {
+            assert_eq!(fired(zone, when, from, 72).await, slots, "{zone}: {when}");
         }
     }
 

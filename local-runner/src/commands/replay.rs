@@ -9,6 +9,7 @@ use base::clock::Clock;
 use base::{Error, Result};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
 use crate::cli::{Cli, ReplayArgs};
@@ -25,6 +26,9 @@ const FOLDER: &str = "minerva-replay";
 
 /// Marks a folder whose contents a replay made.
 const MARKER: &str = "made-by-a-replay";
+
+/// Runs of one slot at once, as many as `serve` makes by default.
+const WORKERS: usize = 4;
 
 /// How long running tasks may take to end after an interruption.
 const GRACE: Duration = Duration::from_secs(1);
@@ -71,7 +75,7 @@ pub(crate) async fn replay(cli: &Cli, args: &ReplayArgs) -> Outcome {
         ..lambda::Config::new(functions)
     };
     let lambda = runner::start(config).await?;
-    let attempts = Attempts { invoker: lambda.invoker(), state: Arc::clone(&state), logs };
+    let attempts = Attempts::new(lambda.invoker(), Arc::clone(&state), logs);
     let scheduler = Scheduler { timetable: Arc::clone(&timetable), state, attempts };
     let began = Instant::now();
     let done = tokio::select! {
@@ -150,8 +154,17 @@ async fn slots(
         scheduler.tick(slot).await?;
         // A retry is made at once: it would be due before the next slot in any case.
         let later = slot.checked_add(SignedDuration::from_mins(5)).unwrap_or(slot);
-        while let Some(taken) = state.take(later).await? {
-            let report = scheduler.run(taken, slot).await?;
+        let mut running = JoinSet::new();
+        loop {
+            while running.len() < WORKERS
+                && let Some(taken) = state.take(later).await?
+            {
+                let scheduler = scheduler.clone();
+                running.spawn(async move { scheduler.run(taken, slot).await });
+            }
+            let Some(ended) = running.join_next().await else { break };
+            let report =
+                ended.unwrap_or_else(|cause| Err(Error::format("replay a slot").because(cause)))?;
             *runs.entry(report.status.name()).or_default() += 1;
             let line = format!("{} {} {}", slot, report.task, report.status.name());
             out::progress(&line);

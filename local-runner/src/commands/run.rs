@@ -177,7 +177,7 @@ async fn one(cli: &Cli, args: &RunArgs, settings: Settings) -> Outcome {
         ..lambda::Config::new(functions)
     };
     let lambda = runner::start(config).await?;
-    let attempts = Attempts { invoker: lambda.invoker(), state: Arc::clone(&state), logs };
+    let attempts = Attempts::new(lambda.invoker(), Arc::clone(&state), logs);
 
     let work = async {
         let mut event = input;
@@ -186,7 +186,7 @@ async fn one(cli: &Cli, args: &RunArgs, settings: Settings) -> Outcome {
             let (task, request) = (task.as_str(), request_id.as_str());
             attempts.state.begin_attempt(task, request, 1, Clock::Machine.now(None)).await?;
             let attempt = Attempt { task, event: &event, request_id: request, number: 1 };
-            let report = attempts.make(&attempt).await?;
+            let report = attempts.make(&attempt).await?.report()?;
             match continuations.take() {
                 Some(continuation) if report.continues.is_some() => event = continuation,
                 _ => return Ok(report),

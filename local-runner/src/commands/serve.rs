@@ -23,7 +23,7 @@ use crate::home::{open_state, settings};
 use crate::lambda::{self, to_tracing};
 use crate::logbook::LogBook;
 use crate::out::{self, Outcome};
-use crate::runner::{self, Attempts, Ledger};
+use crate::runner::{self, Attempts, Calls, Ledger};
 use crate::scheduler::{LOOK_AGAIN, Scheduler};
 use crate::settings::Settings;
 use crate::watch::{self, Watch};
@@ -31,6 +31,9 @@ use crate::when;
 
 /// How long running tasks may take to end after an interruption.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long handing back what did not end may take then.
+const HAND_BACK: Duration = Duration::from_secs(3);
 
 /// How soon the queue is looked at again: for what other processes put there. What was asked for here is looked at at once.
 const QUEUE_LOOK: Duration = Duration::from_secs(1);
@@ -69,19 +72,36 @@ pub(crate) async fn serve(cli: &Cli, args: &ServeArgs) -> Outcome {
     let timetable = Arc::new(timetable);
     let logs = LogBook::default();
     let watch = Arc::new(Watch::new(args.workers));
+    let form = LogForm { is_json: cli.json, zone: timetable.zone().clone() };
+    let calls = Calls {
+        state: Arc::clone(&state),
+        logs: logs.clone(),
+        began: {
+            let watch = Arc::clone(&watch);
+            Box::new(move || watch.began())
+        },
+        ended: {
+            let (watch, form) = (Arc::clone(&watch), form.clone());
+            Box::new(move |task, report, took| {
+                watch.ended(task, report.as_ref().ok(), took);
+                form.tell(task, 1, report);
+            })
+        },
+    };
     let config = lambda::Config {
         addresses: vec![
             SocketAddr::from((Ipv4Addr::LOCALHOST, args.port)),
             SocketAddr::from((Ipv6Addr::LOCALHOST, args.port)),
         ],
         queue: Some(Arc::clone(&ledger) as _),
+        account: Some(Arc::new(calls) as _),
         events: Some(Arc::clone(&ledger) as _),
         logs: logs.sink(if cli.verbose { log_sink(true) } else { to_tracing() }),
         status: watch::routes(&watch, &state, &settings.config),
         ..lambda::Config::new(functions)
     };
     let lambda = start(config, args.port).await?;
-    let attempts = Attempts { invoker: lambda.invoker(), state: Arc::clone(&state), logs };
+    let attempts = Attempts::new(lambda.invoker(), Arc::clone(&state), logs);
     let scheduler = Scheduler { timetable, state, attempts };
 
     let put_back = scheduler.state.recover(now()).await?;
@@ -90,15 +110,24 @@ pub(crate) async fn serve(cli: &Cli, args: &ServeArgs) -> Outcome {
     watch.ticked(now());
     announce(&scheduler, lambda.origin(), put_back);
     notify(&[NotifyState::Ready]);
-    let form = LogForm { is_json: cli.json, zone: scheduler.timetable.zone().clone() };
     let server = Server { scheduler: scheduler.clone(), ledger, watch: Arc::clone(&watch), form };
+    let mut running = JoinSet::new();
     let ended = tokio::select! {
-        ended = server.run_what_is_due(args.workers) => ended,
+        ended = server.run_what_is_due(args.workers, &mut running) => ended,
         () = interrupted() => Ok(()),
     };
     notify(&[NotifyState::Stopping]);
     out::note("stopping; what was not finished goes on with the next start");
-    lambda.stop(GRACE).await;
+    scheduler.attempts.stop();
+    // What ends in time is settled, and what is cut off then is handed back.
+    let settled =
+        timeout(GRACE + HAND_BACK, async { while running.join_next().await.is_some() {} });
+    let ((), settled) = tokio::join!(lambda.stop(GRACE), settled);
+    if settled.is_err() {
+        out::note(
+            "the store does not answer: what was not finished is taken over when its hold expires",
+        );
+    }
     // Whoever looks for it then sees that it did not die.
     if let Err(error) = scheduler.state.leave(watch.name()).await {
         tracing::warn!(error = error.chain(), "say that this runner ends");
@@ -184,13 +213,12 @@ struct Turns {
 impl Server {
     /// Queues what the timetable says and runs what is queued, some at once. A store that fails is asked again: it may be
     /// starting anew, and what is queued waits there.
-    async fn run_what_is_due(&self, workers: usize) -> Result<()> {
+    async fn run_what_is_due(&self, workers: usize, running: &mut JoinSet<()>) -> Result<()> {
         let places = Arc::new(Semaphore::new(workers.max(1)));
-        let mut running = JoinSet::new();
         let start = now();
         let mut turns = Turns { tick: start, recover: start, beat: start, trim: start };
         loop {
-            let looked = self.look(&places, &mut running, &mut turns).await;
+            let looked = self.look(&places, running, &mut turns).await;
             let wait = match &looked {
                 Ok(()) => {
                     notify(&[NotifyState::Watchdog]);

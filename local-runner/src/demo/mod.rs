@@ -152,7 +152,7 @@ async fn replay(cli: &Cli, settings: &Settings, stand_ins: &StandIns) -> Result<
         ..lambda::Config::new(runner::functions(settings, &runner::timetable(None)?, None)?)
     };
     let lambda = runner::start(config).await?;
-    let attempts = Attempts { invoker: lambda.invoker(), state: Arc::clone(&state), logs };
+    let attempts = Attempts::new(lambda.invoker(), Arc::clone(&state), logs);
     let scheduler = Scheduler { timetable: Arc::clone(&timetable), state, attempts };
 
     let first: Timestamp = FIRST_DAY.parse().expect("a constant that a test reads");

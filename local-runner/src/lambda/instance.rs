@@ -269,9 +269,10 @@ impl Instance {
         matches!(phase.0, Phase::Idle { .. }).then(|| phase.1.elapsed())
     }
 
-    /// Whether the process runs the program that is there now, not one that was built over.
+    /// Whether the process runs the program that is there now, not one that was built over; while a build has taken the file
+    /// away, it does.
     pub(super) fn is_current(&self) -> bool {
-        self.program == program_file(&self.function)
+        program_file(&self.function).is_none_or(|file| self.program == Some(file))
     }
 
     /// The process is there.

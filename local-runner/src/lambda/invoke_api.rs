@@ -130,13 +130,17 @@ async fn answer(
                 timeout: None,
             };
             let invocation =
-                shared.invoke(&name, payload, options).await.map_err(|refused| match refused {
-                    Refused::UnknownFunction(name) => not_found(shared, &name),
-                    Refused::FunctionBusy => {
-                        ServiceError::too_many("ReservedFunctionConcurrentInvocationLimitExceeded")
+                shared.call(&name, request_id, payload, options).await.map_err(|refused| {
+                    match refused {
+                        Refused::UnknownFunction(name) => not_found(shared, &name),
+                        Refused::FunctionBusy => ServiceError::too_many(
+                            "ReservedFunctionConcurrentInvocationLimitExceeded",
+                        ),
+                        Refused::Busy => {
+                            ServiceError::too_many("ConcurrentInvocationLimitExceeded")
+                        }
+                        Refused::Stopping => ServiceError::service(refused.to_string()),
                     }
-                    Refused::Busy => ServiceError::too_many("ConcurrentInvocationLimitExceeded"),
-                    Refused::Stopping => ServiceError::service(refused.to_string()),
                 })?;
             Ok(result(invocation, headers))
         }

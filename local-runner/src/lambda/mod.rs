@@ -45,7 +45,7 @@ pub use self::function::{Function, Limits, Options, Refused, StartError};
 pub use self::instance::InstanceStatus;
 pub use self::invocation::Invocation;
 pub use self::log::{LogLine, LogSink, to_tracing};
-pub use self::shared::Queue;
+pub use self::shared::{Account, Queue, Running};
 pub use self::wire::FunctionError;
 
 use self::listener::Servers;
@@ -62,6 +62,8 @@ pub struct Config {
     pub limits: Limits,
     /// Takes invocations of type Event; without one they are refused.
     pub queue: Option<Arc<dyn Queue>>,
+    /// Notes invocations whose callers wait; without one they leave no trace but their log.
+    pub account: Option<Arc<dyn Account>>,
     /// Takes the entries of `PutEvents`; without one they are refused.
     pub events: Option<Arc<dyn Events>>,
     /// Takes every line of log.
@@ -81,6 +83,7 @@ impl Config {
                 .collect(),
             limits: Limits::default(),
             queue: None,
+            account: None,
             events: None,
             logs: to_tracing(),
             status: Router::new(),
@@ -105,12 +108,12 @@ impl Lambda {
         // Children get the IPv4 address if there is one.
         let own = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
         let origin = format!("http://{}", own.ok_or(StartError::NoAddress)?);
-        let Config { functions, limits, queue, events, logs, status, .. } = config;
+        let Config { functions, limits, queue, account, events, logs, status, .. } = config;
         let pool = Pool::new(limits, origin.clone(), logs, functions.keys())
             .map_err(StartError::Thread)?;
         let functions =
             functions.into_iter().map(|(name, function)| (name, Arc::new(function))).collect();
-        let shared = Arc::new(Shared::new(functions, pool, queue, events));
+        let shared = Arc::new(Shared::new(functions, pool, queue, account, events));
         let servers = listener::serve(listeners, &shared, status)?;
         Ok(Self { shared, servers, addresses, origin })
     }

@@ -1,6 +1,7 @@
 //! What the APIs share: the functions, their processes, and who takes what is sent.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -26,6 +27,16 @@ pub trait Queue: Send + Sync {
     }
 }
 
+/// An invocation under way.
+pub type Running = Pin<Box<dyn Future<Output = Invocation> + Send>>;
+
+/// Keeps account of the invocations whose callers wait for the answer.
+#[async_trait]
+pub trait Account: Send + Sync {
+    /// Makes one, and notes it before and after; it goes on when its caller hangs up.
+    async fn make(&self, function: &str, request_id: &str, run: Running) -> Invocation;
+}
+
 /// The bodies of all callers of the Invoke API together.
 const MAX_CALLERS_BODIES: usize = 64 * 1024 * 1024;
 /// Those of all senders of events together; apart, as functions send continuations.
@@ -36,6 +47,7 @@ pub(super) struct Shared {
     pub(super) functions: BTreeMap<String, Arc<Function>>,
     pub(super) pool: Arc<Pool>,
     pub(super) queue: Option<Arc<dyn Queue>>,
+    pub(super) account: Option<Arc<dyn Account>>,
     pub(super) events: Option<Arc<dyn Events>>,
     pub(super) callers_bodies: BodySpace,
     pub(super) events_bodies: BodySpace,
@@ -48,12 +60,14 @@ impl Shared {
         functions: BTreeMap<String, Arc<Function>>,
         pool: Arc<Pool>,
         queue: Option<Arc<dyn Queue>>,
+        account: Option<Arc<dyn Account>>,
         events: Option<Arc<dyn Events>>,
     ) -> Self {
         Self {
             functions,
             pool,
             queue,
+            account,
             events,
             callers_bodies: BodySpace::of(MAX_CALLERS_BODIES),
             events_bodies: BodySpace::of(MAX_EVENTS_BODIES),
@@ -67,13 +81,43 @@ impl Shared {
         payload: Bytes,
         options: Options,
     ) -> Result<Invocation, Refused> {
+        let run = self.prepare(function, payload, options).await?;
+        to_its_end(run).await
+    }
+
+    /// Runs a function for a caller of the Invoke API, and keeps account of it.
+    pub(super) async fn call(
+        &self,
+        function: &str,
+        request_id: &str,
+        payload: Bytes,
+        options: Options,
+    ) -> Result<Invocation, Refused> {
+        let run = self.prepare(function, payload, options).await?;
+        let Some(account) = self.account.clone() else { return to_its_end(run).await };
+        let (function, request_id) = (function.to_owned(), request_id.to_owned());
+        to_its_end(async move { account.make(&function, &request_id, Box::pin(run)).await }).await
+    }
+
+    /// An invocation that has its place.
+    async fn prepare(
+        &self,
+        function: &str,
+        payload: Bytes,
+        options: Options,
+    ) -> Result<impl Future<Output = Invocation> + Send + use<>, Refused> {
         let Some(declared) = self.functions.get(function) else {
             return Err(Refused::UnknownFunction(function.to_owned()));
         };
         let permit = self.pool.permit(function, !options.refuse_when_busy).await?;
-        let run =
-            invocation::run(Arc::clone(&self.pool), Arc::clone(declared), payload, options, permit);
-        // A task of its own: an invocation runs to its end even when whoever asked for it hangs up.
-        tokio::spawn(run).await.map_err(|_| Refused::Stopping)
+        let (pool, declared) = (Arc::clone(&self.pool), Arc::clone(declared));
+        Ok(invocation::run(pool, declared, payload, options, permit))
     }
+}
+
+/// A task of its own: an invocation runs to its end even when whoever asked for it hangs up.
+async fn to_its_end(
+    run: impl Future<Output = Invocation> + Send + 'static,
+) -> Result<Invocation, Refused> {
+    tokio::spawn(run).await.map_err(|_| Refused::Stopping)
 }

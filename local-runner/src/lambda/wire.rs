@@ -194,6 +194,11 @@ impl FunctionError {
         }
     }
 
+    /// Whether the process ended before it answered.
+    pub fn is_exit(&self) -> bool {
+        self.error_type == "Runtime.ExitError"
+    }
+
     /// The message inside the body, for a log line.
     pub fn message(&self) -> String {
         let parsed = serde_json::from_slice::<Value>(&self.body).unwrap_or_default();
