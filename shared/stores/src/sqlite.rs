@@ -275,7 +275,7 @@ fn restrict(path: &Path, mode: u32) -> io::Result<()> {
 }
 
 /// The write-ahead log of a database.
-fn log_of(path: &Path) -> std::path::PathBuf {
+pub(crate) fn log_of(path: &Path) -> std::path::PathBuf {
     with_end(path, "-wal")
 }
 

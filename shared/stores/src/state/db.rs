@@ -144,6 +144,9 @@ where
     Option<String>: for<'q> Encode<'q, D> + Type<D>,
     Option<i64>: for<'q> Encode<'q, D> + Type<D>,
 {
+    let sql = sql.into_sql_str();
+    #[cfg(test)]
+    asked::ASKED.with_borrow_mut(|asked| asked.insert(sql.as_str().to_owned()));
     args.into_iter().fold(sqlx::query(sql), |query, arg| match arg {
         Arg::Text(text) => query.bind(text),
         Arg::Number(number) => query.bind(number),
@@ -280,6 +283,18 @@ pub(super) fn places(first: usize, width: usize, rows: usize) -> String {
         text.push_str(if width > 1 { ")" } else { "" });
     }
     if width > 1 { text } else { format!("({text})") }
+}
+
+/// What a test asks of a database.
+#[cfg(test)]
+pub(super) mod asked {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    thread_local! {
+        /// The statements of this thread.
+        pub(in crate::state) static ASKED: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
+    }
 }
 
 #[cfg(test)]

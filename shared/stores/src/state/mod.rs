@@ -21,6 +21,8 @@ mod file_lock;
 mod history;
 mod ledger;
 mod moving;
+#[cfg(test)]
+mod plans;
 mod postgres;
 mod queue;
 mod slots;

@@ -183,6 +183,12 @@ pub trait Queue: Send + Sync {
     /// Queues a dead letter again, for one more attempt; `false` where it is none.
     async fn redrive(&self, request_id: &str, now: Timestamp) -> Result<bool>;
 
+    /// Takes an invocation that waits out of the queue, its slot missed for that reason; `false` where it does not wait.
+    async fn revoke(&self, request_id: &str) -> Result<bool>;
+
+    /// When the next of those that wait for their time is due.
+    async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>>;
+
     /// How many invocations are in a state.
     async fn queue_length(&self, state: QueueState) -> Result<u32>;
 
@@ -374,6 +380,27 @@ impl<D: Driver> Queue for Sql<D> {
         }
         transaction.commit().await.map_err(&failed)?;
         Ok(sent == 1)
+    }
+
+    async fn revoke(&self, request_id: &str) -> Result<bool> {
+        let failed = D::failed("revoke an invocation");
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        let sql = "DELETE FROM invocations WHERE request_id = $1 AND state = 'queued'";
+        let revoked = transaction.execute(sql, args![request_id]).await.map_err(&failed)?;
+        if revoked == 1 {
+            let sql = "UPDATE slots SET outcome = 'missed', reason = $2 WHERE request_id = $1";
+            let args = args![request_id, Missed::Revoked.name()];
+            transaction.execute(sql, args).await.map_err(&failed)?;
+        }
+        transaction.commit().await.map_err(&failed)?;
+        Ok(revoked == 1)
+    }
+
+    async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>> {
+        let sql =
+            "SELECT MIN(due_ms) AS due_ms FROM invocations WHERE state = 'queued' AND due_ms > $1";
+        let found = self.fetch("read the queue", sql, args![now], |row| row.instant("due_ms"));
+        Ok(found.await?.into_iter().next().flatten())
     }
 
     async fn queue_length(&self, state: QueueState) -> Result<u32> {

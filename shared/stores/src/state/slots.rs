@@ -21,6 +21,8 @@ pub enum Missed {
     OutsideWindow,
     /// No runner was on, and a later slot stands for it.
     Folded,
+    /// A person took it out of the queue.
+    Revoked,
 }
 
 impl Missed {
@@ -31,6 +33,7 @@ impl Missed {
             Self::Overlapped => "overlapped",
             Self::OutsideWindow => "outside_window",
             Self::Folded => "folded",
+            Self::Revoked => "revoked",
         }
     }
 
@@ -41,6 +44,7 @@ impl Missed {
             "overlapped" => "the one before was not done",
             "outside_window" => "no runner was on for longer than its row makes up for",
             "folded" => "no runner was on; a later slot stands for it",
+            "revoked" => "it was taken out of the queue",
             other => other,
         }
     }

@@ -183,8 +183,9 @@ impl<D: Driver> Sql<D> {
         let found = self
             .fetch(
                 CLAIM,
+                // Sorted by a value: the order of an index would be bought by reading all runs of the task.
                 "SELECT identity, run_id, fence, checkpoint
-                 FROM runs WHERE task = $1 AND status IN ('running', 'continuing') ORDER BY started_ms",
+                 FROM runs WHERE task = $1 AND status IN ('running', 'continuing') ORDER BY started_ms + 0",
                 args![task],
                 Orphan::read,
             )
@@ -279,8 +280,10 @@ impl<D: Driver> StateReader for Sql<D> {
     }
 
     async fn runs_named(&self, id: &str, limit: u32) -> Result<Vec<RunRow>> {
+        // An id is of hexadecimal digits, and `g` comes after them by any language's rules.
         let sql = format!(
-            "SELECT {RUN} FROM runs WHERE substr(run_id, 1, length($1)) = $1 ORDER BY started_ms DESC LIMIT $2"
+            "SELECT {RUN} FROM runs WHERE run_id >= $1 AND run_id <= $1 || 'g' AND substr(run_id, 1, length($1)) = $1
+             ORDER BY started_ms + 0 DESC LIMIT $2"
         );
         let found =
             self.fetch("read a run", AssertSqlSafe(sql), args![id, limit], ListedRun::read).await?;

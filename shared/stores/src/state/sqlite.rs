@@ -31,6 +31,11 @@ impl Sqlite {
     /// The file within the data folder; apart from the documents, so that a bulk write never blocks it.
     pub const FILE: &str = "state.db";
 
+    /// The file that grows, or is written anew, with whatever a process writes to the state in `folder`.
+    pub fn log_in(folder: &Path) -> PathBuf {
+        sqlite::log_of(&folder.join(Self::FILE))
+    }
+
     /// Opens or creates the state in `folder`.
     ///
     /// # Errors
