@@ -67,6 +67,7 @@ struct Shared {
     at_once: AtomicU64,
     most_at_once: AtomicU64,
     tokens: AtomicU64,
+    held_us: AtomicU64,
     asked: Mutex<Vec<String>>,
 }
 
@@ -92,6 +93,7 @@ impl ModelStandIn {
             at_once: AtomicU64::new(0),
             most_at_once: AtomicU64::new(0),
             tokens: AtomicU64::new(0),
+            held_us: AtomicU64::new(0),
             asked: Mutex::default(),
         });
         let listed = json!({"object": "list", "data": [{"id": "stand-in", "object": "model"}]});
@@ -127,6 +129,11 @@ impl ModelStandIn {
     /// The data of the questions since this was called, in the order in which they came.
     pub fn take_asked(&self) -> Vec<String> {
         std::mem::take(&mut *self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// For how long it had questions, those at the same time each by itself.
+    pub fn held(&self) -> Duration {
+        Duration::from_micros(self.shared.held_us.load(Ordering::SeqCst))
     }
 
     /// Tokens of all prompts and answers.
@@ -174,19 +181,21 @@ async fn serve(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byte
 }
 
 /// A question that is being answered, until whoever asked it has the answer or is gone.
-struct Turn<'s>(&'s Shared);
+struct Turn<'s>(&'s Shared, Instant);
 
 impl<'s> Turn<'s> {
     fn of(shared: &'s Shared) -> Self {
         let at_once = shared.at_once.fetch_add(1, Ordering::SeqCst) + 1;
         shared.most_at_once.fetch_max(at_once, Ordering::SeqCst);
-        Self(shared)
+        Self(shared, Instant::now())
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.0.at_once.fetch_sub(1, Ordering::SeqCst);
+        let held_us = u64::try_from(self.1.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.0.held_us.fetch_add(held_us, Ordering::SeqCst);
     }
 }
 

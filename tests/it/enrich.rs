@@ -626,7 +626,14 @@ fn thousands_of_entries_stay_within_the_memory() {
     );
     let (peak, _) = peak_and_limit(&ran).unwrap();
     let ideal = Duration::from_millis(10 * world.references / CONCURRENCY);
-    println!("{} entries: {peak} MB, {took:?}, the model alone {ideal:?}", world.references);
+    let held = world.stand_in.held() / u32::try_from(CONCURRENCY).unwrap();
+    let own = |of: Duration| (took.as_secs_f64() / of.as_secs_f64() - 1.0) * 100.0;
+    println!(
+        "{} entries: {peak} MB, {took:?}; the model {ideal:?} as told, so own {:.1} %; {held:?} as it was, so own {:.1} %",
+        world.references,
+        own(ideal),
+        own(held)
+    );
     assert!(peak > 0 && peak <= MEMORY_MAX, "{peak} MB");
     assert_eq!(world.stand_in.most_at_once(), CONCURRENCY);
     let asked = world.stand_in.requests();

@@ -5,21 +5,30 @@
     reason = "a panic is how a trial fails; without a harness clippy sees no tests here"
 )]
 
+use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
+use base::Class;
 use base::clock::Deadline;
 use futures_util::future::join_all;
 use llm::{Answer, Model, Question, Refusal};
 use local_runner::model_stand_in::{BEGINNING, Behaviour, ModelStandIn};
-use serde_json::json;
+use serde_json::{Value, json};
 use task::testing::TestHome;
 use task::{Ctx, Run};
 
 use crate::documents::{block_on, cache};
+use crate::home::eventually_within;
 
 /// Every trial with its name, for the main of the tests.
 macro_rules! trials {
@@ -33,7 +42,11 @@ trials! {
     what_passes_is_tried_again_and_what_does_not_is_named
     no_key_is_told
     the_days_limits_are_never_passed
+    processes_share_the_days_limits_and_never_pass_them
     a_refused_schema_is_not_sent_again
+    anthropic_is_asked_and_answers_in_its_own_shape
+    databricks_is_asked_and_answers_in_its_own_shape
+    doctor_says_what_is_wrong_with_the_model
     a_real_small_model_answers
 }
 
@@ -94,7 +107,10 @@ impl World {
     }
 
     async fn ask(&self) -> Result<Answer, Refusal> {
-        self.model().ask(&ctx(&self.home), &question()).await
+        let (model, ctx) = (self.model(), ctx(&self.home));
+        let answer = model.ask(&ctx, &question()).await;
+        model.hand_back(&ctx).await.unwrap();
+        answer
     }
 }
 
@@ -194,6 +210,7 @@ fn the_days_limits_are_never_passed() {
                     };
                     assert_eq!(used_up, is_reached);
                 });
+                model.hand_back(&ctx).await.unwrap();
             });
             join_all(asking).await;
             // What is reserved meanwhile refuses others early; alone, it goes on to the limit.
@@ -209,6 +226,380 @@ fn the_days_limits_are_never_passed() {
             }
             assert!((2..=16).contains(&world.stand_in.most_at_once()), "four times four at once");
         }
+    });
+}
+
+/// The word by which this binary becomes a process that asks a model until the day's limits are reached.
+const ASKER: &str = "ask-a-model";
+/// Questions that such a process asks at the same time.
+const AT_ONCE: usize = 4;
+
+/// The end of this process, where it was started to ask a model.
+pub(crate) fn asker() -> Option<ExitCode> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let [_, word, url, folder, requests, tokens] = arguments.as_slice() else { return None };
+    if word != ASKER {
+        return None;
+    }
+    block_on(async {
+        let home = shared_home(url, Path::new(folder), requests, tokens).await;
+        ask_all(&home).await;
+    });
+    Some(ExitCode::SUCCESS)
+}
+
+/// A home whose state others have too.
+async fn shared_home(url: &str, folder: &Path, requests: &str, tokens: &str) -> TestHome {
+    let limits = [
+        ("MINERVA_DATA_DIR", folder.to_str().unwrap()),
+        ("LLM_DAILY_LIMIT", requests),
+        ("LLM_DAILY_TOKENS", tokens),
+    ];
+    home(url, &limits).await
+}
+
+/// Asks until the day's limits are reached.
+async fn ask_all(home: &TestHome) {
+    let model = Model::of(&home.home.config).unwrap().unwrap();
+    let (model, ctx, question) = (&model, &ctx(home), &question());
+    join_all((0..AT_ONCE).map(async |_| {
+        loop {
+            match model.ask(ctx, question).await {
+                Ok(_) => {}
+                Err(Refusal::Budget { .. }) => break,
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+    }))
+    .await;
+    model.hand_back(ctx).await.unwrap();
+}
+
+fn processes_share_the_days_limits_and_never_pass_them() {
+    const REQUESTS: u64 = 300;
+    const TOKENS: u64 = 60_000;
+    const MANY: &str = "4000000000";
+    // What a killed process had reserved of the day: a fiftieth of its requests, and what it was at.
+    const LOST: u64 = REQUESTS / 50 + AT_ONCE as u64;
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for (requests, tokens) in
+        [(REQUESTS.to_string(), MANY.to_owned()), (MANY.to_owned(), TOKENS.to_string())]
+    {
+        let is_of_requests = tokens == MANY;
+        let good = Behaviour::Good(Duration::from_millis(20));
+        let stand_in = runtime.block_on(ModelStandIn::start(good)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        // Made before, so that no process waits for another's migrations.
+        let (url, data) = (stand_in.url(), folder.path().join("shared"));
+        let home = runtime.block_on(shared_home(&url, &data, &requests, &tokens));
+        let spawn = || {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.args([ASKER, &url, data.to_str().unwrap(), &requests, &tokens]);
+            Server(command.spawn().unwrap())
+        };
+        let mut processes: Vec<Server> = (0..5).map(|_| spawn()).collect();
+        let asked_enough = || stand_in.requests() >= 40;
+        assert!(eventually_within(Duration::from_secs(60), asked_enough), "nobody asks");
+        // Killed in the midst.
+        drop(processes.pop());
+        for mut process in processes {
+            assert!(process.0.wait().unwrap().success());
+        }
+        let within = || match is_of_requests {
+            true => stand_in.requests() <= REQUESTS,
+            false => stand_in.tokens() <= TOKENS,
+        };
+        assert!(within(), "{} {}", stand_in.requests(), stand_in.tokens());
+        // Each process may have been refused while others held what they gave back since: alone, one goes on to the limit.
+        runtime.block_on(ask_all(&home));
+        assert!(within(), "{} {}", stand_in.requests(), stand_in.tokens());
+        assert!(stand_in.most_at_once() > AT_ONCE as u64, "they asked at the same time");
+        match is_of_requests {
+            true => assert!(stand_in.requests() >= REQUESTS - LOST, "{}", stand_in.requests()),
+            false => assert!(stand_in.tokens() > TOKENS / 2, "{}", stand_in.tokens()),
+        }
+    }
+}
+
+/// A request as a [`Scripted`] server saw it.
+struct Asked {
+    line: String,
+    headers: HeaderMap,
+    body: Value,
+}
+
+impl Asked {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+/// A status, a header and a body.
+type ScriptedAnswer = (u16, Option<(&'static str, &'static str)>, Value);
+
+/// A server on loopback that gives these answers, one after the other and the last for ever.
+#[derive(Clone, Default)]
+struct Scripted {
+    origin: String,
+    answers: Arc<Mutex<VecDeque<ScriptedAnswer>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Scripted {
+    async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let scripted = Self { origin, ..Self::default() };
+        let routes = Router::new().fallback(scripted_answer).with_state(scripted.clone());
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        scripted
+    }
+
+    fn answers(&self, answers: &[ScriptedAnswer]) {
+        *self.answers.lock().unwrap() = answers.to_vec().into();
+    }
+
+    fn asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut *self.asked.lock().unwrap())
+    }
+}
+
+async fn scripted_answer(
+    State(server): State<Scripted>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let body = serde_json::from_slice(&body).unwrap_or_default();
+    server.asked.lock().unwrap().push(Asked { line: format!("{method} {uri}"), headers, body });
+    let mut answers = server.answers.lock().unwrap();
+    let (status, header, body) = match answers.len() {
+        1 => answers[0].clone(),
+        _ => answers.pop_front().expect("an answer is left"),
+    };
+    let mut response = (StatusCode::from_u16(status).unwrap(), axum::Json(body)).into_response();
+    if let Some((name, value)) = header {
+        response.headers_mut().insert(name, value.parse().unwrap());
+    }
+    response
+}
+
+const BUSY_FOR_1_S: Option<(&str, &str)> = Some(("retry-after", "1"));
+const BUSY_FOR_90_S: Option<(&str, &str)> = Some(("retry-after", "90"));
+
+/// What is wrong, in each of these answers' cases.
+async fn refused_with(server: &Scripted, home: &TestHome, answer: ScriptedAnswer) -> Refusal {
+    server.answers(&[answer]);
+    let model = Model::of(&home.home.config).unwrap().unwrap();
+    let refused = model.ask(&ctx(home), &question()).await.unwrap_err();
+    assert!(!format!("{refused:?}").contains(KEY), "{refused:?}");
+    refused
+}
+
+fn anthropic_is_asked_and_answers_in_its_own_shape() {
+    block_on(async {
+        let server = Scripted::start().await;
+        let model = [("LLM_PROVIDER", "anthropic"), ("LLM_MODEL", "claude-x")];
+        let home = home(&server.origin, &model).await;
+        let error = |kind: &str, says: &str| json!({"type": "error", "error": {"type": kind, "message": says}, "request_id": "req_1"});
+        let overloaded = || error("overloaded_error", "Overloaded");
+        let message = |content: Value, end: &str| {
+            json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-x",
+                "content": content, "stop_reason": end, "stop_sequence": null,
+                "usage": {"input_tokens": 100, "cache_read_input_tokens": 20,
+                    "cache_creation_input_tokens": 3, "output_tokens": 40}})
+        };
+        let tool = json!([
+            {"type": "text", "text": "I take the tool."},
+            {"type": "tool_use", "id": "toolu_1", "name": "summary",
+                "input": {"summary": "It came back.", "families": ["Emotet"], "admin": true}},
+        ]);
+        server.answers(&[
+            (429, BUSY_FOR_1_S, error("rate_limit_error", "slow down")),
+            (529, None, overloaded()),
+            (200, None, message(tool, "tool_use")),
+        ]);
+        let begun = Instant::now();
+        let asking = Model::of(&home.home.config).unwrap().unwrap();
+        let answer = asking.ask(&ctx(&home), &question()).await.unwrap();
+        assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
+        assert_eq!(answer.value, json!({"summary": "It came back.", "families": ["Emotet"]}));
+        assert_eq!((answer.prompt_tokens, answer.completion_tokens), (123, 40));
+        let asked = server.asked();
+        assert_eq!(asked.len(), 3);
+        for one in asked {
+            assert_eq!(one.line, "POST /v1/messages");
+            assert_eq!(one.header("x-api-key"), Some(KEY));
+            assert_eq!(one.header("anthropic-version"), Some("2023-06-01"));
+            assert_eq!(one.header("content-type"), Some("application/json"));
+            assert_eq!(one.header("authorization"), None);
+            let body = &one.body;
+            assert_eq!((&body["model"], &body["max_tokens"]), (&json!("claude-x"), &json!(200)));
+            assert!(body["system"].as_str().unwrap().starts_with("Summarise"), "{body}");
+            assert_eq!(body["messages"].as_array().unwrap().len(), 1);
+            assert_eq!(body["messages"][0]["role"], "user");
+            let required = body["tools"][0]["input_schema"]["required"].as_array().unwrap();
+            assert!(required.len() == 2 && required.contains(&json!("summary")), "{body}");
+            assert_eq!(body["tool_choice"], json!({"type": "tool", "name": "summary"}));
+        }
+        // A model without tools answers in text, and what it thinks aloud is none of it.
+        let text = json!([{"type": "thinking", "thinking": "{\"summary\": \"no\"}"},
+            {"type": "text", "text": "{\"summary\": \"Back.\", \"families\": []}"}]);
+        server.answers(&[
+            (400, None, error("invalid_request_error", "tools: not supported by this model")),
+            (200, None, message(text, "end_turn")),
+        ]);
+        let answer = asking.ask(&ctx(&home), &question()).await.unwrap();
+        assert_eq!(answer.value["summary"], "Back.");
+        let asked = server.asked();
+        assert!(asked[0].body["tools"].is_array() && asked[1].body["tools"].is_null());
+
+        let cut = message(json!([{"type": "text", "text": "{\"summ"}]), "max_tokens");
+        let refused = refused_with(&server, &home, (200, None, cut)).await;
+        assert!(matches!(&refused, Refusal::Malformed { prompt_tokens: 123, .. }), "{refused:?}");
+        let refused = refused_with(&server, &home, (529, None, overloaded())).await;
+        let Refusal::Unreachable { error: told } = refused else { panic!("{refused:?}") };
+        assert!(told.to_string().contains("`529`: Overloaded, after `3` tries"), "{told}");
+        for status in [429, 529] {
+            let refused = refused_with(&server, &home, (status, BUSY_FOR_90_S, overloaded())).await;
+            let Refusal::Busy { retry_after, .. } = refused else { panic!("{refused:?}") };
+            assert_eq!(retry_after, Duration::from_secs(90));
+        }
+        let wrong = error("authentication_error", &format!("invalid x-api-key {KEY}"));
+        let refused = refused_with(&server, &home, (401, None, wrong)).await;
+        let Refusal::Unreachable { error: told } = refused else { panic!("{refused:?}") };
+        assert_eq!(told.class(), Class::Config);
+        assert!(told.hint_text().unwrap().contains("LLM_API_KEY"), "{}", told.chain());
+    });
+}
+
+fn databricks_is_asked_and_answers_in_its_own_shape() {
+    block_on(async {
+        let server = Scripted::start().await;
+        let settings = [
+            ("LLM_PROVIDER", "databricks"),
+            ("DATABRICKS_HOST", server.origin.as_str()),
+            ("DATABRICKS_TOKEN", "dapi-hunter2"),
+            ("LLM_MODEL", "databricks-claude"),
+        ];
+        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let folder = tempfile::tempdir().unwrap();
+        let home = TestHome::open(folder, &settings, &[]).await.unwrap();
+        let error = |code: &str, says: &str| json!({"error_code": code, "message": says});
+        let completion = |content: Value| {
+            json!({"id": "1", "object": "chat.completion", "model": "claude",
+                "choices": [{"index": 0, "finish_reason": "stop",
+                    "message": {"role": "assistant", "content": content}}],
+                "usage": {"prompt_tokens": 100, "completion_tokens": 40, "total_tokens": 140}})
+        };
+        // Models that think give their answer in parts.
+        let parts = json!([
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "{\"summary\": \"no\"}"}]},
+            {"type": "text", "text": "{\"summary\": \"It came back.\", \"families\": [\"Emotet\"]}"},
+        ]);
+        server.answers(&[
+            (429, BUSY_FOR_1_S, error("REQUEST_LIMIT_EXCEEDED", "Exceeded workspace rate limit")),
+            (503, None, error("TEMPORARILY_UNAVAILABLE", "the endpoint scales up")),
+            (200, None, completion(parts)),
+        ]);
+        let begun = Instant::now();
+        let model = Model::of(&home.home.config).unwrap().unwrap();
+        let answer = model.ask(&ctx(&home), &question()).await.unwrap();
+        assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
+        assert_eq!(answer.value, json!({"summary": "It came back.", "families": ["Emotet"]}));
+        assert_eq!((answer.prompt_tokens, answer.completion_tokens), (100, 40));
+        let asked = server.asked();
+        assert_eq!(asked.len(), 3);
+        for one in asked {
+            assert_eq!(one.line, "POST /serving-endpoints/databricks-claude/invocations");
+            assert_eq!(one.header("authorization"), Some("Bearer dapi-hunter2"));
+            assert_eq!((one.header("x-api-key"), one.header("anthropic-version")), (None, None));
+            assert!(one.body["model"].is_null(), "it stands in the address");
+            assert_eq!(one.body["messages"][0]["role"], "system");
+            assert_eq!(one.body["response_format"]["type"], "json_schema");
+        }
+        let said = |refused: Refusal| match refused {
+            Refusal::Unreachable { error } => {
+                assert!(!error.chain().contains("hunter2"), "{}", error.chain());
+                (error.class(), error.chain())
+            }
+            other => panic!("{other:?}"),
+        };
+        let denied = error("PERMISSION_DENIED", "Invalid token dapi-hunter2");
+        let (class, told) = said(refused_with(&server, &home, (403, None, denied)).await);
+        assert!(class == Class::Config && told.contains("Invalid token"), "{told}");
+        let missing = error("RESOURCE_DOES_NOT_EXIST", "Endpoint does not exist.");
+        let (class, told) = said(refused_with(&server, &home, (404, None, missing)).await);
+        assert!(class == Class::Config && told.contains("does not exist"), "{told}");
+        let busy = (429, BUSY_FOR_90_S, error("REQUEST_LIMIT_EXCEEDED", "slow down"));
+        let refused = refused_with(&server, &home, busy).await;
+        assert!(
+            matches!(&refused, Refusal::Busy { retry_after, .. } if retry_after.as_secs() == 90),
+            "{refused:?}"
+        );
+    });
+}
+
+fn doctor_says_what_is_wrong_with_the_model() {
+    block_on(async {
+        let server = Scripted::start().await;
+        let look = async |provider: &str, model: &str, answers: &[ScriptedAnswer]| {
+            let settings = [("LLM_PROVIDER", provider), ("LLM_MODEL", model)];
+            let home = home(&server.origin, &settings).await;
+            server.answers(answers);
+            let said = (llm::CHECK.look)(&home.home.config).await;
+            let lines: Vec<String> = server.asked().into_iter().map(|one| one.line).collect();
+            let said = match said {
+                Ok(said) => format!("ok: {}", said.unwrap()),
+                Err(error) => format!("{} hint: {}", error.chain(), error.hint_text().unwrap()),
+            };
+            assert!(!said.contains(KEY), "{said}");
+            (said, lines)
+        };
+        let list = (200, None, json!({"object": "list", "data": [{"id": "m1"}, {"id": "m2"}]}));
+        let (said, asked) = look("compatible", "m2", std::slice::from_ref(&list)).await;
+        assert!(said.starts_with("ok: `m2` at"), "{said}");
+        assert_eq!(asked, ["GET /v1/models"], "it costs no token");
+
+        let answer = (200, None, json!({"choices": [{"message": {"content": "Yes"}}]}));
+        let (said, asked) = look("openai", "m3", &[list.clone(), answer.clone()]).await;
+        assert!(said.starts_with("ok: ") && said.contains("does not list it"), "{said}");
+        assert_eq!(asked, ["GET /v1/models", "POST /v1/chat/completions"]);
+
+        let unknown = json!({"error": {"message": "The model `m3` does not exist", "code": "model_not_found"}});
+        let (said, _) = look("openai", "m3", &[list, (404, None, unknown)]).await;
+        assert!(said.contains("does not exist") && said.contains("`m1`, `m2`"), "{said}");
+        assert!(said.contains("LLM_MODEL"), "{said}");
+
+        // A server without a list, whose model wants another name of the limit.
+        let renamed = json!({"error": {"message": "Use 'max_completion_tokens' instead."}});
+        let none = (404, None, json!({}));
+        let (said, asked) =
+            look("compatible", "m", &[none.clone(), (400, None, renamed), answer]).await;
+        assert!(said.starts_with("ok: ") && said.contains("does not list its models"), "{said}");
+        assert_eq!(asked.len(), 3);
+
+        let denied = json!({"error": {"message": format!("Incorrect API key provided: {KEY}")}});
+        let (said, asked) = look("openai", "m", &[(401, None, denied)]).await;
+        assert!(said.contains("Incorrect API key") && said.contains("LLM_API_KEY"), "{said}");
+        assert_eq!(asked.len(), 1);
+
+        let claude = (200, None, json!({"content": [{"type": "text", "text": "Yes"}]}));
+        let (said, asked) = look("anthropic", "claude-latest", &[none.clone(), claude]).await;
+        assert!(said.starts_with("ok: "), "{said}");
+        assert_eq!(asked, ["GET /v1/models", "POST /v1/messages"]);
+
+        let ready = (200, None, json!({"name": "claude", "state": {"ready": "READY"}}));
+        let (said, asked) = look("databricks", "claude", &[ready]).await;
+        assert!(said.starts_with("ok: "), "{said}");
+        assert_eq!(asked, ["GET /api/2.0/serving-endpoints/claude"]);
+    });
+    // Nobody listens there.
+    block_on(async {
+        let home = home("http://127.0.0.1:9/v1", &[]).await;
+        let error = (llm::CHECK.look)(&home.home.config).await.unwrap_err();
+        assert!(error.chain().contains("127.0.0.1:9"), "{}", error.chain());
     });
 }
 

@@ -126,6 +126,7 @@ fn main() -> ExitCode {
         .or_else(faults::writer)
         .or_else(state::claimer)
         .or_else(indicator::reading)
+        .or_else(llm::asker)
     {
         return code;
     }

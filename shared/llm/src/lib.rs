@@ -132,12 +132,7 @@ impl Model {
         let Some(endpoint) = Endpoint::of(&settings)? else { return Ok(None) };
         let zone = TimeZone::get(ZONE)
             .map_err(|cause| Error::config(format!("find the zone `{ZONE}`")).because(cause))?;
-        let allowance = Allowance {
-            name: POOL,
-            requests: settings.daily_limit,
-            tokens: settings.daily_tokens,
-            zone,
-        };
+        let allowance = Allowance::new(POOL, settings.daily_limit, settings.daily_tokens, zone);
         let at_once = Semaphore::new(settings.concurrency.max(1) as usize);
         Ok(Some(Self {
             endpoint,
@@ -172,7 +167,16 @@ impl Model {
     /// `Store`, when the state cannot be read.
     pub async fn used(&self, ctx: &Ctx) -> Result<((u32, u32), (u32, u32))> {
         let (requests, tokens) = self.allowance.used(ctx).await?;
-        Ok(((requests, self.allowance.requests), (tokens, self.allowance.tokens)))
+        let (requests_max, tokens_max) = self.allowance.limits();
+        Ok(((requests, requests_max), (tokens, tokens_max)))
+    }
+
+    /// Gives back what is reserved of the day and not used: whoever asks no more, as others may.
+    ///
+    /// # Errors
+    /// `Store`, when the state cannot be written.
+    pub async fn hand_back(&self, ctx: &Ctx) -> Result<()> {
+        self.allowance.hand_back(ctx).await
     }
 
     /// Asks, waits for as long as the server wants it where that is short, and tries again what passes.

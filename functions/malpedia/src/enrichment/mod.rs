@@ -1,7 +1,10 @@
-//! The engine of the enrichment: which entries need a question, many questions at once, each answer stored as soon as it came.
+//! The engine of the enrichment: which entries need a question, many questions at once, answers stored a few at a time.
 //!
 //! The checkpoint is the document: it says under which version and from which text it was enriched. So a run that is killed loses
 //! no more than the answers that were on their way, and a run goes through all there is by ids, without a window.
+//!
+//! Nobody who asks waits for the store: entries are read in chunks ahead of those who ask, and answers are written while others
+//! are on their way.
 
 mod pages;
 mod prompt;
@@ -9,6 +12,7 @@ mod prompt;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base::date::seconds;
@@ -18,12 +22,13 @@ use futures_util::future::{Either, select};
 use futures_util::{Stream, StreamExt as _, stream};
 use jiff::Timestamp;
 use llm::{Model, Refusal};
-use names::Names;
+use names::{Linked, Names};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use stores::documents::{Body, Index, Owner, Pages, Scan, Write};
+use stores::documents::{Body, DocumentReader, Index, Owner, Pages, Scan, Write};
 use task::{Ctx, Stop, Visit, VisitLimits};
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout_at;
 
 use crate::reference::INDEX as LIBRARY;
 use crate::settings::Settings;
@@ -56,9 +61,15 @@ const ENTRIES_MAX: usize = 40_000;
 const TRIES: u32 = 3;
 /// Entries in a row without a usable answer after which it is the model and not they: none of them is charged for it.
 const FAILURES_MAX: usize = 20;
-/// Entries that are read, asked for or not stored yet, for each question that the model may have at once: while one is stored and
-/// the next is prepared, the model is not left waiting. It bounds what a killed run has asked for in vain.
+/// Entries that are about to be asked for, asked for or not stored yet, for each question that the model may have at once: while
+/// one is stored the next is there, so the model is not left waiting. It bounds what a killed run has asked for in vain.
 const AHEAD: usize = 2;
+/// Entries that are read together, ahead of those who ask.
+const READ: usize = 32;
+/// Such chunks that are read at the same time.
+const READS_AHEAD: usize = 2;
+/// The longest that an answer waits for others to be written with it. Half as many as the model may have at once are enough.
+const GATHER: Duration = Duration::from_millis(250);
 /// How often the progress is told to whoever looks at it meanwhile.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
@@ -145,6 +156,13 @@ struct Need {
     since: String,
 }
 
+/// An entry that was read to be asked for.
+struct Ready {
+    need: Need,
+    /// Nothing where it is there no longer.
+    entry: Option<(Entry, Linked)>,
+}
+
 /// What came of one entry.
 enum Came {
     Enriched {
@@ -188,20 +206,24 @@ pub(crate) async fn enrich(visit: &mut Visit<'_>, source: &Enrichment) -> Result
     if needs.is_empty() {
         return Ok(());
     }
-    let names = Names::read(ctx.documents.as_ref()).await?;
+    let names = Arc::new(Names::read(ctx.documents.as_ref()).await?);
     let is_over = Cell::new(false);
     let ahead = AHEAD * source.model.concurrency();
     let unstored = Semaphore::new(ahead);
-    let ask_in_turn = async |need| {
+    let is_wanted = || !is_over.get() && !ctx.deadline.is_past();
+    let chunks = chunks(needs).take_while(|_| is_wanted());
+    let read = |chunk| read(Arc::clone(&ctx.documents), Arc::clone(&names), chunk);
+    let ready = stream::iter(chunks).map(read).buffered(READS_AHEAD).flat_map(stream::iter);
+    let ask_in_turn = async |ready: Result<Ready>| {
         let held = unstored.acquire().await.expect("the semaphore is never closed");
-        let came = if is_over.get() { Came::Left } else { ask(ctx, source, &names, need).await };
+        let came = match ready {
+            Err(error) => Came::Stopped { kind: "store", stop: error.into() },
+            Ok(_) if !is_wanted() => Came::Left,
+            Ok(ready) => ask(ctx, source, &names, ready).await,
+        };
         (came, held)
     };
-    let questions = needs
-        .into_iter()
-        .take_while(|_| !is_over.get() && !ctx.deadline.is_past())
-        .map(ask_in_turn);
-    let asking = stream::iter(questions).buffer_unordered(ahead);
+    let asking = ready.map(ask_in_turn).buffer_unordered(ahead);
     let mut keeper = Keeper {
         source,
         version: &version,
@@ -211,7 +233,9 @@ pub(crate) async fn enrich(visit: &mut Visit<'_>, source: &Enrichment) -> Result
         is_over: &is_over,
         stop: None,
     };
-    keep_all(visit, &mut keeper, pin!(asking)).await?;
+    let kept = keep_all(visit, &mut keeper, pin!(asking)).await;
+    source.model.hand_back(ctx).await?;
+    kept?;
     keeper.charge(visit).await?;
     keeper.save(visit).await?;
     tell(visit, &keeper.progress);
@@ -234,13 +258,24 @@ async fn keep_all<'s, S: Stream<Item = (Came, SemaphorePermit<'s>)> + Unpin>(
     keeper: &mut Keeper<'_>,
     mut asking: S,
 ) -> Result<(), Stop> {
+    let enough = (keeper.source.model.concurrency() / 2).max(1);
     let (mut came, mut is_open) = (Vec::new(), true);
     loop {
-        if came.is_empty() && is_open {
-            match asking.next().await {
+        let wait = || tokio::time::Instant::now() + GATHER;
+        let mut until = (!came.is_empty()).then(wait);
+        while is_open && came.len() < enough {
+            let next = match until {
+                None => asking.next().await,
+                Some(until) => match timeout_at(until, asking.next()).await {
+                    Ok(next) => next,
+                    Err(_) => break,
+                },
+            };
+            match next {
                 Some(one) => came.push(one),
                 None => is_open = false,
             }
+            until = until.or_else(|| Some(wait()));
         }
         if came.is_empty() {
             return Ok(());
@@ -261,6 +296,48 @@ async fn keep_all<'s, S: Stream<Item = (Came, SemaphorePermit<'s>)> + Unpin>(
                 Either::Right((None, _)) => is_open = false,
             }
         }
+    }
+}
+
+/// The needs in their order, a few together.
+fn chunks(needs: Vec<Need>) -> impl Iterator<Item = Vec<Need>> {
+    let mut needs = needs.into_iter();
+    std::iter::from_fn(move || {
+        let chunk: Vec<Need> = needs.by_ref().take(READ).collect();
+        (!chunk.is_empty()).then_some(chunk)
+    })
+}
+
+/// Reads entries and whom they mean, in a task of its own: it goes on while nobody waits for it.
+async fn read(
+    documents: Arc<dyn DocumentReader>,
+    names: Arc<Names>,
+    chunk: Vec<Need>,
+) -> Vec<Result<Ready>> {
+    let reading = tokio::spawn(async move {
+        let mut ready = Vec::with_capacity(chunk.len());
+        let mut by_index: BTreeMap<&'static str, Vec<Need>> = BTreeMap::new();
+        for need in chunk {
+            by_index.entry(need.index.name).or_default().push(need);
+        }
+        for needs in by_index.into_values() {
+            let ids: Vec<&str> = needs.iter().map(|need| need.id.as_str()).collect();
+            let bodies = documents.fields_of(needs[0].index, &ids, &prompt::FIELDS).await?;
+            ready.extend(needs.into_iter().zip(bodies).map(|(need, body)| {
+                let entry = body.as_ref().and_then(Entry::of);
+                let entry = entry.map(|entry| {
+                    let linked = entry.linked(&names);
+                    (entry, linked)
+                });
+                Ready { need, entry }
+            }));
+        }
+        Ok::<_, Error>(ready)
+    });
+    match reading.await {
+        Ok(Ok(ready)) => ready.into_iter().map(Ok).collect(),
+        Ok(Err(error)) => vec![Err(error)],
+        Err(cause) => vec![Err(Error::store("read entries to be asked for").because(cause))],
     }
 }
 
@@ -316,18 +393,16 @@ async fn needs(
     Ok(all)
 }
 
-async fn ask(ctx: &Ctx, source: &Enrichment, names: &Names, need: Need) -> Came {
-    let read = ctx.documents.fields_of(need.index, &[&need.id], &prompt::FIELDS).await;
-    let body = match read {
-        Ok(mut bodies) => bodies.pop().flatten(),
-        Err(error) => return Came::Stopped { kind: "store", stop: error.into() },
-    };
-    let Some(mut entry) = body.as_ref().and_then(Entry::of) else { return Came::Gone(need) };
+async fn ask(ctx: &Ctx, source: &Enrichment, names: &Names, ready: Ready) -> Came {
+    let Ready { need, entry } = ready;
+    let Some((mut entry, mut linked)) = entry else { return Came::Gone(need) };
     let from = entry.digest();
     if let (Some(pages), Some(url)) = (&source.pages, entry.page_to_read()) {
         entry.page = pages.text(ctx, &url).await;
+        if entry.page.is_some() {
+            linked = entry.linked(names);
+        }
     }
-    let linked = entry.linked(names);
     let question = prompt::question(&entry, &linked, names, &source.settings.enrich_language);
     let stopped = |outcome, reason: String| {
         let what = format!("ask the language model: {reason}");
