@@ -228,15 +228,8 @@ pub(crate) enum Command {
     Schedule(ScheduleCommand),
     /// Run the timetable until interrupted
     Serve(ServeArgs),
-    /// Replay two days of the timetable on bundled feeds, without network or server
-    Demo {
-        /// End after the replay, with a summary
-        #[arg(long)]
-        exit: bool,
-        /// Port of the page that stays open after the replay
-        #[arg(long, default_value_t = 9000)]
-        port: u16,
-    },
+    /// Replay two days of the timetable on bundled feeds, without network
+    Demo(DemoArgs),
     /// Run a task over the archived responses instead of the network, after a parser was repaired
     Reparse {
         /// The task
@@ -276,6 +269,21 @@ pub(crate) enum Command {
         /// The task
         task: String,
     },
+}
+
+/// What is asked of the demo.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// End after the replay, with a summary
+    #[arg(long)]
+    pub(crate) exit: bool,
+    /// Port of the page that stays open after the replay
+    #[arg(long, default_value_t = 9000)]
+    pub(crate) port: u16,
+    /// Store on the servers of `ES_URL` and `DATABASE_URL`: in indices that begin with `minerva-demo-` (behind
+    /// `ES_INDEX_PREFIX`), and in the schema of the address, which must be empty
+    #[arg(long)]
+    pub(crate) servers: bool,
 }
 
 #[derive(Debug, Args)]

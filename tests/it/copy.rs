@@ -57,8 +57,17 @@ impl Servers {
         ]
     }
 
-    fn all(&self) -> Vec<(String, String)> {
+    pub(crate) fn all(&self) -> Vec<(String, String)> {
         [self.documents(), vec![("DATABASE_URL".to_owned(), self.world.url())]].concat()
+    }
+
+    /// How many indices and tables there are.
+    pub(crate) fn stored(&self) -> usize {
+        let path = format!("/_cat/indices/{}?h=index&format=json", self.place.named("*"));
+        let indices = self.place.ask("GET", &path, &Value::Null);
+        let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()";
+        let tables = block_on(self.world.number(tables));
+        indices.as_array().unwrap().len() + usize::try_from(tables).unwrap()
     }
 }
 

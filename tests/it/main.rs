@@ -18,6 +18,7 @@ mod commands;
 mod contract;
 mod copy;
 mod cron;
+mod demo;
 mod documents;
 mod door;
 mod ecs;
@@ -186,7 +187,9 @@ fn main() -> ExitCode {
             unavailable().or_else(no_own_postgres)
         });
         let one_of_both = || known(postgres::url().err()).or_else(unavailable);
-        skip(&format!("copy::{}::", kind.name()), kind.is_optional(), &one_of_both);
+        for module in ["copy", "demo"] {
+            skip(&format!("{module}::{}::", kind.name()), kind.is_optional(), &one_of_both);
+        }
     }
     skip("faults::postgres_started::", false, &|| known(postgres::server().err()));
     let conclusion = libtest_mimic::run(&arguments, trials);
@@ -228,15 +231,17 @@ fn on_each_document_store() -> Vec<Trial> {
     trials
 }
 
-/// `copy` between the embedded store and each pair of servers.
+/// `copy` and `demo`, on the embedded store and on each pair of servers.
 fn between_homes() -> Vec<Trial> {
     let mut trials = Vec::new();
     for kind in copy::KINDS {
-        for (name, check) in copy::CHECKS {
-            trials.push(Trial::test(format!("copy::{}::{name}", kind.name()), move || {
-                check(&copy::Servers::new(kind));
-                Ok(())
-            }));
+        for (module, checks) in [("copy", copy::CHECKS), ("demo", demo::CHECKS)] {
+            for (name, check) in checks {
+                trials.push(Trial::test(format!("{module}::{}::{name}", kind.name()), move || {
+                    check(&copy::Servers::new(kind));
+                    Ok(())
+                }));
+            }
         }
     }
     trials

@@ -40,7 +40,7 @@ pub(crate) async fn run(cli: &Cli) -> Outcome {
     let folder = match &cli.command {
         // It only looks.
         Command::Doctor { .. } => None,
-        Command::Demo { .. } => demo::own_folder(cli),
+        Command::Demo(_) => demo::own_folder(cli),
         Command::Replay { .. } => replay::own_folder(cli),
         Command::Help { .. }
         | Command::Completions { .. }
@@ -87,7 +87,7 @@ async fn carry_out(cli: &Cli) -> Outcome {
         Command::Doctor { create } => doctor::doctor(cli, *create).await,
         Command::Schedule(command) => schedule::schedule(cli, command),
         Command::Serve(args) => serve::serve(cli, args).await,
-        Command::Demo { exit, port } => demo::demo(cli, *exit, *port).await,
+        Command::Demo(args) => demo::demo(cli, args).await,
         Command::Reparse { task } => run::reparse(cli, task).await,
         Command::Reindex(args) => moves::reindex(cli, args).await,
         Command::Adopt(args) => moves::adopt(cli, args).await,

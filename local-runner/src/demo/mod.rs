@@ -2,7 +2,8 @@
 //! the very processes that serve in earnest.
 //!
 //! Through day one the sources live: they gain items, edit and drop some, send undated and broken ones. On day two nothing
-//! changes upstream, every slot is fresh, every run is executed, and nothing is written.
+//! changes upstream, every slot is fresh, every run is executed, and nothing is written. With `--servers` that is shown on the
+//! servers of the settings, in indices and a schema that nothing else is in.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,10 +18,11 @@ use jiff::{SignedDuration, Timestamp};
 use schedule::Row;
 use serde::Serialize;
 use serde_json::Value;
-use stores::documents::{Documents, Index, Query, Sort};
+use stores::documents::{self, Documents, Index, Query, Sort};
+use stores::state::{Looked, Postgres};
 use task::events;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, DemoArgs};
 use crate::home;
 use crate::lambda::{self, Options};
 use crate::logbook::LogBook;
@@ -43,6 +45,9 @@ const FOLDER: &str = "minerva-demo";
 
 /// Marks a folder whose contents a demo made and may make anew.
 const MARKER: &str = "made-by-the-demo";
+
+/// What the names of the demo's indices on a server have behind `ES_INDEX_PREFIX`.
+const PREFIX: &str = "minerva-demo-";
 
 /// The first midnight of the replay, São Paulo time.
 const FIRST_DAY: &str = "2026-03-01T03:00:00Z";
@@ -80,10 +85,14 @@ struct Summary {
     sources: BTreeMap<String, u64>,
     seconds: f64,
     data_dir: PathBuf,
+    /// What the indices of a server begin with, where documents are on one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    es_index_prefix: Option<String>,
 }
 
 /// `local-runner demo`.
-pub(crate) async fn demo(cli: &Cli, exit: bool, port: u16) -> Outcome {
+pub(crate) async fn demo(cli: &Cli, args: &DemoArgs) -> Outcome {
+    let stores = if args.servers { servers().await? } else { no_servers() };
     let folder = folder(cli);
     prepare(&folder)?;
     let stand_ins = StandIns::start(&folder).await?;
@@ -92,20 +101,62 @@ pub(crate) async fn demo(cli: &Cli, exit: bool, port: u16) -> Outcome {
         ("MINERVA_CLOCK", "slot".to_owned()),
     ];
     overrides.extend_from_slice(stand_ins.settings());
+    overrides.extend(stores);
     let settings = Settings::read(&overrides)?;
     let started = Instant::now();
     let summary = replay(cli, &settings, &stand_ins).await?;
-    let summary =
-        Summary { seconds: started.elapsed().as_secs_f64(), data_dir: folder.clone(), ..summary };
+    let stores = &settings.config.stores;
+    let summary = Summary {
+        seconds: started.elapsed().as_secs_f64(),
+        data_dir: folder.clone(),
+        es_index_prefix: stores.es_url.as_ref().map(|_| stores.es_index_prefix.clone()),
+        ..summary
+    };
     if cli.json {
         out::json(&summary);
     } else {
         show(&summary, &settings).await?;
     }
-    if !exit {
-        stay(&settings, port).await?;
+    if !args.exit {
+        stay(&settings, args.port).await?;
     }
     Ok(out::DONE)
+}
+
+/// Settings by which nothing invented reaches a server.
+fn no_servers() -> Vec<(&'static str, String)> {
+    ["ES_URL", "DATABASE_URL"].map(|name| (name, String::new())).into()
+}
+
+/// Settings by which the operator's servers are used, apart from all else that is on them.
+async fn servers() -> Result<Vec<(&'static str, String)>> {
+    let own = Settings::read(&[])?.config.stores;
+    if own.es_url.is_none() && own.database_url.is_none() {
+        return Err(Error::config("demo on servers: neither `ES_URL` nor `DATABASE_URL` is set")
+            .hint("without `--servers` it needs none"));
+    }
+    let prefix = vec![("ES_INDEX_PREFIX", format!("{}{PREFIX}", own.es_index_prefix))];
+    let settings = Settings::read(&prefix)?;
+    if own.es_url.is_some() {
+        let looked = documents::look(&settings.config).await?;
+        if let Some((name, _)) = looked.counts.iter().find(|(_, count)| count.is_some()) {
+            let what = format!("demo on servers: there is an index `{}{name}`", prefix[0].1);
+            let hint = format!(
+                "delete what begins with `{}`, or set another `ES_INDEX_PREFIX`",
+                prefix[0].1
+            );
+            return Err(Error::config(what).hint(hint));
+        }
+    }
+    if let Some(address) = &own.database_url
+        && !matches!(Postgres::look(address).await?, Looked::Missing)
+    {
+        let what = format!("demo on servers: the schema at `{}` is in use", address.shown());
+        return Err(Error::config(what).hint(
+            "`CREATE SCHEMA minerva_demo`, and `?options=-csearch_path%3Dminerva_demo` in `DATABASE_URL`",
+        ));
+    }
+    Ok(prefix)
 }
 
 fn folder(cli: &Cli) -> PathBuf {
@@ -278,6 +329,9 @@ async fn show(summary: &Summary, settings: &Settings) -> Result<()> {
         summary.seconds
     ));
     let folder = summary.data_dir.display();
+    let of_server = summary.es_index_prefix.as_ref();
+    let of_server =
+        of_server.map_or_else(String::new, |prefix| format!("ES_INDEX_PREFIX={prefix} "));
     out::line("look at it:");
     for command in [
         "lookup wordpress.agrupem.com",
@@ -287,10 +341,10 @@ async fn show(summary: &Summary, settings: &Settings) -> Result<()> {
         "search --index malpedia_library --by families_mentioned",
         "runs",
     ] {
-        out::line(&format!("  local-runner --data-dir {folder} {command}"));
+        out::line(&format!("  {of_server}local-runner --data-dir {folder} {command}"));
     }
     out::line(&format!(
-        "  RSS_SOURCES={folder}/sources.toml MISP_FEEDS={folder}/feeds.toml local-runner --data-dir {folder} sources list"
+        "  {of_server}RSS_SOURCES={folder}/sources.toml MISP_FEEDS={folder}/feeds.toml local-runner --data-dir {folder} sources list"
     ));
     Ok(())
 }

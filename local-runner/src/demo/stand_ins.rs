@@ -48,9 +48,6 @@ impl StandIns {
         let library = folder.join("malpedia");
         malpedia::write(&library)?;
         let mut settings = vec![
-            // Invented news must not reach a real server.
-            ("ES_URL", String::new()),
-            ("DATABASE_URL", String::new()),
             ("RSS_SOURCES", list("sources.toml", upstream.rss_sources())?),
             ("MISP_FEEDS", list("feeds.toml", upstream.misp_feeds())?),
             ("SIGNATURE_BASE_URL", upstream.url("signature-base.tar.gz")),
@@ -71,7 +68,7 @@ impl StandIns {
         Ok(Self { upstream, _model: model, settings })
     }
 
-    /// The settings under which tasks read nothing else; an empty one is unset.
+    /// The settings under which tasks read nothing else; an empty one is unset. Where they store is for the caller to say.
     pub fn settings(&self) -> &[(&'static str, String)] {
         &self.settings
     }
