@@ -4,6 +4,7 @@
 //! data that it was given: it can fill the schema, and nothing else.
 
 mod form;
+mod look;
 mod repair;
 mod settings;
 mod wire;
@@ -14,14 +15,14 @@ use std::time::{Duration, Instant};
 use base::config::{Config, LanguageModel};
 use base::secrets::hidden;
 use base::{Error, Result, shown};
-use fetch::{Fetched, Http, Limits, Request, Response, retry_after};
+use fetch::{Fetched, Limits, Request, Response, retry_after};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::Value;
-use task::catalog::Check;
 use task::{Allowance, Ctx};
 use tokio::sync::Semaphore;
 
+pub use look::CHECK;
 use settings::{Endpoint, Provider};
 use wire::{Refusals, Said};
 
@@ -313,9 +314,7 @@ impl Model {
     /// What a status outside 2xx means.
     fn refused(&self, response: &Response, now: Timestamp) -> Came {
         let status = response.status;
-        let text = String::from_utf8_lossy(&response.body);
-        let says = serde_json::from_str(&text).ok().and_then(|body| wire::error_of(&body));
-        let reason = format!("status `{status}`: {}", self.shown(says.as_deref().unwrap_or(&text)));
+        let reason = self.endpoint.says(status, &response.body);
         let wait = response.headers.get("retry-after").and_then(|value| retry_after(value, now));
         match status {
             401 | 403 => Came::Unreachable(
@@ -405,6 +404,13 @@ impl Endpoint {
         hidden(text, of_address.iter().map(String::as_str).chain(key))
     }
 
+    /// A refusal's status, and what it says.
+    fn says(&self, status: u16, body: &[u8]) -> String {
+        let text = String::from_utf8_lossy(body);
+        let says = serde_json::from_str(&text).ok().and_then(|body| wire::error_of(&body));
+        format!("status `{status}`: {}", self.shown(says.as_deref().unwrap_or(&text)))
+    }
+
     /// The begin of what a stranger says, without the key, on one line.
     fn shown(&self, text: &str) -> String {
         let line = shown::one_line(&self.hidden(text));
@@ -426,47 +432,4 @@ fn estimate_of(text: &str) -> u64 {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What `doctor` asks: whether the model's server knows it and the key, at the cost of no token.
-pub const CHECK: Check =
-    Check { about: "the language model", look: |config| Box::pin(look(config)) };
-
-/// What the listing of a server may take.
-const LISTING: Limits = Limits {
-    max_body: 4 << 20,
-    head_timeout: Duration::from_secs(5),
-    idle_timeout: Duration::from_secs(5),
-    total_timeout: Duration::from_secs(8),
-};
-
-async fn look(config: &Config) -> Result<Option<String>> {
-    let settings = &config.language_model;
-    let Some(endpoint) = Endpoint::of(settings)? else { return Ok(None) };
-    let clock = config.behaviour.clock;
-    let http = Http::new(&config.network, move || clock.now(None))?;
-    let (url, bearer) = (endpoint.listing()?, endpoint.bearer());
-    let request = endpoint.keyed(Request::get(&url).limits(LISTING), &bearer).once().refusals();
-    let hide = |error: Error| error.reworded(|text| endpoint.hidden(text));
-    let about = format!(
-        "`{}` at `{}`, {} requests and {} tokens a day",
-        endpoint.shown(&endpoint.model),
-        base::address::shown(&endpoint.url),
-        settings.daily_limit,
-        settings.daily_tokens
-    );
-    match http.send(request).await.map_err(|failure| hide(failure.into()))? {
-        Fetched::Body(_) | Fetched::NotModified(_) => Ok(Some(about)),
-        // Not every server lists its models.
-        Fetched::Refused(response) if matches!(response.status, 404 | 405 | 501) => {
-            Ok(Some(format!("{about}; it answers and does not list its models")))
-        }
-        Fetched::Refused(response) => {
-            let text = String::from_utf8_lossy(&response.body);
-            let says = serde_json::from_str(&text).ok().and_then(|body| wire::error_of(&body));
-            let says = endpoint.shown(says.as_deref().unwrap_or(&text));
-            let error = format!("ask the language model: status `{}`: {says}", response.status);
-            Err(Error::upstream(error).hint("check `LLM_API_KEY` and `LLM_URL`"))
-        }
-    }
 }

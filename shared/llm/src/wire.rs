@@ -192,6 +192,13 @@ pub(crate) fn answer(provider: Provider, body: &[u8]) -> Result<Said, String> {
     Ok(Said { text, usage, cut })
 }
 
+/// The models that a listing names: all of a server, or the one that was asked for.
+pub(crate) fn models(body: &[u8]) -> Vec<String> {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let listed = body["data"].as_array().into_iter().flatten().map(|one| &one["id"]);
+    listed.chain([&body["name"]]).filter_map(Value::as_str).map(ToOwned::to_owned).collect()
+}
+
 /// The text of an answer in parts; what a model thought is none of it.
 fn of_parts(parts: &[Value]) -> String {
     parts
