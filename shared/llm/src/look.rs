@@ -51,7 +51,7 @@ async fn look(config: &Config) -> Result<Option<String>> {
         settings.daily_tokens
     );
     let listed = listed(&http, &endpoint).await?;
-    if listed.iter().any(|one| *one == endpoint.model) {
+    if listed.contains(&endpoint.model) {
         return Ok(Some(about));
     }
     ask(&http, &endpoint, &listed).await?;
