@@ -532,10 +532,19 @@ impl Config {
         match (&self.stores.data_dir, &self.behaviour.lambda) {
             (Some(folder), _) => Ok(folder.clone()),
             (None, None) => Ok(PathBuf::from(Self::DATA_DIR)),
-            (None, Some(_)) => Err(Error::config(
-                "open the store: on Lambda the disk vanishes, and no lasting store is set",
-            )
-            .hint("set `MINERVA_DATA_DIR` to a folder that lasts")),
+            (None, Some(_)) => {
+                let unset = [
+                    ("`ES_URL`", self.stores.es_url.is_none()),
+                    ("`DATABASE_URL`", self.stores.database_url.is_none()),
+                ];
+                let unset: Vec<&str> =
+                    unset.iter().filter(|(_, unset)| *unset).map(|(name, _)| *name).collect();
+                let unset = unset.join(" and ");
+                Err(Error::config(format!(
+                    "open the store: on Lambda the disk vanishes, and there is no {unset}"
+                ))
+                .hint(format!("set {unset}, or `MINERVA_DATA_DIR` to a folder that lasts")))
+            }
         }
     }
 }
@@ -675,7 +684,10 @@ mod tests {
     #[test]
     fn lambda_needs_a_folder_that_lasts() {
         let on_lambda = read(&[("AWS_LAMBDA_FUNCTION_NAME", "collect_all_rss_feeds")]).unwrap();
-        assert!(on_lambda.data_dir().unwrap_err().to_string().contains("vanishes"));
+        let said = |config: &Config| config.data_dir().unwrap_err().to_string();
+        assert!(said(&on_lambda).ends_with("there is no `ES_URL` and `DATABASE_URL`"));
+        let half = [("AWS_LAMBDA_FUNCTION_NAME", "x"), ("DATABASE_URL", "postgresql://u:p@h/d")];
+        assert!(said(&read(&half).unwrap()).ends_with("there is no `ES_URL`"));
         assert_eq!(read(&[]).unwrap().data_dir().unwrap(), PathBuf::from("minerva-data"));
     }
 
