@@ -2,24 +2,29 @@
 //!
 //! The floors beside it, in turns: axum echoing by itself, and the same program started and ended at its first line.
 //! `cargo lambda watch`, where PyPI has it, answers the same function's events over the same kind of connection.
+//!
+//! Then each of the 27 functions, as `infra package --arch x86_64` left them in `target/lambda` or where `MINERVA_FUNCTIONS`
+//! says: from the start of its process to its first `next`, and the memory it takes by then.
 
 #![expect(clippy::print_stdout, reason = "the figures are what one runs it for")]
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use local_runner::lambda::{Config, Function, Invoker, Lambda, Limits};
+use tests::watch::{self, Watch};
 
 const ECHO: &str = env!("CARGO_BIN_EXE_echo");
-const RIVAL: &str = "cargo-lambda==1.9.2";
 const EVENT: &[u8] = br#"{"feed":"https://example.org/feed","n":1}"#;
 const ROUNDS: usize = 5;
 const WARM: usize = 1_000;
 const COLD: usize = 40;
+/// Starts of each function.
+const STARTS: usize = 20;
 
 fn main() {
     let runtime =
@@ -33,7 +38,7 @@ fn main() {
     let warm_lambda = start(Limits::default());
     let mut runner = Http::connect(warm_lambda.addresses()[0], "echo").expect("the runner listens");
     let mut floor = Http::connect(runtime.block_on(echo_server()), "echo").expect("axum listens");
-    let watch = Watch::start();
+    let watch = watched();
     let mut watched = match &watch {
         Ok(watch) => {
             Some(Http::connect(watch.address, Watch::FUNCTION).expect("it listened before"))
@@ -76,6 +81,94 @@ fn main() {
     }
     let base = show("cold, minerva's runner", &mut cold, None);
     show("cold, a bare process", &mut spawned, Some(base));
+    first_next();
+}
+
+/// `cargo lambda watch` with the echo function, once that answers.
+fn watched() -> Result<Watch, String> {
+    let programs =
+        tests::pypi::programs(Path::new(env!("CARGO_TARGET_TMPDIR")), &[watch::PACKAGE])?;
+    let mut watch = Watch::start(&programs)?;
+    watch.add(Watch::FUNCTION, &mut Command::new(ECHO)).map_err(|cause| cause.to_string())?;
+    let until = Instant::now() + Duration::from_secs(10);
+    let answers = || {
+        let mut http = Http::connect(watch.address, Watch::FUNCTION)?;
+        http.exchange()
+    };
+    while !answers().is_ok_and(|answer| answer == EVENT) {
+        if Instant::now() > until {
+            return Err("it did not answer within 10 s".to_owned());
+        }
+        thread::park_timeout(Duration::from_millis(20));
+    }
+    Ok(watch)
+}
+
+/// A row for each function, and for the echo function, which has nothing to set up.
+fn first_next() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("it lies in the workspace");
+    let folder = base::config::variable("MINERVA_FUNCTIONS")
+        .map_or_else(|| root.join("target/lambda"), Into::into);
+    let timetable = schedule::Timetable::parse(infra::TIMETABLE).expect("it can be read");
+    let mut programs = vec![("echo, nothing to set up".to_owned(), ECHO.into())];
+    for row in timetable.rows() {
+        let program = folder.join(&row.name).join("bootstrap");
+        if !program.is_file() {
+            println!("without the functions: {} is not there", program.display());
+            return;
+        }
+        programs.push((row.name.clone(), program));
+    }
+    let mut figures = vec![(Vec::new(), 0); programs.len()];
+    for _ in 0..STARTS {
+        for ((_, program), (times, peak)) in programs.iter().zip(&mut figures) {
+            let (time, kb) = start(program).expect("it asks for an event");
+            times.push(time);
+            *peak = kb.max(*peak);
+        }
+    }
+    println!("to the first `next`, {STARTS} starts of each in turns:");
+    let mut floor = None;
+    for ((name, _), (times, peak)) in programs.iter().zip(&mut figures) {
+        times.sort_unstable();
+        let ms = |percent: usize| times[(times.len() - 1) * percent / 100].as_secs_f64() * 1e3;
+        let floor = *floor.get_or_insert(ms(50));
+        println!(
+            "{name:<30} p50 {:>6.2} ms  max {:>6.2} ms  {:>5.1} MB  p50 to echo's {:.2}",
+            ms(50),
+            ms(100),
+            f64::from(*peak) / 1024.0,
+            ms(50) / floor
+        );
+    }
+}
+
+/// Starts a function; the time until it asks for an event, and the peak of its memory in KiB.
+fn start(program: &Path) -> io::Result<(Duration, u32)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let mut command = Command::new(program);
+    command.env_clear().env("AWS_LAMBDA_RUNTIME_API", listener.local_addr()?.to_string());
+    for (name, value) in [("NAME", "f"), ("VERSION", "1"), ("MEMORY_SIZE", "256")] {
+        command.env(format!("AWS_LAMBDA_FUNCTION_{name}"), value);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let began = Instant::now();
+    let mut child = command.spawn()?;
+    let asked = listener.accept().and_then(|(stream, _)| {
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).map(|_| line)
+    });
+    let time = began.elapsed();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()))?;
+    child.kill()?;
+    child.wait()?;
+    let line = asked?;
+    if !line.starts_with("GET /2018-06-01/runtime/invocation/next ") {
+        return Err(io::Error::other(line));
+    }
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak = peak.and_then(|text| text.split_whitespace().next()?.parse().ok());
+    Ok((time, peak.unwrap_or_default()))
 }
 
 fn timed(run: impl FnOnce()) -> Duration {
@@ -162,66 +255,5 @@ impl Http {
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body)?;
         Ok(body)
-    }
-}
-
-/// `cargo lambda watch` with only its APIs, and the function beside it, as it would have started it itself.
-struct Watch {
-    address: SocketAddr,
-    children: Vec<Child>,
-}
-
-impl Watch {
-    /// What it calls a function that it did not start.
-    const FUNCTION: &str = "_";
-
-    fn start() -> Result<Self, String> {
-        let programs = tests::pypi::programs(Path::new(env!("CARGO_TARGET_TMPDIR")), &[RIVAL])?;
-        let said = |cause: io::Error| cause.to_string();
-        // It cannot choose a free port by itself.
-        let address =
-            TcpListener::bind("127.0.0.1:0").and_then(|one| one.local_addr()).map_err(said)?;
-        let mut server = Command::new(programs.join("cargo-lambda"));
-        server.args(["lambda", "watch", "--only-lambda-apis", "--invoke-address", "127.0.0.1"]);
-        server.arg("--invoke-port").arg(address.port().to_string());
-        server.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
-        let mut watch = Self { address, children: vec![quiet(&mut server).map_err(said)?] };
-        watch.wait(|| TcpStream::connect(address).is_ok())?;
-        let mut function = Command::new(ECHO);
-        function.env("AWS_LAMBDA_RUNTIME_API", format!("http://{address}/.rt"));
-        function.env("AWS_LAMBDA_FUNCTION_NAME", Self::FUNCTION);
-        function.env("AWS_LAMBDA_FUNCTION_VERSION", "1");
-        function.env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128");
-        watch.children.push(quiet(&mut function).map_err(said)?);
-        watch.wait(|| {
-            Http::connect(address, Self::FUNCTION)
-                .and_then(|mut http| http.exchange())
-                .is_ok_and(|a| a == EVENT)
-        })?;
-        Ok(watch)
-    }
-
-    fn wait(&self, holds: impl Fn() -> bool) -> Result<(), String> {
-        let until = Instant::now() + Duration::from_secs(10);
-        while !holds() {
-            if Instant::now() > until {
-                return Err("it did not answer within 10 s".to_owned());
-            }
-            thread::park_timeout(Duration::from_millis(20));
-        }
-        Ok(())
-    }
-}
-
-fn quiet(command: &mut Command) -> io::Result<Child> {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        for child in &mut self.children {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
     }
 }

@@ -18,7 +18,7 @@ pub(crate) const TRIALS: &[crate::Case] = &[
 const PACKAGES: [&str; 2] = ["cargo-lambda==1.9.2", "awscli>=1.40"];
 
 /// The folder with the clients' programs, or why there is none.
-fn clients() -> Result<PathBuf, String> {
+pub(crate) fn clients() -> Result<PathBuf, String> {
     tests::pypi::programs(cache(), &PACKAGES)
 }
 

@@ -57,6 +57,7 @@ impl Servers {
         ]
     }
 
+    /// The settings of both.
     pub(crate) fn all(&self) -> Vec<(String, String)> {
         [self.documents(), vec![("DATABASE_URL".to_owned(), self.world.url())]].concat()
     }

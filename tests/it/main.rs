@@ -90,6 +90,10 @@ const MODULES: &[(&str, &[Case])] = &[
     ("indicator", indicator::TRIALS),
     ("kills", kills::TRIALS),
     ("lambda", lambda::TRIALS),
+    ("lambda", lambda::artefacts::TRIALS),
+    ("lambda", lambda::day::TRIALS),
+    ("lambda", lambda::invoked::TRIALS),
+    ("lambda", lambda::tasks::TRIALS),
     ("llm", llm::TRIALS),
     ("lookup", lookup::TRIALS),
     ("malpedia", malpedia::TRIALS),
@@ -154,6 +158,13 @@ fn main() -> ExitCode {
     };
     skip("bucket::", false, &bucket::unavailable);
     skip("clients::", false, &clients::unavailable);
+    skip("lambda::artefacts_", true, &lambda::artefacts::unavailable);
+    let no_servers = || {
+        let elasticsearch = search::service(Kind::Elasticsearch8).unavailable(documents::cache());
+        known(postgres::url().err()).or(elasticsearch)
+    };
+    skip("lambda::the_same_day", false, &no_servers);
+    skip("lambda::invoked_", false, &|| no_servers().or_else(clients::unavailable));
     skip("secrets::", false, &secrets::unavailable);
     skip("cloud::lint_", false, &cloud::no_validators);
     skip("cloud::moto_", false, &cloud::no_moto);

@@ -5,7 +5,9 @@
     reason = "a panic is how a trial fails; without a harness clippy sees no tests here"
 )]
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use expect_test::expect;
@@ -534,8 +536,16 @@ const RING_LOOKS_AT: [&str; 8] = [
     "CARGO_PKG_VERSION_PRE",
 ];
 
-fn functions_built_apart_do_the_same() {
-    let folder = std::path::Path::new(env!("CARGO_BIN_EXE_runner")).parent().unwrap();
+/// The folder of every task's own binary: the one that `MINERVA_FUNCTIONS` names, or they are built when they are first
+/// asked for.
+pub(crate) fn built_apart() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let named = || base::config::variable("MINERVA_FUNCTIONS").map(PathBuf::from);
+    BUILT.get_or_init(|| named().unwrap_or_else(build_apart)).clone()
+}
+
+fn build_apart() -> PathBuf {
+    let folder = Path::new(env!("CARGO_BIN_EXE_runner")).parent().unwrap();
     let profile = folder.file_name().unwrap().to_str().unwrap();
     // Together with the tests, or cargo chooses other features for the libraries; and without what cargo told this
     // process, which `ring` takes for a change: either compiles half of the libraries once more, and then again.
@@ -551,7 +561,11 @@ fn functions_built_apart_do_the_same() {
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status();
     assert!(built.unwrap().success());
+    folder.to_path_buf()
+}
 
+fn functions_built_apart_do_the_same() {
+    let folder = built_apart();
     let upstream = Upstream::start(2);
     let ids: Vec<String> = (0..REAL.len()).map(|number| format!("real-{number}")).collect();
     let mut sources: Vec<(&str, String)> = ids

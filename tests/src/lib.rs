@@ -4,3 +4,4 @@ pub mod example;
 pub mod library;
 pub mod pypi;
 pub mod services;
+pub mod watch;

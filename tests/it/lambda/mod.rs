@@ -20,6 +20,13 @@ use local_runner::lambda::{
 };
 use serde_json::{Value, json};
 
+pub(crate) mod artefacts;
+pub(crate) mod day;
+pub(crate) mod invoked;
+mod platform;
+mod sources;
+pub(crate) mod tasks;
+
 /// Every trial with its name, for the main of the tests.
 macro_rules! trials {
     ($($name:ident)*) => {
