@@ -1,6 +1,7 @@
 //! How much memory a run takes, by the `REPORT` line of Lambda, beside what the timetable declares.
 //!
-//! `cargo test -p tests --test it -- memory:: --nocapture` prints the peak of every task that the timetable runs.
+//! `cargo test -p tests --test it -- memory:: --nocapture` prints the peak and the time of every task that the timetable runs;
+//! of a release build, where `MINERVA_FUNCTIONS` names its folder.
 
 #![expect(clippy::print_stdout, reason = "the figures are what the command is for")]
 
@@ -21,14 +22,24 @@ pub(crate) const TRIALS: &[crate::Case] = &[
 
 /// The most memory that any step of a run took, and what it may take, in MB.
 pub(crate) fn peak_and_limit(ran: &Ran) -> Option<(u64, u64)> {
-    let reports = ran.err.lines().filter(|line| line.starts_with("REPORT RequestId: "));
-    let figure = |line: &str, name: &str| -> Option<u64> {
-        let (_, rest) = line.split_once(name)?;
-        rest.split_once(" MB")?.0.trim().parse().ok()
-    };
-    reports
+    let figure = |line: &str, name: &str| figure(line, name, " MB")?.parse().ok();
+    report_lines(ran)
         .map(|line| Some((figure(line, "Max Memory Used:")?, figure(line, "Memory Size:")?)))
         .max()?
+}
+
+/// How long all steps of a run took together, in ms.
+fn took_ms(ran: &Ran) -> Option<f64> {
+    let duration = |line| figure(line, "\tDuration:", " ms")?.parse::<f64>().ok();
+    report_lines(ran).map(duration).sum()
+}
+
+fn report_lines(ran: &Ran) -> impl Iterator<Item = &str> {
+    ran.err.lines().filter(|line| line.starts_with("REPORT RequestId: "))
+}
+
+fn figure<'a>(line: &'a str, name: &str, unit: &str) -> Option<&'a str> {
+    Some(line.split_once(name)?.1.split_once(unit)?.0.trim())
 }
 
 /// On what its fixture serves: a file of `memory/` where there is one, which is larger, else that of the contract.
@@ -37,6 +48,7 @@ fn every_scheduled_task_stays_within() {
     let timetable = Timetable::parse(timetable).expect("it is right");
     let scheduled = timetable.rows().iter().filter(|row| row.when.is_some());
     let corpus = base::config::variable("MINERVA_CORPUS");
+    let built = base::config::variable("MINERVA_FUNCTIONS");
     let mut over = Vec::new();
     let mut measured = 0;
     for row in scheduled {
@@ -59,12 +71,15 @@ fn every_scheduled_task_stays_within() {
         for before in &fixture.after {
             home.run(&["run", before]).ends_with(0);
         }
-        let ran = home.run(&["run", &row.name, "--json", "-v"]);
+        let functions =
+            built.as_deref().map_or_else(Vec::new, |folder| vec!["--functions", folder]);
+        let ran = home.run(&[&["run", &row.name, "--json", "-v"][..], &functions].concat());
         assert_eq!(ran.json()["status"], "complete", "{ran:?}");
         let (peak, limit) = peak_and_limit(&ran).expect("Lambda reports it");
         assert!(peak > 0, "{ran:?}");
         assert_eq!(limit, u64::from(row.memory_mb));
-        println!("{:<28} {peak:>5} MB of {limit} MB", row.name);
+        let took_ms = took_ms(&ran).expect("Lambda reports it");
+        println!("{:<28} {peak:>5} MB of {limit} MB, {took_ms:>8.0} ms", row.name);
         measured += 1;
         if peak > limit {
             over.push(format!("{}: {peak} MB of {limit} MB", row.name));
