@@ -171,6 +171,18 @@ pub(crate) enum Command {
         #[arg(short, long)]
         follow: bool,
     },
+    /// Show what waits: for its time, for a free place, for its next try
+    Queue {
+        /// How many to show
+        #[arg(short = 'n', long, default_value_t = 20)]
+        count: u32,
+    },
+    /// Take something that waits out of the queue, so that it is not run
+    Revoke {
+        /// The invocation's id, as `queue` shows it
+        #[arg(add = ArgValueCompleter::new(complete::waiting))]
+        id: String,
+    },
     /// Look at invocations that failed for good, and send them again
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
@@ -189,6 +201,7 @@ pub(crate) enum Command {
     /// Stream every document of an index, one JSON object a line
     Documents {
         /// The index, as `rss_articles`
+        #[arg(add = ArgValueCompleter::new(complete::indices))]
         index: String,
     },
     /// Delete documents that are older than `MINERVA_KEEP_DAYS` allows for their index
@@ -233,6 +246,7 @@ pub(crate) enum Command {
     /// Run a task over the archived responses instead of the network, after a parser was repaired
     Reparse {
         /// The task
+        #[arg(add = ArgValueCompleter::new(complete::tasks))]
         task: String,
     },
     /// Build an index of the server anew where its stored mapping no longer fits this version
@@ -244,6 +258,7 @@ pub(crate) enum Command {
     /// Show the settings, the tasks with their inputs, the form of a list of sources, or the help of a command
     Help {
         /// `settings [NAME]`, `tasks [TASK]`, `sources`, or a command
+        #[arg(add = ArgValueCompleter::new(complete::topics))]
         topic: Vec<String>,
     },
     /// Replay a stretch of the timetable into a store of its own, faster than time
@@ -344,12 +359,13 @@ pub(crate) enum DeadLettersCommand {
     /// Show one whole: its event, and every attempt at it
     Show {
         /// Its id
+        #[arg(add = ArgValueCompleter::new(complete::dead_letters))]
         id: String,
     },
     /// Send one again, or all: one more attempt each, by the runner that serves
     Retry {
         /// Its id
-        #[arg(required_unless_present = "all")]
+        #[arg(required_unless_present = "all", add = ArgValueCompleter::new(complete::dead_letters))]
         id: Option<String>,
         /// All of them
         #[arg(long, conflicts_with = "id")]
@@ -394,7 +410,7 @@ pub(crate) struct SearchArgs {
     #[command(flatten)]
     pub(crate) words: WordsArgs,
     /// The index to search, or several as one: `minerva-articles`, `minerva-indicators`
-    #[arg(long, default_value = "rss_articles")]
+    #[arg(long, default_value = "rss_articles", add = ArgValueCompleter::new(complete::indices))]
     pub(crate) index: String,
     #[command(flatten)]
     pub(crate) selection: SelectionArgs,
@@ -423,7 +439,7 @@ pub(crate) struct IndicatorsArgs {
     #[arg(long)]
     pub(crate) format: Format,
     /// The index of the indicators, or all three as one
-    #[arg(long, default_value = "minerva-indicators")]
+    #[arg(long, default_value = "minerva-indicators", add = ArgValueCompleter::new(complete::indices))]
     pub(crate) index: String,
     #[command(flatten)]
     pub(crate) selection: SelectionArgs,
@@ -571,6 +587,7 @@ pub(crate) enum SourcesCommand {
     /// Fetch a source once and show what would be stored, without storing it
     Test {
         /// A source's id, or an address
+        #[arg(add = ArgValueCompleter::new(complete::sources))]
         source: String,
     },
     /// Compare feeds of indicators: what only one has, what they share, which was first, what warninglists know
@@ -580,6 +597,7 @@ pub(crate) enum SourcesCommand {
     /// Show all that is known of a source
     Show {
         /// The source's id
+        #[arg(add = ArgValueCompleter::new(complete::sources))]
         id: String,
     },
     /// Add a source
@@ -591,6 +609,7 @@ pub(crate) enum SourcesCommand {
     /// Take a source out of the list; what is stored of it stays
     Remove {
         /// The source's id
+        #[arg(add = ArgValueCompleter::new(complete::sources))]
         id: String,
     },
     /// Add the feeds of an OPML file, as readers of feeds export it
@@ -604,26 +623,31 @@ pub(crate) enum SourcesCommand {
     /// Enable a source
     Enable {
         /// The source's id
+        #[arg(add = ArgValueCompleter::new(complete::sources))]
         id: String,
     },
     /// Disable a source
     Disable {
         /// The source's id
+        #[arg(add = ArgValueCompleter::new(complete::sources))]
         id: String,
     },
     /// Show documents that the store refuses for good, and why
     Rejects {
         /// A source, as `rss/krebs-on-security`; all of them when not given
+        #[arg(add = ArgValueCompleter::new(complete::qualified_sources))]
         source: Option<String>,
     },
     /// Show documents that could not be stored and are tried again, and why
     Failed {
         /// A source, as `rss/krebs-on-security`; all of them when not given
+        #[arg(add = ArgValueCompleter::new(complete::qualified_sources))]
         source: Option<String>,
     },
     /// Read a source again from its beginning at its next run, and forget what was refused of it
     Retry {
         /// The source, as `rss/krebs-on-security`
+        #[arg(add = ArgValueCompleter::new(complete::qualified_sources))]
         source: String,
     },
 }
@@ -655,6 +679,7 @@ pub(crate) struct AddArgs {
 #[derive(Debug, Args)]
 pub(crate) struct EditArgs {
     /// The source's id
+    #[arg(add = ArgValueCompleter::new(complete::sources))]
     pub(crate) id: String,
     /// Another address
     #[arg(long)]

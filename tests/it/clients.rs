@@ -3,8 +3,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::Duration;
 
-use local_runner::lambda::{Config, Function, Lambda};
+use async_trait::async_trait;
+use bytes::Bytes;
+use local_runner::lambda::{Config, Entry, Events, Function, Lambda, Queue};
 use serde_json::Value;
 
 use crate::documents::cache;
@@ -12,10 +16,17 @@ use crate::documents::cache;
 pub(crate) const TRIALS: &[crate::Case] = &[
     ("cargo_lambda_invokes_the_runner", cargo_lambda_invokes_the_runner),
     ("aws_cli_invokes_the_runner", aws_cli_invokes_the_runner),
+    (
+        "every_answer_is_one_of_the_services_own_model",
+        every_answer_is_one_of_the_services_own_model,
+    ),
 ];
 
 /// What both clients come from, with the versions that were tried.
-const PACKAGES: [&str; 2] = ["cargo-lambda==1.9.2", "awscli>=1.40"];
+const PACKAGES: [&str; 3] = ["cargo-lambda==1.9.2", "awscli>=1.40", "botocore>=1.40"];
+
+/// Bytes that a synchronous invocation may carry.
+const MAX_SYNC_PAYLOAD: usize = 6 * 1024 * 1024;
 
 /// The folder with the clients' programs, or why there is none.
 pub(crate) fn clients() -> Result<PathBuf, String> {
@@ -27,19 +38,42 @@ pub(crate) fn unavailable() -> Option<String> {
     clients().err()
 }
 
-/// Starts a runner with an echo function and does something with a client, its programs on the path.
+/// Takes everything and does nothing with it.
+struct Taker;
+
+#[async_trait]
+impl Queue for Taker {
+    async fn enqueue(&self, _: &str, _: Bytes, _: &str) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Events for Taker {
+    async fn put(&self, _: &[Entry]) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Starts a runner with an echo function, once as `echo` and once as `hasty`, which has a second; and does something with a
+/// client, its programs on the path.
 fn with_runner(what: impl Fn(&Path, &Lambda)) {
     let programs = clients().expect("this test is skipped where there is none");
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let function = Function {
-            timeout: std::time::Duration::from_secs(20),
-            ..Function::new("echo", env!("CARGO_BIN_EXE_echo"))
+        let function = |name: &str, seconds| Function {
+            timeout: Duration::from_secs(seconds),
+            ..Function::new(name, env!("CARGO_BIN_EXE_echo"))
         };
-        let lambda = Lambda::start(Config::new([function])).await.expect("it starts");
+        let config = Config {
+            queue: Some(Arc::new(Taker)),
+            events: Some(Arc::new(Taker)),
+            ..Config::new([function("echo", 20), function("hasty", 1)])
+        };
+        let lambda = Lambda::start(config).await.expect("it starts");
         tokio::task::block_in_place(|| what(&programs, &lambda));
-        lambda.stop(std::time::Duration::from_secs(1)).await;
+        lambda.stop(Duration::from_secs(1)).await;
     });
 }
 
@@ -47,33 +81,44 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// A file that holds a payload of a byte more than may be sent.
+fn too_large(folder: &Path) -> String {
+    let path = folder.join("large.json");
+    std::fs::write(&path, format!("\"{}\"", "x".repeat(MAX_SYNC_PAYLOAD - 1)))
+        .expect("it is written");
+    path.to_str().expect("a plain path").to_owned()
+}
+
 fn cargo_lambda_invokes_the_runner() {
     with_runner(|programs, lambda| {
         let port = lambda.addresses()[0].port().to_string();
-        let invoke = |arguments: &[&str]| -> Output {
-            Command::new(programs.join("cargo-lambda"))
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let large = too_large(folder.path());
+        // What it is asked, whether it ends well, and what it says of it.
+        for (arguments, is_well, says) in [
+            (&["echo", "--data-ascii", r#"{"hello":"world"}"#][..], true, r#"{"hello":"world"}"#),
+            (&["echo", "--data-ascii", r#"{"do":"big","bytes":40}"#], true, "xxxxxxxxxx"),
+            (&["echo", "--data-ascii", r#"{"do":"fail"}"#], false, "Function.Upstream"),
+            (&["echo", "--data-ascii", r#"{"do":"panic"}"#], false, "this is a test of panics"),
+            (&["echo", "--data-ascii", r#"{"do":"exit"}"#], false, "Runtime.ExitError"),
+            (&["hasty", "--data-ascii", r#"{"do":"sleep","ms":60000}"#], false, "Task timed out"),
+            (
+                &["echo", "--data-ascii", r#"{"do":"big","bytes":7000000}"#],
+                false,
+                "ResponseSizeTooLarge",
+            ),
+            (&["echo", "--data-file", &large], false, "RequestTooLargeException"),
+            (&["no_such_function", "--data-ascii", "{}"], false, "Function not found"),
+        ] {
+            let ran = Command::new(programs.join("cargo-lambda"))
                 .args(["lambda", "invoke", "--invoke-address", "127.0.0.1", "--invoke-port", &port])
                 .args(arguments)
                 .output()
-                .expect("it starts")
-        };
-        let answer = invoke(&["echo", "--data-ascii", r#"{"hello":"world"}"#]);
-        assert!(answer.status.success(), "{}", text(&answer.stderr));
-        assert_eq!(
-            serde_json::from_slice::<Value>(&answer.stdout).expect("it is JSON")["hello"],
-            "world"
-        );
-
-        let failure = invoke(&["echo", "--data-ascii", r#"{"do":"fail"}"#]);
-        assert!(!failure.status.success());
-        assert!(text(&failure.stderr).contains("Function.Upstream"), "{}", text(&failure.stderr));
-
-        let unknown = invoke(&["no_such_function", "--data-ascii", "{}"]);
-        assert!(
-            !unknown.status.success() && text(&unknown.stderr).contains("Function not found"),
-            "{}",
-            text(&unknown.stderr)
-        );
+                .expect("it starts");
+            let said = text(if is_well { &ran.stdout } else { &ran.stderr });
+            assert_eq!(ran.status.success(), is_well, "{arguments:?}: {said}");
+            assert!(said.contains(says), "{arguments:?}: {said}");
+        }
     });
 }
 
@@ -82,6 +127,7 @@ fn aws_cli_invokes_the_runner() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let out = folder.path().join("answer.json");
         let invoke = |arguments: &[&str]| -> Output {
+            let _ = std::fs::remove_file(&out);
             Command::new(programs.join("aws"))
                 .args(["lambda", "invoke", "--endpoint-url", lambda.origin()])
                 .args(arguments)
@@ -89,24 +135,86 @@ fn aws_cli_invokes_the_runner() {
                 .env("AWS_ACCESS_KEY_ID", "local")
                 .env("AWS_SECRET_ACCESS_KEY", "local")
                 .env("AWS_DEFAULT_REGION", "us-east-1")
+                .env("AWS_MAX_ATTEMPTS", "1")
                 .output()
                 .expect("it starts")
         };
-        let answer = invoke(&["--function-name", "echo", "--payload", r#"{"hello":"world"}"#]);
-        assert!(answer.status.success(), "{}", text(&answer.stderr));
-        let body: Value =
-            serde_json::from_slice(&std::fs::read(&out).expect("an answer")).expect("it is JSON");
-        assert_eq!(body["hello"], "world");
+        let arn = "arn:aws:lambda:us-east-1:123456789012:function:echo";
+        // What it is asked, members of the answer that it shows, and what is in the payload.
+        for (arguments, shown, payload) in [
+            (
+                &["--function-name", "echo", "--payload", r#"{"hello":"world"}"#][..],
+                &[("StatusCode", "200"), ("ExecutedVersion", "$LATEST")][..],
+                r#"{"hello":"world"}"#,
+            ),
+            (
+                &["--function-name", arn, "--qualifier", "$LATEST", "--payload", "[1]"],
+                &[("StatusCode", "200")],
+                "[1]",
+            ),
+            (
+                &["--function-name", "echo", "--invocation-type", "Event"],
+                &[("StatusCode", "202")],
+                "",
+            ),
+            (
+                &["--function-name", "echo", "--invocation-type", "DryRun"],
+                &[("StatusCode", "204")],
+                "",
+            ),
+            (
+                &["--function-name", "echo", "--log-type", "Tail", "--payload", r#"{"do":"fail"}"#],
+                &[("FunctionError", "Unhandled"), ("LogResult", "")],
+                "Function.Upstream",
+            ),
+            (
+                &["--function-name", "hasty", "--payload", r#"{"do":"sleep","ms":60000}"#],
+                &[("FunctionError", "Unhandled")],
+                "Task timed out after 1.00 seconds",
+            ),
+            (
+                &["--function-name", "echo", "--payload", r#"{"do":"big","bytes":7000000}"#],
+                &[("FunctionError", "Unhandled")],
+                "Function.ResponseSizeTooLarge",
+            ),
+        ] {
+            let ran = invoke(arguments);
+            assert!(ran.status.success(), "{arguments:?}: {}", text(&ran.stderr));
+            let answer: Value = serde_json::from_slice(&ran.stdout).expect("it shows JSON");
+            for (name, value) in shown {
+                let member = match &answer[name] {
+                    Value::String(text) => text.clone(),
+                    other => other.to_string(),
+                };
+                assert!(
+                    member != "null" && (member == *value || value.is_empty()),
+                    "{name}: {answer}"
+                );
+            }
+            let body = std::fs::read_to_string(&out).expect("an answer");
+            assert!(body.contains(payload), "{arguments:?}: {body}");
+        }
+        let large = format!("file://{}", too_large(folder.path()));
+        for (arguments, says) in [
+            (&["--function-name", "no_such_function"][..], "ResourceNotFoundException"),
+            (&["--function-name", "echo", "--payload", "{no"], "InvalidRequestContentException"),
+            (&["--function-name", "echo", "--payload", &large], "RequestTooLargeException"),
+        ] {
+            let ran = invoke(arguments);
+            let said = text(&ran.stderr);
+            assert!(!ran.status.success() && said.contains(says), "{arguments:?}: {said}");
+        }
+    });
+}
 
-        let failure = invoke(&["--function-name", "echo", "--payload", r#"{"do":"fail"}"#]);
-        assert!(text(&failure.stdout).contains("Unhandled"), "{}", text(&failure.stdout));
-        let dry = invoke(&["--function-name", "echo", "--invocation-type", "DryRun"]);
-        assert!(text(&dry.stdout).contains("204"), "{}", text(&dry.stdout));
-        let unknown = invoke(&["--function-name", "no_such_function"]);
-        assert!(
-            text(&unknown.stderr).contains("ResourceNotFoundException"),
-            "{}",
-            text(&unknown.stderr)
-        );
+/// The model comes with the client's library: <https://github.com/boto/botocore/tree/develop/botocore/data>.
+fn every_answer_is_one_of_the_services_own_model() {
+    with_runner(|programs, lambda| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/clients.py");
+        let ran = Command::new(programs.join("python")).arg(script).arg(lambda.origin()).output();
+        let ran = ran.expect("it starts");
+        assert!(ran.status.success(), "{}", text(&ran.stderr));
+        let cases: Vec<String> = serde_json::from_slice(&ran.stdout).expect("it prints its cases");
+        assert!(cases.len() > 25, "{cases:?}");
     });
 }

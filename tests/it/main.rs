@@ -50,6 +50,7 @@ mod operations;
 mod operator;
 mod otx;
 mod owners;
+mod packaging;
 mod page;
 mod readers;
 mod retention;
@@ -114,6 +115,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("otx", otx::keys::TRIALS),
     ("otx", otx::known::TRIALS),
     ("owners", owners::TRIALS),
+    ("packaging", packaging::TRIALS),
     ("page", page::TRIALS),
     ("retention", retention::TRIALS),
     ("runner", runner::TRIALS),
@@ -172,6 +174,10 @@ fn main() -> ExitCode {
     skip("export::readers_", false, &export::unavailable);
     skip("misp_export::readers_", false, &export::unavailable);
     skip("export::suricata_", true, &|| known(export::no_suricata()));
+    skip("operations::metrics_are_read", false, &operations::no_prometheus);
+    skip("operations::what_celery_answers", false, &operations::no_celery);
+    skip("packaging::debian_", true, &packaging::no_packages);
+    skip("packaging::image_", false, &packaging::no_hadolint);
     skip("page::", false, &|| known(page::unavailable()));
     skip("indicator::the_set_compiled_in", true, &indicator::no_warninglists);
     skip("llm::a_real_small_model", true, &llm::unavailable);

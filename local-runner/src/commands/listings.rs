@@ -1,21 +1,23 @@
 //! `tasks`, `scheduled`, `runs`: what there is, what comes, what was.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base::report::Status;
-use base::{Error, Result};
+use base::{Class, Error, Result};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use stores::state::{AttemptRow, HistoryQuery, Missed, RunRow};
+use stores::state::{AttemptRow, HistoryQuery, Missed, RunRow, SlotRow};
 use task::function::now;
 
 use crate::cli::{Cli, RunsArgs};
 use crate::commands::run;
 use crate::families::all_tasks;
-use crate::home::{open_state, settings};
+use crate::home::{look_at_state, open_state, settings};
 use crate::out::{self, Outcome};
 use crate::runner;
+use crate::settings::Settings;
 use crate::when::{self, Moment};
 
 /// `local-runner tasks`.
@@ -50,30 +52,65 @@ pub(crate) fn tasks(cli: &Cli) -> Outcome {
     Ok(out::DONE)
 }
 
-/// `local-runner scheduled`.
-pub(crate) fn scheduled(cli: &Cli, count: usize) -> Outcome {
+/// `local-runner scheduled`: what comes, and of each what came of it last.
+pub(crate) async fn scheduled(cli: &Cli, count: usize) -> Outcome {
     let timetable = runner::timetable(cli.timetable.as_deref())?;
-    let from = now(&settings(cli)?.config);
+    let settings = settings(cli)?;
+    let from = now(&settings.config);
     let to = from.saturating_add(SignedDuration::from_hours(24 * 366)).unwrap_or(from);
     let firings: Vec<_> = timetable.firings(from, to).take(count).collect();
+    let names = firings.iter().map(|firing| firing.row.name.as_str());
+    let last = last_slots(&settings, names).await?;
     if cli.json {
-        let firings =
-            firings.iter().map(|firing| json!({"at": firing.at, "task": firing.row.name}));
+        let firings = firings.iter().map(|firing| {
+            let last = last.get(firing.row.name.as_str());
+            let last = last.map(|slot| json!({"at": slot.slot, "outcome": slot.outcome}));
+            json!({"at": firing.at, "task": firing.row.name, "last": last})
+        });
         out::json(&firings.collect::<Vec<_>>());
         return Ok(out::DONE);
     }
+    let zone = timetable.zone();
     let rows = firings.iter().map(|firing| {
-        let local = firing.at.to_zoned(timetable.zone().clone());
+        let last = last.get(firing.row.name.as_str());
         vec![
-            local.strftime("%a %d %b %H:%M").to_string(),
+            firing.at.to_zoned(zone.clone()).strftime("%a %d %b %H:%M").to_string(),
             firing.at.strftime("%Y-%m-%dT%H:%MZ").to_string(),
-            Duration::try_from(firing.at.duration_since(from)).map(seconds).unwrap_or_default(),
+            until(firing.at, from),
             firing.row.name.clone(),
+            last.map(|slot| when::slot(slot.slot, zone)).unwrap_or_default(),
+            last.map(|slot| slot.outcome.clone()).unwrap_or_default(),
         ]
     });
-    let zone = timetable.zone().iana_name().unwrap_or("local");
-    out::table(&[zone, "UTC", "IN", "TASK"], rows.collect());
+    let name = zone.iana_name().unwrap_or("local");
+    out::table(&[name, "UTC", "IN", "TASK", "LAST", "RESULT"], rows.collect());
     Ok(out::DONE)
+}
+
+/// The newest slot of each task. The timetable is shown also where the state cannot be asked, which is told.
+async fn last_slots<'a>(
+    settings: &Settings,
+    tasks: impl Iterator<Item = &'a str>,
+) -> Result<BTreeMap<&'a str, SlotRow>> {
+    let mut last = BTreeMap::new();
+    let state = match look_at_state(settings).await {
+        Ok(state) => state,
+        Err(error) if error.class() == Class::Store => {
+            out::note(&format!("without last results: failed to {}", error.chain()));
+            return Ok(last);
+        }
+        Err(error) => return Err(error),
+    };
+    for task in tasks.collect::<BTreeSet<_>>() {
+        let query = HistoryQuery { task: Some(task), limit: 1, ..HistoryQuery::default() };
+        last.extend(state.slots(&query).await?.pop().map(|slot| (task, slot)));
+    }
+    Ok(last)
+}
+
+/// How long it is until an instant.
+pub(crate) fn until(instant: Timestamp, now: Timestamp) -> String {
+    Duration::try_from(instant.duration_since(now)).map(seconds).unwrap_or_default()
 }
 
 /// Letters of a run's id that a list shows: enough to name it.
@@ -292,7 +329,12 @@ fn one(cli: &Cli, run: &RunRow, attempts: &[AttemptRow], zone: &TimeZone) -> Out
         out::line(&format!("log       local-runner logs {}", run.run_id));
     }
     let Some(report) = &run.report else {
-        out::line("report    none: it did not come to its end");
+        let is_running = run.status == "running";
+        out::line(if is_running {
+            "report    none yet"
+        } else {
+            "report    none: it did not come to its end"
+        });
         return Ok(out::DONE);
     };
     run::show(report);

@@ -23,6 +23,7 @@ mod lookup;
 mod manual;
 mod moves;
 mod prune;
+mod queue;
 mod replay;
 mod run;
 mod schedule;
@@ -62,7 +63,7 @@ async fn carry_out(cli: &Cli) -> Outcome {
     match &cli.command {
         Command::Run(args) => run::run(cli, args).await,
         Command::Tasks => listings::tasks(cli),
-        Command::Scheduled { count } => listings::scheduled(cli, *count),
+        Command::Scheduled { count } => listings::scheduled(cli, *count).await,
         Command::Status => status::status(cli).await,
         Command::Active => active::active(cli).await,
         Command::Runs(args) => listings::runs(cli, args).await,
@@ -70,6 +71,8 @@ async fn carry_out(cli: &Cli) -> Outcome {
             listings::slots(cli, task.as_deref(), *missed, since.as_deref(), *count).await
         }
         Command::Logs { id, follow } => logs::logs(cli, id.as_deref(), *follow).await,
+        Command::Queue { count } => queue::queue(cli, *count).await,
+        Command::Revoke { id } => queue::revoke(cli, id).await,
         Command::DeadLetters(command) => dead_letters::dead_letters(cli, command).await,
         Command::Replay(args) => Box::pin(replay::replay(cli, args)).await,
         Command::Completions { shell } => manual::completions(*shell),

@@ -1,8 +1,10 @@
 //! `serve`: the timetable at work until it is interrupted, and the Invoke API for those who want a run now.
 
+use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base::clock::Clock;
 use base::report::{Report, Status};
@@ -11,7 +13,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use sd_notify::NotifyState;
 use serde_json::json;
-use stores::state::{Lease, State};
+use stores::state::{Lease, Sqlite, State};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -35,10 +37,10 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long handing back what did not end may take then.
 const HAND_BACK: Duration = Duration::from_secs(3);
 
-/// How soon the queue is looked at again: for what other processes put there. What was asked for here is looked at at once.
+/// How soon it is asked again whether another process queued something. What was asked for here is looked at at once.
 const QUEUE_LOOK: Duration = Duration::from_secs(1);
 
-/// How often runners that died are looked for.
+/// How often runners that died are looked for on a server, where there may be several.
 const DEAD_LOOK: SignedDuration = SignedDuration::from_secs(2);
 
 /// How often this runner says that it lives.
@@ -112,8 +114,9 @@ pub(crate) async fn serve(cli: &Cli, args: &ServeArgs) -> Outcome {
     notify(&[NotifyState::Ready]);
     let server = Server { scheduler: scheduler.clone(), ledger, watch: Arc::clone(&watch), form };
     let mut running = JoinSet::new();
+    let changes = Changes::of(&settings);
     let ended = tokio::select! {
-        ended = server.run_what_is_due(args.workers, &mut running) => ended,
+        ended = server.run_what_is_due(args.workers, changes, &mut running) => ended,
         () = interrupted() => Ok(()),
     };
     notify(&[NotifyState::Stopping]);
@@ -208,42 +211,100 @@ struct Turns {
     recover: Timestamp,
     beat: Timestamp,
     trim: Timestamp,
+    /// When all was looked at last, and when something comes of itself: the next of the others, or what waits in the queue.
+    looked: Timestamp,
+    next: Timestamp,
+}
+
+impl Turns {
+    fn is_due(&self, now: Timestamp) -> bool {
+        now >= self.next || now < self.looked
+    }
+}
+
+/// Whether other processes wrote to the state: of a file the log tells it for the price of a system call, of a server nothing.
+struct Changes {
+    log: Option<PathBuf>,
+    seen: Option<(SystemTime, u64)>,
+}
+
+impl Changes {
+    fn of(settings: &Settings) -> Self {
+        let is_embedded = settings.config.stores.database_url.is_none();
+        let log = is_embedded.then(|| Sqlite::log_in(&settings.data_dir));
+        Self { log, seen: None }
+    }
+
+    /// Whether there may be something new since this was asked last.
+    fn any(&mut self) -> bool {
+        let Some(log) = &self.log else { return true };
+        let file = fs::metadata(log).and_then(|file| Ok((file.modified()?, file.len()))).ok();
+        let is_new = file.is_none() || file != self.seen;
+        self.seen = file;
+        is_new
+    }
+
+    /// How often what died is looked for: a folder has one runner, whose functions end with it.
+    fn dead_look(&self) -> SignedDuration {
+        if self.log.is_some() { BEAT } else { DEAD_LOOK }
+    }
 }
 
 impl Server {
     /// Queues what the timetable says and runs what is queued, some at once. A store that fails is asked again: it may be
     /// starting anew, and what is queued waits there.
-    async fn run_what_is_due(&self, workers: usize, running: &mut JoinSet<()>) -> Result<()> {
+    async fn run_what_is_due(
+        &self,
+        workers: usize,
+        mut changes: Changes,
+        running: &mut JoinSet<()>,
+    ) -> Result<()> {
         let places = Arc::new(Semaphore::new(workers.max(1)));
         let start = now();
-        let mut turns = Turns { tick: start, recover: start, beat: start, trim: start };
+        let mut turns = Turns {
+            tick: start,
+            recover: start,
+            beat: start,
+            trim: start,
+            looked: start,
+            next: start,
+        };
+        let mut is_woken = true;
         loop {
-            let looked = self.look(&places, running, &mut turns).await;
-            let wait = match &looked {
+            let is_changed = changes.any();
+            if !is_woken && !is_changed && !turns.is_due(now()) {
+                is_woken = self.is_woken_within(QUEUE_LOOK.min(until(turns.next)), running).await;
+                continue;
+            }
+            let every = changes.dead_look();
+            match self.look(&places, running, &mut turns, every).await {
                 Ok(()) => {
                     notify(&[NotifyState::Watchdog]);
-                    until(turns.tick).min(QUEUE_LOOK)
+                    let wait = QUEUE_LOOK.min(until(turns.next));
+                    is_woken = self.is_woken_within(wait, running).await;
                 }
                 Err(error) if error.class() == Class::Store => {
                     self.watch.failed(&error.chain());
                     out::note(&format!("failed to {}", error.chain()));
-                    STORE_PAUSE
+                    tokio::time::sleep_until(Instant::now() + STORE_PAUSE).await;
+                    is_woken = true;
                 }
-                Err(_) => return looked,
-            };
-            while running.try_join_next().is_some() {}
-            // A run that ends frees a place; nothing else needs to be waited for.
-            let _ = timeout(wait, async {
-                if looked.is_err() {
-                    std::future::pending::<()>().await;
-                }
-                tokio::select! {
-                    Some(_) = running.join_next() => {}
-                    () = self.ledger.queued() => {}
-                }
-            })
-            .await;
+                Err(error) => return Err(error),
+            }
         }
+    }
+
+    /// Waits, at the most so long, for a run that ends, which frees a place, or for something that is queued here.
+    async fn is_woken_within(&self, wait: Duration, running: &mut JoinSet<()>) -> bool {
+        let woken = timeout(wait, async {
+            tokio::select! {
+                Some(_) = running.join_next() => {}
+                () = self.ledger.queued() => {}
+            }
+        });
+        let is_woken = woken.await.is_ok();
+        while running.try_join_next().is_some() {}
+        is_woken
     }
 
     /// Looks once: what fell due, what dead runners left, what waits while there are places.
@@ -252,9 +313,11 @@ impl Server {
         places: &Arc<Semaphore>,
         running: &mut JoinSet<()>,
         turns: &mut Turns,
+        dead_look: SignedDuration,
     ) -> Result<()> {
         let scheduler = &self.scheduler;
         let state = &scheduler.state;
+        turns.looked = now();
         // Read anew each time: clocks are set, and machines sleep.
         if is_turn(&mut turns.tick, now(), LOOK_AGAIN) {
             scheduler.tick(now()).await?;
@@ -262,7 +325,7 @@ impl Server {
                 turns.tick = turns.tick.min(next);
             }
         }
-        if is_turn(&mut turns.recover, now(), DEAD_LOOK) {
+        if is_turn(&mut turns.recover, now(), dead_look) {
             let put_back = state.recover(now()).await?;
             if put_back > 0 {
                 out::note(&format!("{put_back} runs that another runner left go on here"));
@@ -288,6 +351,10 @@ impl Server {
                 watch.ended(&task, report.as_ref().ok(), began.elapsed());
                 form.tell(&task, attempts, report);
             });
+        }
+        turns.next = turns.tick.min(turns.recover).min(turns.beat).min(turns.trim);
+        if let Some(due) = state.next_due(turns.looked).await? {
+            turns.next = turns.next.min(due);
         }
         Ok(())
     }

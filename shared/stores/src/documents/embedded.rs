@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use base::{Error, Result};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use sqlx::sqlite::{SqlitePool, SqliteRow, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
 use tokio::sync::Mutex;
@@ -30,7 +31,30 @@ use crate::sqlite::{self, failed};
 const MIGRATIONS: &[&str] = &[
     "CREATE TABLE sequences (index_name TEXT PRIMARY KEY, writes INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE identities (index_name TEXT PRIMARY KEY, store TEXT NOT NULL) WITHOUT ROWID",
+    // From here on a table `_exact` goes with each index. A program that does not know it would not keep it: it refuses a store
+    // of this version.
+    "SELECT 1",
 ];
+
+/// Fields by whose values documents are asked for: each has a place in the index `_exact`. Others are compared document by
+/// document. A change of this list needs a migration that drops those tables, to be made anew.
+const FILTERED: [&str; 12] = [
+    "category",
+    "cves",
+    "feed_name",
+    "iocs.value",
+    "malware_family",
+    "source_id",
+    "tags",
+    "threat_actor",
+    "tlp",
+    "type",
+    "value",
+    "warninglist_hits",
+];
+
+/// Values of one condition that are asked of the index; more are compared document by document.
+const FILTER_VALUES: usize = 64;
 
 /// Documents written in one transaction at the most, so that other writers get their turn.
 const BATCH: usize = 1_000;
@@ -127,6 +151,7 @@ impl Embedded {
         .map_err(&failed)?;
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await.map_err(&failed)?;
         make_text(&mut transaction, index).await.map_err(&failed)?;
+        make_exact(&mut transaction, index).await.map_err(&failed)?;
         transaction.commit().await.map_err(&failed)?;
         Ok(())
     }
@@ -247,15 +272,16 @@ async fn write_part(
                     .bind(text)
                     .execute(&mut **transaction)
                     .await?;
-                forget_text(transaction, index, number).await?;
+                forget(transaction, index, number).await?;
                 index_text(transaction, index, &[(number, &body)]).await?;
+                index_exact(transaction, index, &[(number, &body)]).await?;
                 Written::Changed
             }
             Plan::Delete => {
                 let number = known.map_or(0, |(number, _)| *number);
                 let sql = format!(r#"DELETE FROM "{}" WHERE n = $1"#, index.name);
                 sqlx::query(AssertSqlSafe(sql)).bind(number).execute(&mut **transaction).await?;
-                forget_text(transaction, index, number).await?;
+                forget(transaction, index, number).await?;
                 Written::Changed
             }
         };
@@ -291,7 +317,8 @@ async fn create(
         query.execute(&mut **transaction).await?;
     }
     let bodies: Vec<_> = rows.iter().map(|(number, (_, _, body))| (*number, body)).collect();
-    index_text(transaction, index, &bodies).await
+    index_text(transaction, index, &bodies).await?;
+    index_exact(transaction, index, &bodies).await
 }
 
 /// Rows as they go into statements, by [`ROWS`].
@@ -349,21 +376,65 @@ async fn make_text(transaction: &mut Transaction<'_, Sqlite>, index: &Index) -> 
         );
     }
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut **transaction).await?;
-    let sql = format!(r#"SELECT n, body FROM "{name}" WHERE n > $1 ORDER BY n LIMIT {BATCH}"#);
-    let mut last = 0_i64;
+    let mut rest = Bodies::of(index);
     loop {
-        let rows = sqlx::query(AssertSqlSafe(sql.clone()))
-            .bind(last)
-            .fetch_all(&mut **transaction)
-            .await?;
-        for row in &rows {
-            last = row.try_get("n")?;
-            let body = read_body(row.try_get("body")?)?;
-            index_text(transaction, index, &[(last, &body)]).await?;
-        }
-        if rows.len() < BATCH {
+        let rows = rest.next(transaction).await?;
+        if rows.is_empty() {
             return Ok(());
         }
+        let rows: Vec<_> = rows.iter().map(|(number, body)| (*number, body)).collect();
+        index_text(transaction, index, &rows).await?;
+    }
+}
+
+/// Creates the index of exact values of an index, and fills it from what is stored.
+async fn make_exact(transaction: &mut Transaction<'_, Sqlite>, index: &Index) -> sqlx::Result<()> {
+    let name = index.name;
+    let known: Option<(i64,)> = sqlx::query_as("SELECT 1 FROM sqlite_schema WHERE name = $1")
+        .bind(format!("{name}_exact"))
+        .fetch_optional(&mut **transaction)
+        .await?;
+    if known.is_some() {
+        return Ok(());
+    }
+    let sql = format!(
+        r#"CREATE VIRTUAL TABLE "{name}_exact" USING fts5(tokens, content='', contentless_delete=1, detail=none, tokenize=ascii);"#
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut **transaction).await?;
+    let mut rest = Bodies::of(index);
+    loop {
+        let rows = rest.next(transaction).await?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let rows: Vec<_> = rows.iter().map(|(number, body)| (*number, body)).collect();
+        index_exact(transaction, index, &rows).await?;
+    }
+}
+
+/// All documents of an index, batch by batch.
+struct Bodies {
+    sql: String,
+    last: i64,
+}
+
+impl Bodies {
+    fn of(index: &Index) -> Self {
+        let name = index.name;
+        let sql = format!(r#"SELECT n, body FROM "{name}" WHERE n > $1 ORDER BY n LIMIT {BATCH}"#);
+        Self { sql, last: 0 }
+    }
+
+    async fn next(
+        &mut self,
+        transaction: &mut Transaction<'_, Sqlite>,
+    ) -> sqlx::Result<Vec<(i64, Body)>> {
+        let query = sqlx::query(AssertSqlSafe(self.sql.clone())).bind(self.last);
+        let rows = query.fetch_all(&mut **transaction).await?;
+        let rows = rows.iter().map(|row| Ok((row.try_get("n")?, read_body(row.try_get("body")?)?)));
+        let rows: Vec<(i64, Body)> = rows.collect::<sqlx::Result<_>>()?;
+        self.last = rows.last().map_or(self.last, |(number, _)| *number);
+        Ok(rows)
     }
 }
 
@@ -387,16 +458,80 @@ async fn stored(
         .collect()
 }
 
-async fn forget_text(
+/// Takes a row out of the indices beside its table.
+async fn forget(
     transaction: &mut Transaction<'_, Sqlite>,
     index: &Index,
     number: i64,
 ) -> sqlx::Result<()> {
-    if index.text_fields().next().is_some() {
-        let sql = format!(r#"DELETE FROM "{}_text" WHERE rowid = $1"#, index.name);
+    let has_text = index.text_fields().next().is_some();
+    for table in ["text", "exact"].into_iter().skip(usize::from(!has_text)) {
+        let sql = format!(r#"DELETE FROM "{}_{table}" WHERE rowid = $1"#, index.name);
         sqlx::query(AssertSqlSafe(sql)).bind(number).execute(&mut **transaction).await?;
     }
     Ok(())
+}
+
+async fn index_exact(
+    transaction: &mut Transaction<'_, Sqlite>,
+    index: &Index,
+    rows: &[(i64, &Body)],
+) -> sqlx::Result<()> {
+    for rows in runs(rows) {
+        let sql = format!(
+            r#"INSERT INTO "{}_exact" (rowid, tokens) VALUES {}"#,
+            index.name,
+            places(rows.len(), 2)
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for (number, body) in rows {
+            query = query.bind(*number).bind(tokens(body));
+        }
+        query.execute(&mut **transaction).await?;
+    }
+    Ok(())
+}
+
+/// The values of all [`FILTERED`] fields, a token each.
+fn tokens(body: &Body) -> String {
+    let mut tokens = Vec::new();
+    for field in FILTERED {
+        let mut values = Vec::new();
+        values_at(body, field, &mut values);
+        tokens.extend(values.iter().map(|value| token(field, value)));
+    }
+    tokens.join(" ")
+}
+
+/// Every value of a field, as [`each`] and [`SHOWN`] give them.
+fn values_at(body: &Body, field: &str, values: &mut Vec<String>) {
+    if let Some((object, rest)) = field.split_once('.') {
+        let objects = match body.get(object) {
+            Some(Value::Array(objects)) => objects.as_slice(),
+            Some(one) => std::slice::from_ref(one),
+            None => &[],
+        };
+        for object in objects.iter().filter_map(Value::as_object) {
+            values_at(object, rest, values);
+        }
+        return;
+    }
+    let all = match body.get(field) {
+        Some(Value::Array(all)) => all.as_slice(),
+        Some(one) => std::slice::from_ref(one),
+        None => &[],
+    };
+    values.extend(all.iter().filter_map(|value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }));
+}
+
+/// A field's value as one word of an index: 64 bits of their hash, which no two of a store's values are expected to share.
+fn token(field: &str, value: &str) -> String {
+    let hash = Sha256::new().chain_update(field).chain_update([0]).chain_update(value).finalize();
+    format!("v{}", hex::encode(&hash[..8]))
 }
 
 async fn index_text(
@@ -446,17 +581,39 @@ fn read_body(text: &str) -> sqlx::Result<Body> {
     serde_json::from_str(text).map_err(|cause| sqlx::Error::Decode(cause.into()))
 }
 
+/// Documents that a query is about, from which on its page is looked for among all by date: to fetch and sort so many takes
+/// longer.
+const MANY: u64 = 5_000;
+
+/// The newest documents in which a page of so many is looked for first.
+const NEWEST: u32 = 1_000;
+
 /// The rows that a query is about, as a subquery, and the values it binds, all as text.
 struct Found {
     sql: String,
+    /// How many they are, as an expression: each index is counted for itself.
+    count: String,
     values: Vec<String>,
+}
+
+/// How rows that hold a query's words are found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// By the words, the rows after them.
+    Words,
+    /// By the words, with their rank.
+    Rank,
+    /// By date, of which those are kept that hold the words.
+    Date,
+    /// As the one before, of the newest alone.
+    Newest,
 }
 
 impl Found {
     /// The rows of each index, with their `rank` when it is asked for: how well the text matches, the best lowest.
-    fn of(index: &'static Index, query: &Query, ranked: bool) -> Result<Self> {
-        let mut found = Self { sql: String::new(), values: Vec::new() };
-        let mut conditions = String::new();
+    fn of(index: &'static Index, query: &Query, by: By) -> Result<Self> {
+        let mut found = Self { sql: String::new(), count: String::new(), values: Vec::new() };
+        let mut conditions = Conditions::default();
         for filter in &query.filters {
             found.filter(&mut conditions, index, filter)?;
         }
@@ -466,12 +623,15 @@ impl Found {
         };
         let matching = words
             .map(|words| Matching { wanted: bind(&words.wanted), unwanted: bind(&words.unwanted) });
-        let parts: Vec<String> = index
-            .members()
-            .into_iter()
-            .map(|index| found_in(index, &conditions, matching.as_ref(), ranked))
-            .collect();
+        let (mut parts, mut counts) = (Vec::new(), Vec::new());
+        for index in index.members() {
+            let part = found_in(index, &conditions, matching.as_ref(), by);
+            let counted = counted(index, &conditions, matching.as_ref());
+            counts.push(format!("(SELECT COUNT(*) FROM ({}))", counted.as_ref().unwrap_or(&part)));
+            parts.push(part);
+        }
         found.sql = format!("({})", parts.join(" UNION ALL "));
+        found.count = counts.join(" + ");
         Ok(found)
     }
 
@@ -480,13 +640,26 @@ impl Found {
         format!("${}", self.values.len())
     }
 
-    fn filter(&mut self, sql: &mut String, index: &Index, filter: &Filter) -> Result<()> {
+    fn filter(
+        &mut self,
+        conditions: &mut Conditions,
+        index: &Index,
+        filter: &Filter,
+    ) -> Result<()> {
+        let sql = &mut conditions.others;
         match filter {
             Filter::Terms(field, values) => {
                 index.exact(field)?;
-                let each = each("body", index.field(field)?.0);
+                let name = index.field(field)?.0;
                 let values: Vec<String> =
                     values.iter().map(|value| index.value(field, value)).collect::<Result<_>>()?;
+                if FILTERED.contains(&name) && (1..=FILTER_VALUES).contains(&values.len()) {
+                    let tokens: Vec<String> =
+                        values.iter().map(|value| token(name, value)).collect();
+                    conditions.exact.push(self.bind(tokens.join(" OR ")));
+                    return Ok(());
+                }
+                let each = each("body", name);
                 let place =
                     self.bind(serde_json::to_string(&values).expect("a list of strings is JSON"));
                 let _ = write!(
@@ -561,46 +734,95 @@ impl Found {
 /// A value of `json_each`, named `each`, as its document shows it: SQLite has numbers for truth values.
 const SHOWN: &str = "CASE each.type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE CAST(each.value AS TEXT) END";
 
+/// What documents must be beside holding words.
+#[derive(Default)]
+struct Conditions {
+    /// Where the tokens are bound that the index of exact values is asked for, of each condition.
+    exact: Vec<String>,
+    /// Those that the documents themselves are asked for, each with ` AND ` before it.
+    others: String,
+}
+
 /// Where the words to be found, and those not to be, are bound; empty where there are none.
 struct Matching {
     wanted: String,
     unwanted: String,
 }
 
-/// The rows of one index.
-fn found_in(index: &Index, conditions: &str, matching: Option<&Matching>, ranked: bool) -> String {
-    let name = index.name;
-    let Some(Matching { wanted, unwanted }) = matching else {
-        return format!(r#"SELECT n, id, body FROM "{name}" WHERE 1{conditions}"#);
+/// The numbers of the rows that are meant, by the full-text indices alone; nothing where those do not tell.
+fn counted(index: &Index, conditions: &Conditions, matching: Option<&Matching>) -> Option<String> {
+    if !conditions.others.is_empty() {
+        return None;
+    }
+    let of = |table: &str, place: &str| {
+        let table = format!(r#""{}_{table}""#, index.name);
+        format!("SELECT rowid FROM {table} WHERE {table} MATCH {place}")
     };
-    let text = format!(r#""{name}_text""#);
+    let mut sets: Vec<String> = conditions.exact.iter().map(|place| of("exact", place)).collect();
+    let mut without = String::new();
+    if let Some(Matching { wanted, unwanted }) = matching {
+        index.text_fields().next()?;
+        if !wanted.is_empty() {
+            sets.insert(0, of("text", wanted));
+        }
+        if !unwanted.is_empty() {
+            without = format!(" AND rowid NOT IN ({})", of("text", unwanted));
+        }
+    }
+    let (first, others) = sets.split_first()?;
+    let others: String = others.iter().map(|set| format!(" AND rowid IN ({set})")).collect();
+    Some(format!("{first}{others}{without}"))
+}
+
+/// The rows of one index.
+fn found_in(index: &Index, conditions: &Conditions, matching: Option<&Matching>, by: By) -> String {
+    let name = index.name;
+    let is_in = |table: &str, place: &str| {
+        let table = format!(r#""{name}_{table}""#);
+        let said = format!("FROM {table} WHERE {table} MATCH {place}");
+        match by {
+            // A row at a time, of which there are few.
+            By::Newest => format!(" AND EXISTS (SELECT 1 {said} AND rowid = n)"),
+            // The sign keeps SQLite from going by these numbers.
+            By::Date => format!(" AND +n IN (SELECT rowid {said})"),
+            By::Words | By::Rank => format!(" AND n IN (SELECT rowid {said})"),
+        }
+    };
+    let exact: String = conditions.exact.iter().map(|place| is_in("exact", place)).collect();
+    let mut conditions = format!("{exact}{}", conditions.others);
+    let rows = match (&index.newest_by, by) {
+        (Some(date), By::Newest) => format!(
+            r#"(SELECT n, id, body FROM "{name}" ORDER BY json_extract(body, '{}') DESC, id LIMIT {NEWEST})"#,
+            path(date)
+        ),
+        _ => format!(r#""{name}""#),
+    };
+    let Some(Matching { wanted, unwanted }) = matching else {
+        return format!("SELECT n, id, body FROM {rows} WHERE 1{conditions}");
+    };
     let weights: Vec<String> = index.text_fields().map(|field| boost(field).to_string()).collect();
     if weights.is_empty() {
         // No word stands anywhere; the statement names what is bound for the others of a group.
-        let (rank, bound) = (if ranked { ", 0 AS rank" } else { "" }, [wanted, unwanted]);
+        let (rank, bound) = (if by == By::Rank { ", 0 AS rank" } else { "" }, [wanted, unwanted]);
         let bound = bound.iter().filter(|place| !place.is_empty());
         let bound: String = bound.map(|place| format!(" AND {place} IS NOT NULL")).collect();
         let any = if wanted.is_empty() { "1" } else { "0" };
         return format!(r#"SELECT n, id, body{rank} FROM "{name}" WHERE {any}{bound}{conditions}"#);
     }
-    let mut conditions = conditions.to_owned();
     if !unwanted.is_empty() {
         let _ = write!(
             conditions,
-            " AND n NOT IN (SELECT rowid FROM {text} WHERE {text} MATCH {unwanted})"
+            r#" AND n NOT IN (SELECT rowid FROM "{name}_text" WHERE "{name}_text" MATCH {unwanted})"#
         );
     }
-    if ranked {
-        let weights = weights.join(", ");
+    if by == By::Rank {
+        let (text, weights) = (format!(r#""{name}_text""#), weights.join(", "));
         return format!(
             r#"SELECT n, id, body, found.score AS rank FROM (SELECT rowid AS row, bm25({text}, {weights}) AS score FROM {text} WHERE {text} MATCH {wanted}) AS found CROSS JOIN "{name}" ON n = found.row WHERE 1{conditions}"#
         );
     }
-    let matching = match wanted.as_str() {
-        "" => "1".to_owned(),
-        wanted => format!("n IN (SELECT rowid FROM {text} WHERE {text} MATCH {wanted})"),
-    };
-    format!(r#"SELECT n, id, body FROM "{name}" WHERE {matching}{conditions}"#)
+    let matching = if wanted.is_empty() { String::new() } else { is_in("text", wanted) };
+    format!("SELECT n, id, body FROM {rows} WHERE 1{matching}{conditions}")
 }
 
 /// A field's JSON path. Field names come from mappings, so they hold no quotes.
@@ -686,7 +908,7 @@ impl Documents for Embedded {
 impl DocumentReader for Embedded {
     async fn get(&self, index: &'static Index, id: &str) -> Result<Option<Body>> {
         self.ensure(index).await?;
-        let mut found = Found::of(index, &Query::default(), false)?;
+        let mut found = Found::of(index, &Query::default(), By::Words)?;
         let place = found.bind(id.to_owned());
         let sql = format!("SELECT id, body FROM {} WHERE id = {place}", found.sql);
         let failed = failed("read a document");
@@ -702,7 +924,7 @@ impl DocumentReader for Embedded {
         fields: &[&str],
     ) -> Result<Vec<Option<Body>>> {
         self.ensure(index).await?;
-        let mut found = Found::of(index, &Query::default(), false)?;
+        let mut found = Found::of(index, &Query::default(), By::Words)?;
         let place = found.bind(serde_json::to_string(ids).expect("a list of strings is JSON"));
         let sql = format!(
             "SELECT id, body FROM {} WHERE id IN (SELECT value FROM json_each({place}))",
@@ -718,8 +940,8 @@ impl DocumentReader for Embedded {
 
     async fn count(&self, index: &'static Index, query: &Query) -> Result<u64> {
         self.ensure(index).await?;
-        let found = Found::of(index, query, false)?;
-        let sql = format!("SELECT COUNT(*) AS total FROM {}", found.sql);
+        let found = Found::of(index, query, By::Words)?;
+        let sql = format!("SELECT {} AS total", found.count);
         let rows = found.fetch(&self.pool, sql).await.map_err(failed("count documents"))?;
         Ok(rows.first().map_or(0, |row| row.get::<i64, _>("total").cast_unsigned()))
     }
@@ -733,7 +955,9 @@ impl DocumentReader for Embedded {
                 .as_deref()
                 .and_then(Words::read)
                 .is_some_and(|words| !words.wanted.is_empty());
-        let order = match (&query.sort, &index.newest_by) {
+        let is_newest = !is_ranked && !matches!(query.sort, Some(Sort::Field { .. }));
+        // As a column: so several indices are merged by their dates, and none is read through.
+        let (key, order) = match (&query.sort, &index.newest_by) {
             (Some(Sort::Field { name, descending }), _) => {
                 let (direction, edge) = if *descending { ("DESC", "max") } else { ("ASC", "min") };
                 let field = index.field(name)?.0;
@@ -742,19 +966,34 @@ impl DocumentReader for Embedded {
                 } else {
                     format!("json_extract(body, '{}')", path(field))
                 };
-                format!("{value} {direction} NULLS LAST, id")
+                (value, format!("{direction} NULLS LAST, id"))
             }
-            _ if is_ranked => "rank, id".to_owned(),
-            (_, Some(date)) => format!("json_extract(body, '{}') DESC, id", path(date)),
-            _ => "id".to_owned(),
+            _ if is_ranked => ("rank".to_owned(), ", id".to_owned()),
+            (_, Some(date)) => {
+                (format!("json_extract(body, '{}')", path(date)), "DESC, id".to_owned())
+            }
+            _ => ("id".to_owned(), String::new()),
         };
-        let found = Found::of(index, query, is_ranked)?;
-        let sql = format!(
-            "SELECT id, body FROM {} ORDER BY {order} LIMIT {} OFFSET {}",
-            found.sql, query.limit, query.offset
-        );
+        let is_of_many = is_newest && total > MANY && index.newest_by.is_some();
+        let ways: &[By] = match (is_ranked, is_of_many) {
+            (true, _) => &[By::Rank],
+            (false, true) if index.several.is_empty() => &[By::Newest, By::Date],
+            (false, true) => &[By::Date],
+            (false, false) => &[By::Words],
+        };
         let failed = failed("search documents");
-        let rows = found.fetch(&self.pool, sql).await.map_err(&failed)?;
+        let mut rows = Vec::new();
+        for by in ways {
+            let found = Found::of(index, query, *by)?;
+            let sql = format!(
+                "SELECT id, body, {key} AS sorted_by FROM {} ORDER BY sorted_by {order} LIMIT {} OFFSET {}",
+                found.sql, query.limit, query.offset
+            );
+            rows = found.fetch(&self.pool, sql).await.map_err(&failed)?;
+            if rows.len() as u64 == u64::from(query.limit) {
+                break;
+            }
+        }
         let documents = rows.iter().map(document).collect::<sqlx::Result<_>>().map_err(&failed)?;
         Ok(Page { total, documents })
     }
@@ -767,7 +1006,7 @@ impl DocumentReader for Embedded {
     ) -> Result<Counts> {
         countable(index, aggregation)?;
         self.ensure(index).await?;
-        let found = Found::of(index, query, false)?;
+        let found = Found::of(index, query, By::Words)?;
         let sql = match aggregation {
             Aggregation::Terms { field, size } => terms(index, &found.sql, field, *size)?,
             Aggregation::Dates { field, per } => dates(index, &found.sql, field, *per)?,
@@ -799,7 +1038,7 @@ impl DocumentReader for Embedded {
         self.ensure(index).await?;
         let query =
             Query { text: scan.text.clone(), filters: scan.filters.clone(), ..Query::default() };
-        let mut found = Found::of(index, &query, false)?;
+        let mut found = Found::of(index, &query, By::Words)?;
         let place = found.bind(scan.after.clone().unwrap_or_default());
         let fields = scan.fields.as_ref();
         // Ids alone stand in their index.

@@ -144,6 +144,11 @@ impl Index {
         &GROUPS
     }
 
+    /// The names that [`named`](Self::named) knows.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        INDICES.iter().chain(GROUPS.iter()).map(|index| index.name)
+    }
+
     /// The indices that it stands for: itself, when it is one.
     pub fn members(&'static self) -> Vec<&'static Self> {
         if self.several.is_empty() {
@@ -159,8 +164,7 @@ impl Index {
     pub fn named(name: &str) -> Result<&'static Self> {
         let mut all = INDICES.iter().chain(GROUPS.iter());
         all.find(|index| index.name == name).ok_or_else(|| {
-            let names: Vec<_> =
-                INDICES.iter().chain(GROUPS.iter()).map(|index| index.name).collect();
+            let names: Vec<_> = Self::names().collect();
             let near = nearest(name, names.iter().copied());
             Error::config(format!("find index `{name}`"))
                 .hint(format!("{near}there is: {}", names.join(", ")))
