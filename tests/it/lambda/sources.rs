@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use local_runner::demo;
+use local_runner::StandIns;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -28,7 +28,7 @@ const BY_FIXTURES: [&str; 4] = [
 
 /// The demo's sources, and beside them those of the fixtures.
 pub(crate) struct Sources {
-    bundled: demo::Sources,
+    bundled: StandIns,
     folder: TempDir,
     _further: Upstream,
     settings: Vec<(String, String)>,
@@ -44,7 +44,7 @@ impl Sources {
             .build()
             .unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let bundled = runtime.block_on(demo::Sources::start(folder.path())).unwrap();
+        let bundled = runtime.block_on(StandIns::start(folder.path())).unwrap();
         let further = Upstream::start(1);
         for task in BY_FIXTURES {
             for (path, body) in Fixture::read(&fixture(task)).bodies() {
@@ -53,7 +53,7 @@ impl Sources {
         }
         let moved = ["OTX_URL", "MALPEDIA_URL"];
         let mut settings: Vec<(String, String)> = bundled
-            .settings
+            .settings()
             .iter()
             .filter(|(name, _)| !moved.contains(name))
             .map(|(name, value)| ((*name).to_owned(), value.clone()))
