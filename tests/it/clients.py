@@ -104,7 +104,7 @@ for word, name in {
 invoke("qualifier", Qualifier="$LATEST")
 invoke("qualifiers that differ", 400, "InvalidParameterValueException", name="echo:$LATEST", Qualifier="other")
 invoke("empty payload", payload=b"")
-invoke("context", ClientContext="eyJjdXN0b20iOnsiYSI6MX19")
+invoke("context", ClientContext="eyJjdXN0b20iOnsiYSI6IjEifX0=")
 tail = invoke("tail", LogType="Tail", payload=b'{"do":"print"}')
 assert tail["LogResult"], tail
 assert invoke("event", 202, InvocationType="Event")["StatusCode"] == 202
