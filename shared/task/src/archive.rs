@@ -78,7 +78,7 @@ impl Archive {
         let create = |path: &Path| {
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
         };
-        let stem = about.fetched.strftime("%Y%m%dT%H%M%S%.3fZ").to_string();
+        let stem = free_stem(&folder, about.fetched);
         let whole = folder.join(format!("{stem}.gz"));
         let part = folder.join(format!("{stem}.part"));
         let mut encoder = GzEncoder::new(create(&part).map_err(failed)?, Compression::fast());
@@ -189,6 +189,19 @@ impl Archive {
     }
 }
 
+/// The name of the next response of this instant: several come at the same one, under a clock that stands above all. The first has
+/// no number, and the order of names is theirs.
+fn free_stem(folder: &Path, fetched: Timestamp) -> String {
+    let instant = fetched.strftime("%Y%m%dT%H%M%S%.3fZ").to_string();
+    let mut stem = instant.clone();
+    let mut number = 0_u32;
+    while folder.join(format!("{stem}.gz")).exists() {
+        number += 1;
+        stem = format!("{instant}_{number:06}");
+    }
+    stem
+}
+
 fn unreadable(path: &Path, cause: std::io::Error) -> Error {
     Error::store(format!("read the archived response `{}`", path.display())).because(cause)
 }
@@ -231,6 +244,20 @@ mod tests {
                 kept("2026-03-01T00:00:00Z", b"2026-03-01T00:00:00Z")
             ]
         );
+    }
+
+    #[test]
+    fn responses_of_one_instant_are_all_kept_in_their_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = Archive::at(folder.path());
+        let bodies: Vec<Vec<u8>> = (0..12).map(|number: u32| number.to_string().into()).collect();
+        for body in &bodies {
+            archive.add("a/b", &kept("2026-01-01T00:00:00Z", b""), body).unwrap();
+        }
+        archive.add("a/b", &kept("2025-12-31T23:59:59Z", b""), b"earlier").unwrap();
+        let all = archive.kept("a/b").unwrap();
+        let read: Vec<Vec<u8>> = all.iter().map(|path| Archive::read(path).unwrap().body).collect();
+        assert_eq!((&read[0][..], &read[1..]), (&b"earlier"[..], &bodies[..]));
     }
 
     #[test]
