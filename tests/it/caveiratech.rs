@@ -28,6 +28,7 @@ use task::testing::TestHome;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
+use crate::adopt::fill;
 use crate::documents::{Check, Place};
 use crate::home::{Home, eventually_within, signal};
 use crate::malpedia_stores::everything;
@@ -56,10 +57,17 @@ pub(crate) const TRIALS: &[crate::Case] = &[
         an_edited_post_is_read_again_and_one_that_failed_too,
     ),
     ("a_hostile_page_costs_its_post_alone", a_hostile_page_costs_its_post_alone),
+    (
+        "what_the_site_has_is_looked_for_again_after_a_week",
+        what_the_site_has_is_looked_for_again_after_a_week,
+    ),
+    ("posts_are_made_anew_of_the_archive", posts_are_made_anew_of_the_archive),
 ];
 
-pub(crate) const SERVER_CHECKS: &[(&str, Check)] =
-    &[("posts_are_stored_as_in_the_embedded_store", posts_are_stored_alike)];
+pub(crate) const SERVER_CHECKS: &[(&str, Check)] = &[
+    ("posts_are_stored_as_in_the_embedded_store", posts_are_stored_alike),
+    ("adopted_posts_meet_their_sync_and_stay_enriched", adopted_posts_meet_their_sync),
+];
 
 const CLOCK: &str = "2026-03-01T12:00:00Z";
 
@@ -414,8 +422,8 @@ impl Trial {
             .enable_all()
             .build()
             .unwrap();
-        let mut settings = server.settings(gap_ms);
-        settings.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let settings: Vec<(String, String)> = more.chain(server.settings(gap_ms)).collect();
         let home = runtime
             .block_on(TestHome::open(tempfile::tempdir().unwrap(), &settings, &[FAMILY.settings]))
             .unwrap();
@@ -852,6 +860,119 @@ fn a_hostile_page_costs_its_post_alone() {
         (Status::Failed, Outcome::TooDeep),
         "{report:?}"
     );
+}
+
+fn what_the_site_has_is_looked_for_again_after_a_week() {
+    let trial = Trial::with(Site::of(Markup::Of2025, 2, 5), 0, &[("MINERVA_CLOCK", "slot")]);
+    let sync = |time: &str| {
+        let event = json!({"source": "aws.events", "detail-type": "Scheduled Event",
+            "time": time, "detail": {}});
+        let report = trial.run("sync_caveiratech", event);
+        assert_eq!(report.status, Status::Complete, "{report:?}");
+        let is_probed = trial.server.asked().iter().any(|path| path == "/rss.xml");
+        (is_probed, report.sources[0].notes.join("\n"), report.counts.changed + report.counts.new)
+    };
+    let (is_probed, notes, new) = sync("2026-03-01T13:00:00Z");
+    assert!(is_probed && notes.contains("listed by its pages"), "{notes}");
+    assert_eq!(new, 10);
+    trial.server.set(|site| site.has_feed = true);
+    for time in ["2026-03-02T01:00:00Z", "2026-03-08T12:59:00Z"] {
+        let (is_probed, notes, _) = sync(time);
+        assert!(!is_probed && notes.contains("listed by its pages"), "{time}: {notes}");
+    }
+    let (is_probed, notes, written) = sync("2026-03-08T13:00:00Z");
+    assert!(is_probed && notes.contains("listed by the feed"), "{notes}");
+    assert_eq!(written, 0, "another list is no news");
+    // A way that is gone is not used for the rest of the week.
+    trial.server.set(|site| {
+        site.has_feed = false;
+        site.posts.insert(0, 11);
+    });
+    let (_, notes, written) = sync("2026-03-09T13:00:00Z");
+    assert!(notes.contains("listed by its pages"), "{notes}");
+    assert_eq!((written, trial.numbers().len()), (1, 11));
+}
+
+/// The runner beside a site.
+fn home_beside(server: &Server) -> Home {
+    let settings = server.settings(0).into_iter();
+    settings.fold(Home::of(&[]), |home, (name, value)| home.with(&name, value))
+}
+
+fn posts_are_made_anew_of_the_archive() {
+    for task in ["sync_caveiratech", "full_sync_caveiratech"] {
+        let server = Server::start(Site::of(Markup::Of2025, 3, 4));
+        let home = home_beside(&server);
+        let archive = home.path("archive");
+        let home = home.with("MINERVA_ARCHIVE", archive.to_str().unwrap());
+        let first = home.run(&["run", task, "--json"]).ends_with(0).json();
+        assert_eq!(first["new"], 12, "{first}");
+        let asked = server.asked();
+        assert_eq!(posts_of(&asked), 12);
+        let fresh = home.path("fresh");
+        let anew = ["--data-dir", fresh.to_str().unwrap()];
+        let report = home.run(&[&["reparse", task, "--json"], &anew[..]].concat());
+        let report = report.ends_with(0).json();
+        assert_eq!((&report["status"], &report["new"]), (&json!("complete"), &json!(12)));
+        assert_eq!(server.asked(), Vec::<String>::new(), "the network was used");
+        let stored = home.documents_of(INDEX);
+        let again = home.run(&[&["documents", INDEX], &anew[..]].concat());
+        assert_eq!(again.ends_with(0).out, stored);
+        // What is stored is made again of it, and is the same.
+        let second = home.run(&["reparse", task, "--json"]).ends_with(0).json();
+        assert_eq!((&second["new"], &second["changed"]), (&json!(0), &json!(0)), "{second}");
+        // The site goes on from where it was.
+        let next = home.run(&["run", task, "--json"]).ends_with(0).json();
+        assert_eq!((&next["new"], &next["changed"]), (&json!(0), &json!(0)), "{next}");
+        assert_eq!(posts_of(&server.asked()), 0);
+    }
+}
+
+fn adopted_posts_meet_their_sync(place: &mut Place) {
+    let server = Server::start(Site::of(Markup::Of2025, 2, 3));
+    let home = home_beside(&server)
+        .with("ES_URL", address(place).as_str())
+        .with("ES_INDEX_PREFIX", &place.stores.es_index_prefix);
+    // As the predecessor's crawler wrote them; the last is on the site no more.
+    let old = |number: u64| {
+        let (link, day) = (format!("{}{}", server.origin, link(number)), day(number));
+        json!({
+            "content_hash": format!("{number:064x}"), "link": link, "title": format!("Falha {number}"),
+            "summary": summary(number), "published": format!("{day}T00:00:00Z"),
+            "@timestamp": "2025-12-01T10:00:00.123456", "collected_at": "2025-12-01T10:00:00.123456",
+            "feed_name": "CaveiraTech", "feed_link": server.origin, "feed_title": "CaveiraTech",
+            "feed_description": "Notícias", "source_type": "crawler", "language": "pt",
+            "category": "cybersecurity", "tags": ["ciberseguranca", "hacking", "tecnologia", "brasil"],
+            "enriched_summary": format!("Sobre {number}"), "enriched_at": "2025-12-02T00:00:00Z",
+            "actors_mentioned": ["APT 1"], "families_mentioned": ["win.emotet"], "descricao": "em português",
+        })
+    };
+    let name = place.named(INDEX);
+    fill(place, &name, &[6, 5, 400].map(old));
+    let refused = home.run(&["run", "sync_caveiratech"]);
+    assert!(refused.ends_with(2).out.contains("local-runner adopt"), "{refused:?}");
+    let done = home.run(&["adopt", &name, "--json"]).ends_with(0).json();
+    assert_eq!((&done["state"], &done["renamed"]), (&json!("adopted"), &json!(3)), "{done}");
+    let report = home.report(&["sync_caveiratech"]);
+    assert_eq!((&report["new"], &report["changed"]), (&json!(4), &json!(2)), "{report}");
+    let stored = home.documents_of(INDEX);
+    let stored: Vec<Value> =
+        stored.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(stored.len(), 7, "nothing stands twice");
+    for number in [6, 5, 400] {
+        let end = link(number);
+        let is_it = |body: &&Value| body["link"].as_str().is_some_and(|link| link.ends_with(&end));
+        let met = stored.iter().find(is_it).unwrap_or_else(|| panic!("{number}: {stored:?}"));
+        assert_eq!(met["enriched_summary"], format!("Sobre {number}"));
+        assert_eq!(
+            (&met["actors_mentioned"], &met["families_mentioned"], &met["descricao"]),
+            (&json!(["APT 1"]), &json!(["win.emotet"]), &json!("em português"))
+        );
+        assert_eq!(met["collected_at"], "2025-12-01T10:00:00.123456");
+        assert_eq!(met["content"].is_string(), number != 400, "{met}");
+    }
+    let again = home.report(&["sync_caveiratech"]);
+    assert_eq!((&again["new"], &again["changed"]), (&json!(0), &json!(0)), "{again}");
 }
 
 fn posts_are_stored_alike(place: &mut Place) {
