@@ -117,9 +117,9 @@ fn document(kind: IndicatorKind, value: &str) -> Body {
         malware_families: vec!["A family".to_owned()],
         actors: vec!["An actor".to_owned()],
         comment: Some("seen".to_owned()),
-        more: Body::new(),
+        more: Vec::new(),
     };
-    let write = ioc::write(&OWNER, "ecs", "feed", &[observation], &[], now, Body::new());
+    let write = ioc::write(&OWNER, "ecs", "feed", vec![observation], &[], now, Body::new());
     match plan(None, &write.expect("something is said")) {
         Plan::Create(body) => body,
         other => panic!("{other:?}"),

@@ -333,7 +333,7 @@ pub fn read_all(
         batch.push(raw.map_err(|broken| broken.at).map(|raw| {
             bytes += raw.text.len();
             let record = record(read, &raw);
-            (raw.key, record)
+            (raw.key.into_owned(), record)
         }));
         if batch.len() >= BATCH || bytes >= BATCH_BYTES {
             bytes = 0;

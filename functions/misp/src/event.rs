@@ -3,8 +3,10 @@
 //! Nothing is expected to have one form: the wrapper has five, numbers come as texts and texts as numbers, and what stands first
 //! may stand last. An attribute that is malformed costs itself. What attachments hold is never copied.
 
+use std::borrow::Cow;
+
 use base::date;
-use base::json::{Broken, Elements, Records, bounded};
+use base::json::{Broken, Elements, Records, bounded, plain};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -121,25 +123,16 @@ impl<'a> Event<'a> {
                 Err(NoEvent::Other)
             };
         }
+        let mut event = Self { head: Head::default(), attributes: Vec::new(), objects: Vec::new() };
         let mut is_bare = false;
         for record in Records::of(text).ok_or(NoEvent::Other)? {
             let record = record.map_err(broken)?;
-            match record.key.to_ascii_lowercase().as_str() {
+            let key = record.key.to_ascii_lowercase();
+            is_bare |= matches!(key.as_str(), "uuid" | "info" | "attribute" | "object");
+            match key.as_str() {
                 "event" | "response" if wrappers > 0 => {
                     return Self::within(record.text, wrappers - 1);
                 }
-                "uuid" | "info" | "attribute" | "object" => is_bare = true,
-                _ => {}
-            }
-        }
-        if is_bare { Self::read(text) } else { Err(NoEvent::Other) }
-    }
-
-    fn read(text: &'a [u8]) -> Result<Self, NoEvent> {
-        let mut event = Self { head: Head::default(), attributes: Vec::new(), objects: Vec::new() };
-        for record in Records::of(text).ok_or(NoEvent::Other)? {
-            let record = record.map_err(broken)?;
-            match record.key.to_ascii_lowercase().as_str() {
                 "attribute" => event.list(record.text, None)?,
                 "object" => {
                     for object in elements(record.text) {
@@ -149,7 +142,7 @@ impl<'a> Event<'a> {
                 key => event.head.read(key, record.text),
             }
         }
-        Ok(event)
+        if is_bare { Ok(event) } else { Err(NoEvent::Other) }
     }
 
     fn list(&mut self, text: &'a [u8], object: Option<u32>) -> Result<(), NoEvent> {
@@ -164,7 +157,7 @@ impl<'a> Event<'a> {
         let mut object = Object::default();
         for record in Records::of(text).into_iter().flatten() {
             let record = record.map_err(broken)?;
-            match record.key.as_str() {
+            match &*record.key {
                 "Attribute" => self.list(record.text, place)?,
                 "name" => object.name = short(&text_of(record.text).unwrap_or_default()),
                 "deleted" => object.is_deleted = truth(record.text).unwrap_or_default(),
@@ -185,6 +178,11 @@ impl<'a> Event<'a> {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.attributes.is_empty()
+    }
+
+    /// About how many bytes an attribute takes once it is read.
+    pub fn weight(&self, place: usize) -> usize {
+        size_of::<Attribute>() + self.attributes.get(place).map_or(0, |place| place.text.len())
     }
 
     /// Reads an attribute by its place.
@@ -248,18 +246,18 @@ impl Attribute {
             if bytes > ATTRIBUTE_BYTES_MAX {
                 return Err(format!("it has more than {ATTRIBUTE_BYTES_MAX} bytes"));
             }
-            let word = || text_of(record.text).unwrap_or_default();
-            match record.key.as_str() {
-                "uuid" => attribute.uuid = short(word().trim()),
-                "type" => attribute.kind = short(word().trim()),
-                "category" => attribute.category = short(word().trim()),
+            let word = || short(text_of(record.text).unwrap_or_default().trim());
+            match &*record.key {
+                "uuid" => attribute.uuid = word(),
+                "type" => attribute.kind = word(),
+                "category" => attribute.category = word(),
                 "value" => {
-                    attribute.value =
-                        text_of(record.text).ok_or("its value is malformed or no text")?;
+                    let value = text_of(record.text).ok_or("its value is malformed or no text")?;
+                    attribute.value = value.into_owned();
                 }
                 "value1" => halves[0] = text_of(record.text),
                 "value2" => halves[1] = text_of(record.text).filter(|half| !half.is_empty()),
-                "comment" => attribute.comment = short(word().trim()),
+                "comment" => attribute.comment = word(),
                 "to_ids" => attribute.to_ids = truth(record.text).unwrap_or_default(),
                 "timestamp" => attribute.timestamp = number(record.text).and_then(second),
                 "first_seen" => attribute.first_seen = instant(record.text),
@@ -277,7 +275,7 @@ impl Attribute {
         if let ("", [Some(first), second]) = (attribute.value.as_str(), halves) {
             attribute.value = match second {
                 Some(second) => format!("{first}|{second}"),
-                None => first,
+                None => first.into_owned(),
             };
         }
         if attribute.kind.is_empty() {
@@ -330,10 +328,10 @@ impl Labels {
 
     fn galaxies(&mut self, text: &[u8]) {
         for galaxy in elements(text).flatten() {
-            let mut kind = String::new();
+            let mut kind = Cow::Borrowed("");
             let mut clusters = None;
             for record in Records::of(galaxy).into_iter().flatten().flatten() {
-                match record.key.as_str() {
+                match &*record.key {
                     "type" => kind = text_of(record.text).unwrap_or_default(),
                     "GalaxyCluster" => clusters = Some(record.text),
                     _ => {}
@@ -342,7 +340,7 @@ impl Labels {
             for cluster in clusters.into_iter().flat_map(elements).flatten() {
                 let (mut own, mut value) = (None, None);
                 for record in Records::of(cluster).into_iter().flatten().flatten() {
-                    match record.key.as_str() {
+                    match &*record.key {
                         "type" => own = text_of(record.text),
                         "value" => value = text_of(record.text),
                         _ => {}
@@ -439,11 +437,14 @@ fn value_of(text: &[u8]) -> Option<Value> {
     value.ok().map(|(value, _)| value)
 }
 
-fn text_of(text: &[u8]) -> Option<String> {
+fn text_of(text: &[u8]) -> Option<Cow<'_, str>> {
+    if let Some(text) = plain(text) {
+        return Some(Cow::Borrowed(text));
+    }
     match value_of(text)? {
-        Value::String(text) => Some(text),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(truth) => Some(truth.to_string()),
+        Value::String(text) => Some(Cow::Owned(text)),
+        Value::Number(number) => Some(Cow::Owned(number.to_string())),
+        Value::Bool(truth) => Some(Cow::Owned(truth.to_string())),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
@@ -452,16 +453,18 @@ fn text_of(text: &[u8]) -> Option<String> {
 pub(crate) fn number_in(value: &Value) -> Option<i64> {
     match value {
         Value::Number(number) => number.as_i64().or_else(|| Some(number.as_f64()? as i64)),
-        Value::String(text) => {
-            let text = text.trim();
-            text.parse().ok().or_else(|| text.split_once('.')?.0.parse().ok())
-        }
+        Value::String(text) => whole(text),
         _ => None,
     }
 }
 
 fn number(text: &[u8]) -> Option<i64> {
-    number_in(&value_of(text)?)
+    plain(text).map_or_else(|| number_in(&value_of(text)?), whole)
+}
+
+fn whole(text: &str) -> Option<i64> {
+    let text = text.trim();
+    text.parse().ok().or_else(|| text.split_once('.')?.0.parse().ok())
 }
 
 fn truth(text: &[u8]) -> Option<bool> {

@@ -1,16 +1,16 @@
 //! From what a feed gives to the documents of `cti_misp_iocs`: a row or word of a list, or an event's attributes.
 
 use std::collections::HashSet;
+use std::rc::Rc;
 
 use base::Result;
 use indicator::Indicator;
 use ioc::{Lists, Observation, SourceName, Tlp, Warned};
 use jiff::Timestamp;
-use serde_json::{Value, json};
 use stores::documents::{Body, Owner, Write};
 use task::Cutoff;
 
-use crate::event::{Attribute, Event, Labels};
+use crate::event::{Attribute, Event, Head, Labels};
 use crate::feeds::{Feed, NAME};
 use crate::flat::Facts;
 use crate::freetext::Typed;
@@ -34,6 +34,8 @@ pub const BATCH: usize = 256;
 const BATCH_BYTES: usize = 1 << 20;
 /// Times that an event may name one value in its document; the rest is counted.
 const NAMED_MAX: usize = 50;
+/// Bytes of an event's attributes that are held as they were read, until their documents are made.
+const HELD_BYTES: usize = 8 << 20;
 /// Addresses of reports that an event's indicators name.
 const REFERENCES_MAX: usize = 20;
 /// Reasons of rejects that are handed on of one event.
@@ -173,11 +175,6 @@ pub fn listed(
         }
         ids.push(id);
         let warned = warned(lists, &indicator);
-        let mut more = Body::new();
-        more.insert("category".to_owned(), json!(typed.category()));
-        if let Some(port) = facts.port {
-            more.insert("port".to_owned(), json!(port));
-        }
         let mut tags = feed.tags.clone();
         tags.extend(facts.tags.iter().filter(|tag| !feed.tags.contains(tag)).cloned());
         let observation = Observation {
@@ -197,9 +194,9 @@ pub fn listed(
             malware_families: facts.malware.iter().cloned().collect(),
             actors: Vec::new(),
             comment: facts.comment.clone(),
-            more,
+            more: vec![("category", typed.category().into()), ("port", facts.port.into())],
         };
-        let observations = std::slice::from_ref(&observation);
+        let observations = vec![observation];
         batch.add(ioc::write(&OWNER, NAME, &feed.id, observations, &warned, now, Body::new()));
     }
     ids
@@ -244,12 +241,17 @@ fn confidence(tags: &[String]) -> Option<u8> {
 struct Entry {
     /// The document that it belongs to.
     key: u128,
+    /// How many were found before it.
+    number: u32,
     /// The attribute's place.
     place: u32,
     /// Which of its parts.
     part: u8,
     is_deleted: bool,
 }
+
+/// What was read of an entry.
+type Found = (Rc<Attribute>, Indicator);
 
 /// What an event came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -267,7 +269,7 @@ pub struct EventDone {
 /// An event's attributes as documents, one a value however often it stands there, part by part to `take`, which says whether to
 /// go on. With `is_known`, what was taken back is marked so.
 ///
-/// Of all attributes nothing is held but 24 bytes: each is read twice.
+/// Of what is found beyond [`HELD_BYTES`] nothing is held but 32 bytes: it is read twice.
 ///
 /// # Errors
 /// Never today; a store's error would be.
@@ -282,65 +284,67 @@ pub fn of_event(
 ) -> Result<EventDone> {
     let (mut batch, mut done) = (Batch::default(), EventDone::default());
     let mut entries: Vec<Entry> = Vec::new();
-    let mut references = Vec::new();
+    let mut said = Said::of(feed, event);
+    let (mut held, mut held_bytes): (Vec<Option<Found>>, usize) = Default::default();
     done.attributes = event.len() as u64;
     for place in 0..event.len() {
         let attribute = match event.attribute(place) {
-            Ok(attribute) => attribute,
+            Ok(attribute) => Rc::new(attribute),
             Err(reason) => {
                 batch.found += 1;
                 batch.reject(|| format!("attribute {}: {reason}", place + 1));
                 continue;
             }
         };
-        let is_link = attribute.kind == "link" && !attribute.to_ids && !attribute.is_deleted;
-        if is_link && references.len() < REFERENCES_MAX && !references.contains(&attribute.value) {
-            references.push(attribute.value.trim().to_owned());
-        }
-        let Attribute { kind, category, to_ids, value, is_deleted, .. } = &attribute;
-        for (part, found) in parts(kind, category, *to_ids, value).into_iter().enumerate() {
+        said.refer(&attribute);
+        for (part, found) in parts_of(&attribute).into_iter().enumerate() {
             batch.found += 1;
             done.parts += u64::from(part > 0);
             match found {
-                Part::Indicator(found) => entries.push(Entry {
-                    key: key(&ioc::id(NAME, found.kind, &found.value)),
-                    place: place as u32,
-                    part: part as u8,
-                    is_deleted: *is_deleted,
-                }),
+                Part::Indicator(found) => {
+                    entries.push(Entry {
+                        key: key(&ioc::id(NAME, found.kind, &found.value)),
+                        number: entries.len() as u32,
+                        place: place as u32,
+                        part: part as u8,
+                        is_deleted: attribute.is_deleted,
+                    });
+                    held_bytes += event.weight(place);
+                    if held_bytes <= HELD_BYTES {
+                        held.push(Some((Rc::clone(&attribute), found)));
+                    }
+                }
                 Part::Filtered(_) => batch.filtered += 1,
-                Part::Rejected(_) if *is_deleted => batch.filtered += 1,
+                Part::Rejected(_) if attribute.is_deleted => batch.filtered += 1,
                 Part::Rejected(reason) => {
+                    let kind = &attribute.kind;
                     batch.reject(|| format!("attribute {} (`{kind}`): {reason}", place + 1));
                 }
             }
         }
     }
     entries.sort_unstable();
+    let mut read = |entry: Entry| {
+        let held = held.get_mut(entry.number as usize).and_then(Option::take);
+        held.or_else(|| read(event, entry))
+    };
     let contributor = contributor(feed, &event.head.uuid);
     let mut rest = entries.as_slice();
     while let Some(first) = rest.first() {
         let length = rest.iter().take_while(|entry| entry.key == first.key).count();
         let (group, others) = rest.split_at(length);
         rest = others;
-        let mut observations = Vec::new();
-        for entry in group.iter().filter(|entry| !entry.is_deleted).take(NAMED_MAX) {
-            observations.extend(observation(feed, event, *entry, &references));
-        }
+        let named = group.iter().filter(|entry| !entry.is_deleted).take(NAMED_MAX);
+        let named = named.filter_map(|entry| read(*entry));
+        let observations: Vec<Observation> = named.map(|found| said.observation(found)).collect();
         if let Some(first) = observations.first() {
             let warned = warned(lists, &first.indicator);
-            batch.add(ioc::write(
-                &OWNER,
-                NAME,
-                &contributor,
-                &observations,
-                &warned,
-                now,
-                Body::new(),
-            ));
+            let own = Body::new();
+            batch.add(ioc::write(&OWNER, NAME, &contributor, observations, &warned, now, own));
             batch.merged += length as u64 - 1;
             done.keys.push(group[0].key);
-        } else if is_known && let Some(id) = id_of(event, group[0]) {
+        } else if is_known && let Some((_, found)) = read(group[0]) {
+            let id = ioc::id(NAME, found.kind, &found.value);
             batch.add(Some(Write::retire(id, &OWNER, Some(contributor.clone()), now)));
             batch.merged += length as u64 - 1;
         } else {
@@ -357,76 +361,92 @@ pub fn of_event(
     Ok(done)
 }
 
-/// The attribute of an entry, and the part of it that the entry is.
-fn read(event: &Event<'_>, entry: Entry) -> Option<(Attribute, Indicator)> {
+/// The indicators of an attribute.
+fn parts_of(attribute: &Attribute) -> Vec<Part> {
+    let Attribute { kind, category, to_ids, value, .. } = attribute;
+    parts(kind, category, *to_ids, value)
+}
+
+/// Reads an entry's attribute again, and the part of it that the entry is.
+fn read(event: &Event<'_>, entry: Entry) -> Option<Found> {
     let attribute = event.attribute(entry.place as usize).ok()?;
-    let found = parts(&attribute.kind, &attribute.category, attribute.to_ids, &attribute.value);
-    match found.into_iter().nth(entry.part.into())? {
-        Part::Indicator(indicator) => Some((attribute, indicator)),
+    match parts_of(&attribute).into_iter().nth(entry.part.into())? {
+        Part::Indicator(indicator) => Some((Rc::new(attribute), indicator)),
         Part::Filtered(_) | Part::Rejected(_) => None,
     }
 }
 
-fn id_of(event: &Event<'_>, entry: Entry) -> Option<String> {
-    let (_, indicator) = read(event, entry)?;
-    Some(ioc::id(NAME, indicator.kind, &indicator.value))
+/// What a feed and an event say of each of the event's indicators.
+struct Said<'a> {
+    feed: &'a Feed,
+    head: &'a Head,
+    source: SourceName,
+    labels: Labels,
+    /// Addresses of reports among its attributes.
+    references: Vec<String>,
 }
 
-fn observation(
-    feed: &Feed,
-    event: &Event<'_>,
-    entry: Entry,
-    references: &[String],
-) -> Option<Observation> {
-    let (attribute, indicator) = read(event, entry)?;
-    let head = &event.head;
-    let mut labels = Labels::default();
-    feed.tags.iter().for_each(|tag| labels.tag(tag));
-    labels.join(&head.labels);
-    labels.join(&attribute.labels);
-    let last_seen = attribute.last_seen.max(attribute.sighted_at).or(attribute.timestamp);
-    let first_seen = attribute.first_seen.or(head.date);
-    // An event may be dated after its attributes.
-    let first_seen = match (first_seen, last_seen) {
-        (Some(first), Some(last)) => Some(first.min(last)),
-        (first, _) => first,
-    };
-    let mut more = Body::new();
-    let mut set = |name: &str, value: Value| {
-        if !value.is_null() && value != json!("") && value != json!([]) {
-            more.insert(name.to_owned(), value);
-        }
-    };
-    set("attribute_uuid", json!(attribute.uuid));
-    set("category", json!(attribute.category));
-    set("event_info", json!(head.info));
-    set("organisation", json!(head.organisation));
-    set("threat_level", json!(head.threat_level));
-    set("object", json!(attribute.object));
-    set("relation", json!(attribute.relation));
-    set("attack_ids", json!(labels.attack_ids));
-    if matches!(attribute.kind.as_str(), "hostname|port") {
-        let port =
-            attribute.value.rsplit_once('|').and_then(|(_, port)| port.trim().parse::<u16>().ok());
-        set("port", json!(port));
+impl<'a> Said<'a> {
+    fn of(feed: &'a Feed, event: &'a Event<'_>) -> Self {
+        let mut labels = Labels::default();
+        feed.tags.iter().for_each(|tag| labels.tag(tag));
+        labels.join(&event.head.labels);
+        Self { feed, head: &event.head, source: source(feed), labels, references: Vec::new() }
     }
-    Some(Observation {
-        indicator,
-        type_original: attribute.kind,
-        source: source(feed),
-        event: Some(head.uuid.clone()),
-        first_seen,
-        last_seen,
-        tlp: tlp(&labels.tags).or(feed.tlp),
-        confidence: confidence(&labels.tags).or(feed.confidence),
-        expires_at: attribute.expires_at,
-        is_listed: false,
-        to_ids: Some(attribute.to_ids),
-        tags: labels.tags,
-        references: references.to_vec(),
-        malware_families: labels.malware_families,
-        actors: labels.actors,
-        comment: Some(attribute.comment).filter(|comment| !comment.is_empty()),
-        more,
-    })
+
+    /// Takes note of an attribute that is the address of a report.
+    fn refer(&mut self, attribute: &Attribute) {
+        let is_link = attribute.kind == "link" && !attribute.to_ids && !attribute.is_deleted;
+        let references = &mut self.references;
+        if is_link && references.len() < REFERENCES_MAX && !references.contains(&attribute.value) {
+            references.push(attribute.value.trim().to_owned());
+        }
+    }
+
+    fn observation(&self, (attribute, indicator): Found) -> Observation {
+        let attribute = Rc::unwrap_or_clone(attribute);
+        let Self { feed, head, .. } = *self;
+        let mut labels = self.labels.clone();
+        labels.join(&attribute.labels);
+        let last_seen = attribute.last_seen.max(attribute.sighted_at).or(attribute.timestamp);
+        let first_seen = attribute.first_seen.or(head.date);
+        // An event may be dated after its attributes.
+        let first_seen = match (first_seen, last_seen) {
+            (Some(first), Some(last)) => Some(first.min(last)),
+            (first, _) => first,
+        };
+        let is_host_and_port = attribute.kind == "hostname|port";
+        let port = attribute.value.rsplit_once('|').filter(|_| is_host_and_port);
+        let port = port.and_then(|(_, port)| port.trim().parse::<u16>().ok());
+        let more = vec![
+            ("attack_ids", labels.attack_ids.into()),
+            ("attribute_uuid", attribute.uuid.into()),
+            ("category", attribute.category.into()),
+            ("event_info", head.info.as_str().into()),
+            ("object", attribute.object.into()),
+            ("organisation", head.organisation.as_deref().into()),
+            ("port", port.into()),
+            ("relation", attribute.relation.into()),
+            ("threat_level", head.threat_level.into()),
+        ];
+        Observation {
+            indicator,
+            type_original: attribute.kind,
+            source: self.source.clone(),
+            event: Some(head.uuid.clone()),
+            first_seen,
+            last_seen,
+            tlp: tlp(&labels.tags).or(feed.tlp),
+            confidence: confidence(&labels.tags).or(feed.confidence),
+            expires_at: attribute.expires_at,
+            is_listed: false,
+            to_ids: Some(attribute.to_ids),
+            tags: labels.tags,
+            references: self.references.clone(),
+            malware_families: labels.malware_families,
+            actors: labels.actors,
+            comment: Some(attribute.comment).filter(|comment| !comment.is_empty()),
+            more,
+        }
+    }
 }

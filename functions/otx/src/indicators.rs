@@ -86,14 +86,10 @@ pub fn write(
             Value::Array(named.iter().map(|one| of_pulse(pulse, tlp, one)).collect()),
         ),
     ]);
-    ioc::write(&OWNER, NAME, &pulse.id, &observations, warned, now, own)
+    ioc::write(&OWNER, NAME, &pulse.id, observations, warned, now, own)
 }
 
 fn observation(pulse: &Pulse, tlp: Option<Tlp>, one: &PulseIndicator) -> Observation {
-    let mut more = Body::new();
-    if let Some(left_at) = left_at(pulse, one) {
-        more.insert("left_at".to_owned(), json!(seconds(left_at)));
-    }
     Observation {
         indicator: one.indicator.clone(),
         type_original: one.type_original.clone(),
@@ -115,7 +111,7 @@ fn observation(pulse: &Pulse, tlp: Option<Tlp>, one: &PulseIndicator) -> Observa
         malware_families: pulse.malware_families.clone(),
         actors: pulse.adversary.iter().cloned().collect(),
         comment: one.description.clone().or_else(|| one.title.clone()),
-        more,
+        more: vec![("left_at", json!(left_at(pulse, one).map(seconds)))],
     }
 }
 

@@ -178,12 +178,11 @@ fn write(
         // What all lines refer to stands with the first.
         let references = std::mem::take(&mut references);
         let confidence = line.score.or(default).and_then(|score| score.try_into().ok());
-        let more = [
+        let more = vec![
             ("file", json!(file.as_ref())),
             ("score", json!(line.score)),
             ("false_positive", json!(line.false_positive)),
         ];
-        let more = more.into_iter().filter(|(_, value)| !value.is_null());
         Observation {
             indicator: indicator.clone(),
             type_original: layout.name().to_owned(),
@@ -205,11 +204,11 @@ fn write(
             malware_families: Vec::new(),
             actors: Vec::new(),
             comment: line.comment.as_deref().map(ToOwned::to_owned),
-            more: more.map(|(name, value)| (name.to_owned(), value)).collect(),
+            more,
         }
     });
     let observations: Vec<Observation> = observations.collect();
-    ioc::write(&OWNER, settings::NAME, OWNER.name, &observations, warned, now, own)
+    ioc::write(&OWNER, settings::NAME, OWNER.name, observations, warned, now, own)
 }
 
 fn distinct<'t>(texts: impl Iterator<Item = &'t str>) -> Vec<String> {

@@ -19,6 +19,7 @@ mod wire;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
 
@@ -327,6 +328,8 @@ pub struct Read {
     pub rejects: Vec<String>,
     /// How many rejects there are.
     pub rejected: u64,
+    /// What tells these lists from others, in whatever order they were read.
+    pub digest: u64,
 }
 
 #[derive(Debug, Default)]
@@ -354,6 +357,7 @@ pub struct Reader {
     text_bytes: usize,
     substrings_bytes: usize,
     pattern_lists: usize,
+    digest: u64,
 }
 
 impl Reader {
@@ -361,6 +365,10 @@ impl Reader {
     ///
     /// A list for attributes that are no indicators here, such as telephone numbers, is left away.
     pub fn add(&mut self, place: &str, json: &[u8]) {
+        // Another order of the files is no other set, and another release of Rust may give another digest.
+        let mut hasher = DefaultHasher::new();
+        hasher.write(json);
+        self.digest = self.digest.wrapping_add(hasher.finish());
         if let Err(reason) = self.read(json) {
             self.rejects.add(|| format!("{place}: {reason}"));
         }
@@ -441,6 +449,7 @@ impl Reader {
             lists: Warninglists { all: self.all, names: self.names, asked },
             rejects: self.rejects.shown,
             rejected: self.rejects.count,
+            digest: self.digest,
         }
     }
 }

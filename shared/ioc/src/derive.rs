@@ -220,12 +220,13 @@ mod tests {
             malware_families: Vec::new(),
             actors: Vec::new(),
             comment: None,
-            more: Body::new(),
+            more: Vec::new(),
         }
     }
 
     fn by(contributor: &str, observations: &[Observation], now: &str) -> Write {
-        write(&OWNER, "test", contributor, observations, &[], at(now), Body::new()).unwrap()
+        write(&OWNER, "test", contributor, observations.to_vec(), &[], at(now), Body::new())
+            .unwrap()
     }
 
     fn laid(stored: Option<&Body>, write: &Write) -> Body {

@@ -21,6 +21,7 @@ pub use derive::{DERIVED, derive};
 pub use ecs::Confidence;
 pub use lists::Lists;
 pub use observation::{
-    FIELDS, INSERT_ONLY, KEPT, Observation, SHARED, SourceName, UNHASHED, Warned, id, write,
+    FIELDS, INSERT_ONLY, KEPT, Observation, SHARED, SourceName, UNHASHED, Warned, id, retagged,
+    write,
 };
 pub use tlp::Tlp;

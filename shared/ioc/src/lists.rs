@@ -98,9 +98,14 @@ impl Lists {
         warned.collect()
     }
 
+    /// What tells these lists from others, in whatever order they were read.
+    pub fn digest(&self) -> u64 {
+        self.0.digest
+    }
+
     /// What of them could not be read, for a visit's notes.
     pub fn note(&self) -> Option<String> {
-        let Read { rejects, rejected, lists } = &*self.0;
+        let Read { rejects, rejected, lists, digest: _ } = &*self.0;
         let first = rejects.first()?;
         let of = lists.lists().len();
         Some(format!(

@@ -3,9 +3,10 @@
 use base::date::seconds;
 use indicator::{Indicator, IndicatorKind};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use stores::documents::{self, Body, Owner, Write};
 
+use crate::lists::Lists;
 use crate::tlp::Tlp;
 
 /// Fields that every write sets; an owner's own stand beside them.
@@ -60,7 +61,7 @@ pub struct Observation {
     pub actors: Vec<String>,
     pub comment: Option<String>,
     /// The family's own keys of `sources`, each named in its mapping.
-    pub more: Body,
+    pub more: Vec<(&'static str, Value)>,
 }
 
 /// A list of known values that an indicator stands in.
@@ -85,58 +86,100 @@ pub fn write(
     owner: &'static Owner,
     family: &str,
     contributor: &str,
-    observations: &[Observation],
+    observations: Vec<Observation>,
     warned: &[Warned],
     now: Timestamp,
     own: Body,
 ) -> Option<Write> {
     let first = observations.first()?;
     let Indicator { kind, value, raw } = &first.indicator;
-    let lists = warned.iter().map(
-        |list| json!({ "name": list.name, "version": list.version, "category": list.category }),
-    );
-    let names: Vec<&str> = warned.iter().map(|list| list.name.as_str()).collect();
-    let mut fields = own;
-    let mut set = |name: &str, value: Value| {
-        fields.insert(name.to_owned(), value);
-    };
-    set("source_family", json!(family));
-    set("type", json!(kind));
-    set("value", json!(value));
-    set("warninglist_hits", json!(names));
-    set("warninglists", Value::Array(lists.collect()));
-    set("value_raw", json!(raw.trim()));
-    set("type_original", json!(first.type_original));
-    set("collected_at", json!(seconds(now)));
-    set("sources", Value::Array(observations.iter().map(contribution).collect()));
-    Some(Write::of(id(family, *kind, value), owner, fields).by(contributor))
+    let id = id(family, *kind, value);
+    // In the order of a map, which is made faster in one piece than by its parts.
+    let fields = [
+        ("collected_at", seconds(now).into()),
+        ("source_family", family.into()),
+        ("type", kind.as_str().into()),
+        ("type_original", first.type_original.as_str().into()),
+        ("value", value.as_str().into()),
+        ("value_raw", raw.trim().into()),
+        ("warninglist_hits", names(warned)),
+        ("warninglists", warned.iter().map(Warned::item).collect()),
+        ("sources", observations.into_iter().map(contribution).collect()),
+    ];
+    let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value));
+    Some(Write::of(id, owner, fields.chain(own).collect()).by(contributor))
 }
 
-/// An item of `sources`.
-fn contribution(of: &Observation) -> Value {
-    let mut item = of.more.clone();
-    let mut set = |name: &str, value: Value| {
-        if !value.is_null() && value != json!([]) && value != json!("") {
-            item.insert(name.to_owned(), value);
-        }
-    };
-    set("id", json!(of.source.id));
-    set("name", json!(of.source.name));
-    set("reference", json!(of.source.reference));
-    set("event", json!(of.event));
-    set("type", json!(of.type_original));
-    set("raw", json!(Some(of.indicator.raw.trim()).filter(|raw| *raw != of.indicator.value)));
-    set("first_seen", json!(of.first_seen.map(seconds)));
-    set("last_seen", json!(of.last_seen.map(seconds)));
-    set("tlp", json!(of.tlp));
-    set("confidence", json!(of.confidence));
-    set("expires_at", json!(of.expires_at.map(seconds)));
-    set("is_listed", json!(of.is_listed.then_some(true)));
-    set("to_ids", json!(of.to_ids));
-    set("tags", json!(of.tags));
-    set("references", json!(of.references));
-    set("malware_families", json!(of.malware_families));
-    set("actors", json!(of.actors));
-    set("comment", json!(of.comment));
-    Value::Object(item)
+/// The write that tags a stored document by `lists`, and says of it what it says already; nothing where it is tagged so, or
+/// nobody gave it. `stored` needs the fields that it reads, and `owners.shared.sources`. For owners without fields of their own.
+pub fn retagged(owner: &'static Owner, id: &str, stored: &Body, lists: &Lists) -> Option<Write> {
+    let text = |name: &str| stored.get(name)?.as_str();
+    let (kind, value) = (text("type")?.parse().ok()?, text("value")?);
+    let warned = lists.hits(kind, value);
+    let names = names(&warned);
+    let before = stored.get("warninglist_hits").filter(|before| !before.is_null());
+    if before.map_or(warned.is_empty(), |before| *before == names) {
+        return None;
+    }
+    let sources = stored.get("owners")?.get("shared")?.get("sources")?.as_object()?;
+    let (contributor, said) = sources.iter().next()?;
+    let fields = [
+        ("source_family", json!(text("source_family"))),
+        ("type", json!(kind)),
+        ("value", json!(value)),
+        ("warninglist_hits", names),
+        ("warninglists", warned.iter().map(Warned::item).collect()),
+        ("sources", said.clone()),
+    ];
+    let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    Some(Write::of(id, owner, fields).by(contributor))
+}
+
+fn names(warned: &[Warned]) -> Value {
+    warned.iter().map(|list| list.name.as_str()).collect()
+}
+
+impl Warned {
+    /// An item of `warninglists`.
+    fn item(&self) -> Map<String, Value> {
+        let fields = [
+            ("name", self.name.as_str().into()),
+            ("version", self.version.into()),
+            ("category", self.category.as_str().into()),
+        ];
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
+
+/// An item of `sources`: what is said, without what says nothing.
+fn contribution(of: Observation) -> Value {
+    let Indicator { value, raw, .. } = of.indicator;
+    let raw = raw.trim();
+    let fields = [
+        ("actors", of.actors.into()),
+        ("comment", of.comment.into()),
+        ("confidence", of.confidence.into()),
+        ("event", of.event.into()),
+        ("expires_at", of.expires_at.map(seconds).into()),
+        ("first_seen", of.first_seen.map(seconds).into()),
+        ("id", of.source.id.into()),
+        ("is_listed", of.is_listed.then_some(true).into()),
+        ("last_seen", of.last_seen.map(seconds).into()),
+        ("malware_families", of.malware_families.into()),
+        ("name", of.source.name.into()),
+        ("raw", if raw == value { Value::Null } else { raw.into() }),
+        ("reference", of.source.reference.into()),
+        ("references", of.references.into()),
+        ("tags", of.tags.into()),
+        ("tlp", of.tlp.map(Tlp::as_str).into()),
+        ("to_ids", of.to_ids.into()),
+        ("type", of.type_original.into()),
+    ];
+    let said = of.more.into_iter().chain(fields).filter(|(_, value)| match value {
+        Value::Null => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::Object(_) => true,
+    });
+    said.map(|(name, value)| (name.to_owned(), value)).collect()
 }

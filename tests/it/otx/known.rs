@@ -61,10 +61,17 @@ async fn put(
         malware_families: Vec::new(),
         actors: Vec::new(),
         comment: None,
-        more: Body::new(),
+        more: Vec::new(),
     };
-    let write =
-        ioc::write(&OWNER, family, "feed", &[observation], &[], NOW.parse().unwrap(), Body::new());
+    let write = ioc::write(
+        &OWNER,
+        family,
+        "feed",
+        vec![observation],
+        &[],
+        NOW.parse().unwrap(),
+        Body::new(),
+    );
     let index = Index::named(index).unwrap();
     home.home.home.documents.ensure(index).await.unwrap();
     home.home.home.documents.upsert(index, &[write.unwrap()]).await.unwrap();
