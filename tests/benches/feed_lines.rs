@@ -1,20 +1,22 @@
 //! A list of indicators from a loopback server onto a real Elasticsearch, by the task itself, against a replay of the same documents
 //! that reads no list, knows no State and looks nothing up.
 //!
-//! Both fill `cti_misp_iocs`, made anew for each round and refreshed every 30 s; 2,500 documents a request.
+//! Both fill `cti_misp_iocs`, made anew for each round and refreshed every 30 s; 2,500 documents a request. Then an event of
+//! 43,000 attributes by the task in a process of its own: its time and its memory.
 
 #![expect(clippy::print_stdout, reason = "the figures are what one runs it for")]
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base::config::{Secret, Stores};
 use local_runner::families::declared;
 use serde_json::{Value, json};
 use stores::documents::{DocumentReader as _, Documents as _, Elastic, Index, Pages, Scan};
 use task::testing::{Answer, TestHome, Upstream};
+use tests::misp::{Run, large_event};
 use tests::services::{self, search};
 use url::Url;
 
@@ -33,6 +35,8 @@ const WARM_UP: usize = 1;
 const ROUNDS: usize = 5;
 const PREFIX: &str = "bench-lines-";
 const INDEX: &str = "cti_misp_iocs";
+const ATTRIBUTES: u64 = 43_000;
+const EVENT: &str = "11111111-1111-4111-8111-111111111111";
 /// For a run that shares its processors with others.
 const TIME: Duration = Duration::from_secs(600);
 
@@ -106,7 +110,44 @@ async fn run(url: &Url) {
             bar / s.median,
         );
     }
+    large_event_is_stored(url, &upstream).await;
     take_away(url);
+}
+
+/// The large event, each time into a new index.
+async fn large_event_is_stored(url: &Url, upstream: &Upstream) {
+    let body = large_event(EVENT, ATTRIBUTES);
+    println!("an event of {ATTRIBUTES} attributes, {:.1} MB", body.len() as f64 / 1e6);
+    upstream.put("/feed/manifest.json", json!({EVENT: {"timestamp": 100}}).to_string());
+    upstream.put(&format!("/feed/{EVENT}.json"), body);
+    let settings = [("ES_URL", url.as_str().to_owned()), ("ES_INDEX_PREFIX", PREFIX.to_owned())];
+    let (mut took_s, mut most_mib) = (Vec::new(), 0.0_f64);
+    for _ in 0..ROUNDS {
+        let store = made(url).await;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let feeds = format!(
+            "[[feed]]\nid = \"events\"\nname = \"Events\"\nurl = \"{}/feed\"\nformat = \"misp\"\n",
+            upstream.origin()
+        );
+        std::fs::write(folder.path().join("feeds.toml"), feeds).expect("it is written");
+        let run = Run {
+            program: env!("CARGO_BIN_EXE_example"),
+            folder: folder.path(),
+            settings: &settings,
+        };
+        let began = Instant::now();
+        let (report, _, memory) = tokio::task::block_in_place(|| run.to_its_end("event"));
+        most_mib = most_mib.max(memory.whole as f64 / 1024.0);
+        took_s.push(began.elapsed().as_secs_f64());
+        ask(url, "POST", "_refresh", "");
+        let count = store.sequence(index()).await.expect("the server counts");
+        assert_eq!(json!(count), report["new"], "{report}");
+    }
+    let s = Spread::of(took_s);
+    println!(
+        "  {:.1} s ({:.1} to {:.1}), start of the process included; {most_mib:.0} MiB at the most",
+        s.median, s.least, s.greatest
+    );
 }
 
 /// The task over the list, by a home that knows nothing of it yet.

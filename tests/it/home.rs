@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
+pub(crate) use tests::misp::peak_kb;
 
 /// The instant at which runs under `--clock` live.
 pub(crate) const CLOCK: &str = "2026-03-01T12:00:00Z";
@@ -434,23 +435,6 @@ pub(crate) fn has_threads(pid: u32) -> bool {
         let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
         state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
     })
-}
-
-/// The most memory that a process has held so far, in KiB.
-pub(crate) fn peak_kb(pid: u32) -> Option<u64> {
-    memory_kb(pid, "VmHWM:")
-}
-
-/// The memory that a process holds beside the pages of its executable, in KiB. Of those a debug build has some 30 MiB, more
-/// or fewer as the kernel reads ahead.
-pub(crate) fn own_kb(pid: u32) -> Option<u64> {
-    memory_kb(pid, "RssAnon:")
-}
-
-fn memory_kb(pid: u32, what: &str) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(what))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 /// Waits until it is so; `false` when it never was.

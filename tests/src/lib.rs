@@ -3,6 +3,7 @@
 pub mod example;
 pub mod library;
 pub mod many;
+pub mod misp;
 pub mod pypi;
 pub mod services;
 pub mod watch;

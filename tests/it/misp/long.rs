@@ -7,7 +7,6 @@
 )]
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -19,10 +18,10 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
 use serde_json::{Value, json};
 use task::testing::Upstream;
+use tests::misp::{Run, large_event, watch};
 
-use super::{ONE, event, feed, index};
+use super::{ONE, feed, index};
 use crate::documents::{Check, Place};
-use crate::home::own_kb;
 use crate::servers::address;
 
 pub(crate) const TRIALS: &[crate::Case] =
@@ -133,57 +132,6 @@ impl Lines {
     }
 }
 
-/// A run in a process of its own, in a folder with a list of one feed.
-struct Run<'a> {
-    folder: &'a Path,
-    settings: &'a [(&'static str, String)],
-}
-
-impl Run<'_> {
-    fn start(&self, event: &Value, request: &str) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_example"))
-            .args(["sync_all_misp_feeds", "870000", &event.to_string(), request])
-            .env_clear()
-            .env("MINERVA_DATA_DIR", self.folder)
-            .env("MINERVA_ALLOW_NETS", "127.0.0.1")
-            .env("MISP_FEEDS", self.folder.join("feeds.toml"))
-            .envs(self.settings.iter().map(|(name, value)| (name, value)))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
-    }
-
-    /// A run with its continuations: its last report, how many there were, and the most memory that any process held, in KiB.
-    fn to_its_end(&self, name: &str) -> (Value, u32, u64) {
-        let (mut event, mut steps, mut most) = (json!({}), 0, 0);
-        loop {
-            let mut child = self.start(&event, &format!("{name}-{steps}"));
-            most = most.max(watch(&mut child));
-            let output = child.wait_with_output().unwrap();
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            let printed: Value = serde_json::from_str(text.lines().last().unwrap_or_default())
-                .unwrap_or_else(|_| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)));
-            let Some(sent) = printed["continuations"].as_array().and_then(|sent| sent.last())
-            else {
-                return (printed["report"].clone(), steps, most);
-            };
-            event = json!({"source": "minerva", "detail-type": "Minerva Task Continuation", "detail": sent});
-            steps += 1;
-        }
-    }
-}
-
-/// The most memory of its own that a process held until it ended, in KiB.
-fn watch(child: &mut Child) -> u64 {
-    let mut most = 0;
-    while child.try_wait().unwrap().is_none() {
-        most = most.max(own_kb(child.id()).unwrap_or(0));
-        thread::sleep(Duration::from_millis(10));
-    }
-    most
-}
-
 /// An upstream for other processes.
 fn served(set_up: impl FnOnce(&Upstream)) -> (tokio::runtime::Runtime, Upstream) {
     let runtime =
@@ -202,7 +150,7 @@ fn a_long_list_is_gone_on_with_after_a_kill() {
     let (runtime, upstream) = served(|upstream| list.serve_at(upstream, "/list"));
     let feeds = feed("long", &format!("{}/list", upstream.origin()), "freetext", "");
     std::fs::write(folder.path().join("feeds.toml"), feeds).unwrap();
-    let run = Run { folder: folder.path(), settings: &[] };
+    let run = Run { program: env!("CARGO_BIN_EXE_example"), folder: folder.path(), settings: &[] };
     let began = Instant::now();
     let mut killed = run.start(&json!({}), "killed");
     let pid = rustix::process::Pid::from_child(&killed);
@@ -216,8 +164,10 @@ fn a_long_list_is_gone_on_with_after_a_kill() {
     killer.join().unwrap();
     let (report, steps, after) = run.to_its_end("step");
     println!(
-        "{lines} lines in {:.1} s and {steps} continuations; {before} KiB before the kill, {after} KiB after it",
-        began.elapsed().as_secs_f64()
+        "{lines} lines in {:.1} s and {steps} continuations; {} KiB before the kill, {} KiB after it",
+        began.elapsed().as_secs_f64(),
+        before.own,
+        after.own
     );
     assert_eq!(report["status"], "complete", "{report}");
     let stored = || {
@@ -234,52 +184,17 @@ fn a_long_list_is_gone_on_with_after_a_kill() {
     let (again, _, later) = run.to_its_end("again");
     assert_eq!((&again["unchanged"], stored()), (&json!(lines), (lines, lines)), "{again}");
     for memory in [before, after, later] {
-        assert!(memory <= LIST_KIB_MAX, "{memory} KiB");
+        assert!(memory.own <= LIST_KIB_MAX, "{memory:?} KiB");
     }
     let (quiet, ..) = run.to_its_end("quiet");
     assert_eq!(quiet["sources"][0]["outcome"], "not_modified", "{quiet}");
-}
-
-/// An event as a large public one: hashes, names of files, hosts, addresses and links, some of objects, with tags of their own.
-fn large_event(attributes: u64) -> String {
-    let attribute = |number: u64| {
-        let hash =
-            |length: usize| format!("{:0>length$x}", u128::from(number) * 0x9e37_79b9_7f4a_7c15);
-        let (kind, category, value) = match number % 6 {
-            0 => ("sha256", "Payload delivery", hash(64)),
-            1 => ("md5", "Payload delivery", hash(32)),
-            2 => ("domain", "Network activity", format!("host-{number}.evil.com")),
-            3 => (
-                "ip-dst",
-                "Network activity",
-                format!("203.{}.{}.{}", number >> 16 & 255, number >> 8 & 255, number & 255),
-            ),
-            4 => (
-                "url",
-                "Network activity",
-                format!("http://evil-{number}.com/gate.php?id={}", hash(40)),
-            ),
-            _ => (
-                "filename|sha1",
-                "Payload installation",
-                format!("dropper-{number}.exe|{}", hash(40)),
-            ),
-        };
-        json!({
-            "uuid": format!("00000000-0000-4000-8000-{number:012x}"), "type": kind, "category": category, "value": value,
-            "to_ids": true, "timestamp": "1735689600", "comment": "Found in the second wave of the campaign, by its loader",
-            "first_seen": null, "last_seen": null, "disable_correlation": false, "deleted": false, "sharing_group_id": "0",
-            "Tag": [{"name": "kill-chain:command-and-control", "colour": "#004646", "exportable": true, "local": false}],
-        })
-    };
-    event(ONE, 100, &Value::Array((0..attributes).map(attribute).collect()))
 }
 
 #[expect(clippy::print_stdout, reason = "with `--nocapture` the figures are worth a look")]
 fn a_large_event_is_stored(place: &mut Place) {
     let attributes = so_many("MINERVA_EVENT_ATTRIBUTES", ATTRIBUTES);
     let folder = tempfile::tempdir().unwrap();
-    let body = large_event(attributes);
+    let body = large_event(ONE, attributes);
     let bytes = body.len();
     let (_runtime, upstream) = served(|upstream| {
         upstream.put("/feed/manifest.json", json!({ONE: {"timestamp": 100}}).to_string());
@@ -291,17 +206,19 @@ fn a_large_event_is_stored(place: &mut Place) {
         ("ES_URL", address(place).to_string()),
         ("ES_INDEX_PREFIX", place.stores.es_index_prefix.clone()),
     ];
-    let run = Run { folder: folder.path(), settings: &settings };
+    let run =
+        Run { program: env!("CARGO_BIN_EXE_example"), folder: folder.path(), settings: &settings };
     let began = Instant::now();
     let (report, steps, memory) = run.to_its_end("large");
     println!(
-        "{attributes} attributes in {} KiB: {:.1} s, {memory} KiB of memory",
+        "{attributes} attributes in {} KiB: {:.1} s, {} KiB of memory",
         bytes >> 10,
-        began.elapsed().as_secs_f64()
+        began.elapsed().as_secs_f64(),
+        memory.own
     );
     // A name of a file and its hash are two.
     let found = attributes + attributes / 6;
     assert_eq!((&report["new"], steps), (&json!(found), 0), "{report}");
     let max = EVENT_KIB_MAX / 2 + EVENT_KIB_MAX / 2 * attributes / 43_000;
-    assert!(memory <= max, "{memory} KiB of {max} KiB");
+    assert!(memory.own <= max, "{memory:?} of {max} KiB");
 }
