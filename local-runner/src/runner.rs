@@ -277,7 +277,7 @@ pub(crate) struct Attempt<'a> {
 /// What became of an attempt.
 pub(crate) enum Made {
     /// It ended, well or badly.
-    Ended(Report),
+    Ended(Box<Report>),
     /// This runner stopped before its end.
     CutOff(Error),
 }
@@ -289,7 +289,7 @@ impl Made {
     /// `Deadline`, when the runner stopped first.
     pub(crate) fn report(self) -> Result<Report> {
         match self {
-            Self::Ended(report) => Ok(report),
+            Self::Ended(report) => Ok(*report),
             Self::CutOff(error) => Err(error),
         }
     }
@@ -340,7 +340,7 @@ impl Attempts {
             Err(cause) => (Err(Error::config(format!("invoke `{task}`")).because(cause)), 0),
         };
         notes.end(request_id, number, &report, peak_kb, log).await?;
-        report.map(Made::Ended)
+        report.map(|report| Made::Ended(Box::new(report)))
     }
 }
 

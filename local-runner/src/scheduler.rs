@@ -134,7 +134,7 @@ impl Scheduler {
         let made = self.attempts.make(&attempt).await;
         let now = now.checked_add(began.elapsed()).unwrap_or(now);
         let (report, is_cut_off) = match made {
-            Ok(Made::Ended(report)) => (Ok(report), false),
+            Ok(Made::Ended(report)) => (Ok(*report), false),
             Ok(Made::CutOff(error)) => (Err(error), true),
             Err(error) => (Err(error), false),
         };
