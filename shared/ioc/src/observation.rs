@@ -110,8 +110,9 @@ pub fn write(
     Some(Write::of(id, owner, fields.chain(own).collect()).by(contributor))
 }
 
-/// The write that tags a stored document by `lists`, and says of it what it says already; nothing where it is tagged so, or
-/// nobody gave it. `stored` needs the fields that it reads, and `owners.shared.sources`. For owners without fields of their own.
+/// The write that tags a stored document by `lists`.
+///
+/// Nothing where it is tagged so, or nobody gave it; of all else it says what it says already. `stored` needs the fields that it reads, and `owners.shared.sources`. For owners without fields of their own.
 pub fn retagged(owner: &'static Owner, id: &str, stored: &Body, lists: &Lists) -> Option<Write> {
     let text = |name: &str| stored.get(name)?.as_str();
     let (kind, value) = (text("type")?.parse().ok()?, text("value")?);
