@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
@@ -73,15 +73,19 @@ pub fn package(
 ) -> Result<Vec<Artefact>> {
     let folder = to.join(architecture.name());
     let mut artefacts = Vec::new();
-    let mut bodies = Vec::new();
-    // All are looked at before one is laid out: half a set is never deployed.
-    for task in tasks {
+    let read = |task: &str| -> Result<(PathBuf, Vec<u8>)> {
         let path = from.join(task).join("bootstrap");
         let body = fs::read(&path).map_err(|cause| {
             Error::config(format!("read `{}`", path.display()))
                 .because(cause)
                 .hint("`infra package` without `--no-build` builds it")
         })?;
+        Ok((path, body))
+    };
+    // All are looked at before one is laid out: half a set is never deployed. Together they would take half a gigabyte, so
+    // that each is read again.
+    for task in tasks {
+        let (path, body) = read(task)?;
         let glibc = check(&body, architecture).map_err(|says| {
             Error::config(format!("package `{}`: {says}", path.display()))
                 .hint("`infra package` without `--no-build` builds it anew")
@@ -98,13 +102,13 @@ pub fn package(
             zipped_bytes: zipped,
             glibc: glibc.map(|(major, minor)| format!("{major}.{minor}")),
         });
-        bodies.push((folder.join(task), body));
     }
     let failed = |path: &Path| {
         let text = format!("write `{}`", path.display());
         move |cause: std::io::Error| Error::config(text).because(cause)
     };
-    for (folder, body) in bodies {
+    for task in tasks {
+        let (folder, (_, body)) = (folder.join(task), read(task)?);
         let path = folder.join("bootstrap");
         fs::create_dir_all(&folder).map_err(failed(&folder))?;
         place(&path, &body).map_err(failed(&path))?;
