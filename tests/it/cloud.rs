@@ -43,7 +43,7 @@ pub(crate) const TRIALS: &[crate::Case] = &[
     ("moto_keeps_what_is_not_ours", moto_keeps_what_is_not_ours),
 ];
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the workspace")
 }
 
@@ -923,7 +923,7 @@ pub(crate) fn no_validators() -> Option<String> {
     validators().err()
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
 }
 
@@ -1107,20 +1107,18 @@ pub(crate) fn no_moto() -> Option<String> {
     moto().err()
 }
 
-/// EventBridge and Lambda on loopback, behind a door that counts and breaks; it ends with its input.
-struct Moto {
+/// A program beside the tests, that answers each line of JSON with one, and ends with its input.
+pub(crate) struct Script {
     process: Child,
     to: Option<ChildStdin>,
     from: BufReader<ChildStdout>,
-    endpoint: String,
-    folder: tempfile::TempDir,
 }
 
-impl Moto {
-    fn start() -> Self {
-        let python = moto().expect("this test is skipped where there is none").join("python");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/cloud.py");
-        let mut process = Command::new(python)
+impl Script {
+    /// Starts a script of this folder by the Python of these programs.
+    pub(crate) fn start(programs: &Path, script: &str) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("it").join(script);
+        let mut process = Command::new(programs.join("python"))
             .arg(script)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -1129,23 +1127,53 @@ impl Moto {
             .expect("it starts");
         let (to, from) =
             (process.stdin.take(), BufReader::new(process.stdout.take().expect("it is piped")));
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut moto = Self { process, to, from, endpoint: String::new(), folder };
-        moto.endpoint =
-            moto.answer()["endpoint"].as_str().expect("it tells where it is").to_owned();
-        moto
+        Self { process, to, from }
     }
 
-    fn answer(&mut self) -> Value {
+    pub(crate) fn tell(&mut self, line: &Value) {
+        writeln!(self.to.as_mut().expect("it is open"), "{line}").expect("it listens");
+    }
+
+    pub(crate) fn answer(&mut self) -> Value {
         let mut line = String::new();
         self.from.read_line(&mut line).expect("it answers");
         serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line:?}"))
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "written where it is sent")]
+    pub(crate) fn ask(&mut self, command: Value) -> Value {
+        self.tell(&command);
+        let answer = self.answer();
+        assert!(answer["failed"].is_null(), "{command}: {}", answer["failed"]);
+        answer
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        drop(self.to.take());
+        let _ = self.process.wait();
+    }
+}
+
+/// EventBridge and Lambda on loopback, behind a door that counts and breaks.
+struct Moto {
+    script: Script,
+    endpoint: String,
+    folder: tempfile::TempDir,
+}
+
+impl Moto {
+    fn start() -> Self {
+        let programs = moto().expect("this test is skipped where there is none");
+        let mut script = Script::start(&programs, "cloud.py");
+        let endpoint =
+            script.answer()["endpoint"].as_str().expect("it says where it is").to_owned();
+        Self { script, endpoint, folder: tempfile::tempdir().expect("a folder") }
+    }
+
     fn ask(&mut self, command: Value) -> Value {
-        writeln!(self.to.as_mut().expect("it is open"), "{command}").expect("it listens");
-        self.answer()
+        self.script.ask(command)
     }
 
     fn fresh(&mut self, functions: &[&str]) {
@@ -1205,13 +1233,6 @@ impl Moto {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-    }
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        drop(self.to.take());
-        let _ = self.process.wait();
     }
 }
 

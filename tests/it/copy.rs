@@ -57,7 +57,7 @@ impl Servers {
         ]
     }
 
-    /// The settings of both.
+    /// The settings that name them, and the prefix of the trial's own indices.
     pub(crate) fn all(&self) -> Vec<(String, String)> {
         [self.documents(), vec![("DATABASE_URL".to_owned(), self.world.url())]].concat()
     }
