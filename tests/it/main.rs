@@ -44,6 +44,7 @@ mod malpedia_stores;
 mod malpedia_told;
 mod malpedia_values;
 mod memory;
+mod ministack;
 mod misp;
 mod misp_export;
 mod operations;
@@ -109,6 +110,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("malpedia_rules", malpedia_rules::TRIALS),
     ("misp_export", misp_export::TRIALS),
     ("memory", memory::TRIALS),
+    ("ministack", ministack::TRIALS),
     ("operations", operations::TRIALS),
     ("operator", operator::TRIALS),
     ("otx", otx::TRIALS),
@@ -182,6 +184,7 @@ fn main() -> ExitCode {
     skip("indicator::the_set_compiled_in", true, &indicator::no_warninglists);
     skip("llm::a_real_small_model", true, &llm::unavailable);
     skip("malpedia::the_real_sample", true, &|| known(malpedia::unavailable()));
+    skip("ministack::", false, &ministack::unavailable);
     skip("misp::pymisp", false, &misp::events::unavailable);
     skip("otx::real_pulses_", true, &otx::no_corpus);
     skip("yara::yara_and_yara_x", false, &yara::unavailable);
