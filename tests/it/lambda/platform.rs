@@ -25,8 +25,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::home::peak_kb;
 
-/// How long a function may take until it asks for its first event. Source: Lambda quotas.
-const INIT: Duration = Duration::from_secs(10);
+/// How long a function may take until it asks for its first event: Lambda gives it 10 s, and is not as busy.
+const INIT: Duration = Duration::from_secs(30);
 
 /// What a function answered: its report, or the error that it posted.
 pub(crate) type Answer = Result<Value, Value>;
