@@ -29,20 +29,34 @@ mod price {
 /// What the stack may cost in a month without its stores.
 pub const LIMIT: f64 = 1.0;
 
-/// Seconds that a scheduled run takes, assumed with room for slow sources and at most its row's limit; a task that is not
-/// listed takes [`OTHERS_S`].
-const SECONDS: &[(&str, f64)] = &[
-    ("collect_all_rss_feeds", 20.0),
-    ("sync_all_misp_feeds", 60.0),
-    ("sync_otx_pulses", 120.0),
-    ("bulk_enrich_iocs", 600.0),
-    ("enrich_malpedia_library", 300.0),
-    ("export_pulses_to_misp", 60.0),
-    ("sync_signature_base_yara", 10.0),
-    ("sync_signature_base_iocs", 10.0),
-    ("sync_caveiratech", 30.0),
+/// Memory that comes with the whole of one processor, in MB. Source: AWS's "Configure Lambda function memory".
+const PROCESSOR_MB: f64 = 1_769.0;
+
+/// What a scheduled run takes, in seconds.
+struct Run {
+    task: &'static str,
+    /// Until sources and stores have answered: assumed, with room.
+    waits_s: f64,
+    /// Its own work on a whole processor, measured: docs/CLOUD.md says on what.
+    works_s: f64,
+}
+
+const fn run(task: &'static str, waits_s: f64, works_s: f64) -> Run {
+    Run { task, waits_s, works_s }
+}
+
+const RUNS: &[Run] = &[
+    run("collect_all_rss_feeds", 20.0, 0.53),
+    run("sync_all_misp_feeds", 60.0, 2.44),
+    run("sync_otx_pulses", 120.0, 1.65),
+    run("bulk_enrich_iocs", 600.0, 0.33),
+    run("enrich_malpedia_library", 300.0, 0.81),
+    run("export_pulses_to_misp", 60.0, 0.10),
+    run("sync_signature_base_yara", 10.0, 2.69),
+    run("sync_signature_base_iocs", 10.0, 2.69),
+    run("sync_caveiratech", 30.0, 0.84),
+    run("reset_otx_daily_usage", 5.0, 0.25),
 ];
-const OTHERS_S: f64 = 5.0;
 
 /// Bytes that a run logs.
 const LOG_BYTES: f64 = 10e3;
@@ -55,7 +69,10 @@ const ARTEFACT_BYTES: f64 = 250e6;
 pub struct RowCost {
     pub task: String,
     pub runs: f64,
+    /// Billed for each run.
     pub seconds: f64,
+    /// Of these its own work, had it a whole processor.
+    pub works_s: f64,
     pub gb_s: f64,
     pub dollars: f64,
 }
@@ -89,14 +106,18 @@ pub fn bill(timetable: &Timetable, template: &Node, architecture: Architecture) 
         let in_a_year =
             when.firings_after(before, timetable.zone()).take_while(|firing| *firing < end).count();
         let runs = in_a_year as f64 / 12.0;
-        let listed = SECONDS.iter().find(|(task, _)| *task == row.name);
-        let seconds =
-            listed.map_or(OTHERS_S, |(_, seconds)| *seconds).min(f64::from(row.timeout_s));
+        // One that is not listed is billed for as long as it may run.
+        let limit = f64::from(row.timeout_s);
+        let share = (f64::from(row.memory_mb) / PROCESSOR_MB).min(1.0);
+        let listed = RUNS.iter().find(|run| run.task == row.name);
+        let seconds = listed.map_or(limit, |run| run.waits_s + run.works_s / share).min(limit);
+        let works_s = listed.map_or(0.0, |run| run.works_s);
         let gb_s = runs * seconds * f64::from(row.memory_mb) / 1024.0;
         rows.push(RowCost {
             task: row.name.clone(),
             runs,
             seconds,
+            works_s,
             gb_s,
             dollars: gb_s * gb_s_price,
         });
@@ -152,11 +173,12 @@ impl Bill {
     /// The bill as tables of Markdown.
     pub fn page(&self) -> String {
         let mut page =
-            "| row | runs a month | seconds | GB-s | $ |\n|---|---|---|---|---|\n".to_owned();
+            "| row | runs a month | work, s | billed, s | GB-s | $ |\n|---|---|---|---|---|---|\n"
+                .to_owned();
         for row in &self.rows {
             page.push_str(&format!(
-                "| `{}` | {:.0} | {:.0} | {:.0} | {:.3} |\n",
-                row.task, row.runs, row.seconds, row.gb_s, row.dollars
+                "| `{}` | {:.0} | {:.2} | {:.0} | {:.0} | {:.3} |\n",
+                row.task, row.runs, row.works_s, row.seconds, row.gb_s, row.dollars
             ));
         }
         page.push_str("\n| item | $ a month |\n|---|---|\n");
