@@ -168,7 +168,7 @@ fn document(index: &Index, number: u32, now: Timestamp) -> (String, Value) {
     let id = ioc::id(family, IndicatorKind::Ipv4, &value);
     let body = json!({
         "id": id, "type": "ipv4", "value": value, "feed_name": [format!("Feed {feed}")], "source_family": family,
-        "source_id": format!("source-{feed}"), "category": CATEGORIES[number as usize % CATEGORIES.len()], "tags": tags, "tlp": "clear", "active": number % 9 != 0,
+        "source_id": format!("source-{feed}"), "category": CATEGORIES[number as usize % CATEGORIES.len()], "tags": tags, "tlp": "clear", "active": !number.is_multiple_of(9),
         "to_ids": true, "first_seen": at, "last_seen": at, "collected_at": at, "sources_count": number % 4 + 1,
         "malware_family": [tags[0]], "title": format!("{} infrastructure", tags[0]),
         "sources": [{"id": format!("source-{feed}"), "name": format!("Feed {feed}"), "first_seen": at}],
