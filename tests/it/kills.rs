@@ -26,15 +26,15 @@ const KILLS: usize = 24;
 const LANES: usize = 4;
 
 /// How long what a killed runner started may live on.
-const AFTERLIFE: Duration = Duration::from_secs(1);
+pub(crate) const AFTERLIFE: Duration = Duration::from_secs(1);
 
 /// How long a busy disk may take to end a write that was under way.
-const DISK: Duration = Duration::from_secs(20);
+pub(crate) const DISK: Duration = Duration::from_secs(20);
 
 const SOURCES: usize = 30;
 
 #[expect(clippy::disallowed_methods, reason = "how thorough this test is, is no setting of ours")]
-fn kills() -> usize {
+pub(crate) fn kills() -> usize {
     std::env::var("MINERVA_KILLS").map_or(KILLS, |text| text.parse().unwrap())
 }
 
@@ -141,7 +141,7 @@ impl<S: Subject> Lane<S> {
             subject: S::start(),
             expected: Default::default(),
             whole: Duration::ZERO,
-            random: Random(0x6d69_6e65_7276_6121 + number as u64),
+            random: Random::of(number as u64),
         };
         let undisturbed = lane.subject.home();
         for edition in [0, 1] {
@@ -231,10 +231,14 @@ fn stored<S: Subject>(home: &Home) -> String {
 }
 
 /// The same numbers in every run of the tests (`SplitMix64`).
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn of(number: u64) -> Self {
+        Self(0x6d69_6e65_7276_6121 + number)
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

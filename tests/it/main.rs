@@ -58,6 +58,7 @@ mod retention;
 mod runner;
 mod secrets;
 mod servers;
+mod slots;
 mod state;
 mod state_postgres;
 mod tidy;
@@ -121,6 +122,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("page", page::TRIALS),
     ("retention", retention::TRIALS),
     ("runner", runner::TRIALS),
+    ("slots", slots::TRIALS),
     ("tidy", tidy::TRIALS),
     ("secrets", secrets::TRIALS),
     ("truth", truth::TRIALS),

@@ -38,12 +38,8 @@ trials! {
     a_shell_is_offered_tasks_sources_runs_and_what_waits
     what_celery_answers_is_answered_here
     the_unit_is_written_and_closed
-    a_replay_that_is_killed_at_any_moment_goes_on
     tables_are_plain_or_coloured_where_that_is_asked
 }
-
-/// Kills of a replay without `MINERVA_REPLAY_KILLS`, which asks for more.
-const KILLS: usize = 12;
 
 fn every_command_of_the_document_is_run() {
     let upstream = Upstream::start(1);
@@ -454,51 +450,6 @@ fn the_unit_is_written_and_closed() {
         let shown = String::from_utf8_lossy(&told.stdout).into_owned();
         assert!(told.status.success(), "{shown} {}", String::from_utf8_lossy(&told.stderr));
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "how thorough this test is, is no setting of ours")]
-fn kills() -> usize {
-    std::env::var("MINERVA_REPLAY_KILLS").map_or(KILLS, |text| text.parse().unwrap())
-}
-
-fn a_replay_that_is_killed_at_any_moment_goes_on() {
-    const STRETCH: [&str; 9] = [
-        "replay",
-        "--from",
-        "2026-03-01",
-        "--to",
-        "2026-03-03",
-        "--task",
-        ALL,
-        "--data-dir",
-        "replayed",
-    ];
-    let upstream = Upstream::start(1);
-    let home = Home::of(&[("a", upstream.body("a", numbered(0, 5)))]);
-    let mut random = 0x6d69_6e65_7276_6121_u64;
-    for _ in 0..kills() {
-        random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-        let mut running = home.spawn(&STRETCH);
-        thread::sleep(Duration::from_millis(random >> 33 & 0x1ff));
-        running.kill();
-        running.end();
-        assert!(eventually_within(Duration::from_secs(1), || home.processes().is_empty()));
-    }
-    let began = Instant::now();
-    home.run(&STRETCH).ends_with(0);
-    assert!(began.elapsed() < Duration::from_secs(60));
-    let slots =
-        home.run(&["slots", "--data-dir", "replayed", "-n", "1000", "--json"]).ends_with(0).json();
-    let slots = slots.as_array().unwrap();
-    // Each second hour of three days in UTC.
-    assert_eq!(slots.len(), 36, "{slots:?}");
-    assert!(slots.iter().all(|slot| slot["outcome"] == "complete"), "{slots:?}");
-    let runs =
-        home.run(&["runs", "--data-dir", "replayed", "-n", "1000", "--json"]).ends_with(0).json();
-    assert_eq!(runs.as_array().unwrap().len(), 36, "a run a slot: {runs}");
-    let documents =
-        home.run(&["documents", "rss_articles", "--data-dir", "replayed"]).ends_with(0).out.clone();
-    assert_eq!(documents.lines().count(), 5);
 }
 
 fn tables_are_plain_or_coloured_where_that_is_asked() {

@@ -27,7 +27,7 @@ use tokio::runtime::Runtime;
 use tokio::time::{interval, timeout};
 use uuid::Uuid;
 
-use crate::{state_postgres, upgrade};
+use crate::{slots, state_postgres, upgrade};
 
 /// A test of the suite.
 pub(crate) type Test = fn(Arc<World>) -> Pin<Box<dyn Future<Output = ()>>>;
@@ -52,6 +52,7 @@ const SUITE: &[(&str, Test)] = by_name![
     of_many_schedulers_one_fires
     what_a_live_runner_holds_is_not_put_back
     an_attempt_that_was_succeeded_cannot_settle
+    a_slot_is_not_done_before_its_run_is
     a_retry_waits_for_its_time
     every_slot_and_every_attempt_is_a_row
     what_may_not_overlap_waits_or_is_missed
@@ -84,7 +85,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial("sqlite", name, on_sqlite, *test));
         trials.push(trial("postgres", name, on_postgres, *test));
     }
-    for (name, test) in state_postgres::ANY_SERVER.iter().chain(upgrade::ON_POSTGRES) {
+    let on_postgres_alone = [state_postgres::ANY_SERVER, upgrade::ON_POSTGRES, slots::ON_POSTGRES];
+    for (name, test) in on_postgres_alone.into_iter().flatten() {
         trials.push(trial("postgres", name, on_postgres, *test));
     }
     for (name, test) in state_postgres::OWN_SERVER {
@@ -175,6 +177,22 @@ impl World {
             sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await;
         done.unwrap_or_else(|error| panic!("{statement}: {error}"));
         connection.close().await.expect("it closes");
+    }
+
+    /// A schema of its own beside this one.
+    pub(crate) fn beside(&self, runtime: &Runtime) -> Self {
+        let Self::Postgres { url, .. } = self else { panic!("only a server has schemas") };
+        let schema = format!("minerva_test_{}", Uuid::new_v4().simple());
+        let world = Self::Postgres { url: url.clone(), schema: schema.clone() };
+        runtime.block_on(world.execute(&format!("CREATE SCHEMA {schema}")));
+        world
+    }
+
+    /// Ends it, with all that is in it.
+    pub(crate) fn drop_it(&self, runtime: &Runtime) {
+        if let Self::Postgres { schema, .. } = self {
+            runtime.block_on(self.execute(&format!("DROP SCHEMA {schema} CASCADE")));
+        }
     }
 
     /// One number from beside the store.
@@ -471,7 +489,8 @@ async fn what_a_live_runner_holds_is_not_put_back(world: Arc<World>) {
     other.settle(b, QueueState::Done, None, None).await.expect("it is settled");
     let queued = one.queue(QueueState::Queued, 9).await.expect("the queue");
     let ids: Vec<&str> = queued.iter().map(|entry| entry.request_id.as_str()).collect();
-    assert_eq!(ids, ["a", "c"]);
+    // The newest first: it has its old place, before what fell due after it.
+    assert_eq!(ids, ["c", "a"]);
 }
 
 async fn an_attempt_that_was_succeeded_cannot_settle(world: Arc<World>) {
@@ -484,6 +503,24 @@ async fn an_attempt_that_was_succeeded_cannot_settle(world: Arc<World>) {
     assert!(one.settle(former, QueueState::Dead, None, None).await.is_err());
     other.settle(later, QueueState::Done, None, None).await.expect("it is settled");
     assert_eq!(one.queue(QueueState::Done, 9).await.expect("the queue")[0].attempts, 2);
+}
+
+/// Who is told that another holds a run may mean one that died before it noted it.
+async fn a_slot_is_not_done_before_its_run_is(world: Arc<World>) {
+    let state = world.open().await;
+    let due = Due { due: noon(), ..due("collect-noon") };
+    assert!(state.fire("collect", None, noon(), &Firings::of(&[due])).await.expect("an answer"));
+    let is_under_way = async || state.is_run_by_another("collect-noon").await.expect("an answer");
+    assert!(is_under_way().await, "nobody has begun it");
+    let run = held(begin(state.as_ref(), noon()).await);
+    assert!(is_under_way().await, "it runs");
+    let (id, left) = (run.run_id.clone(), report(Status::Partial));
+    let step = state.suspend(run, &json!({}), &left, noon()).await.expect("it is suspended");
+    assert!(state.is_run_by_another(&format!("{id}-{step}")).await.expect("an answer"));
+    let run = held(state.resume(&id, step, "r", noon()).await.expect("an answer"));
+    state.finish(run, &report(Status::Complete), noon()).await.expect("it ends");
+    assert!(!is_under_way().await, "it is done");
+    assert!(!state.is_run_by_another(&format!("{id}-{step}")).await.expect("an answer"));
 }
 
 async fn a_retry_waits_for_its_time(world: Arc<World>) {

@@ -229,7 +229,7 @@ async fn the_doctor_knows_the_server(world: Arc<World>) {
     let said = diagnosis(&output);
     let says = said["says"].as_str().unwrap_or_default();
     assert_eq!(said["ok"], true, "{said}");
-    assert!(says.starts_with("PostgreSQL 1") && says.contains("` version 3;"), "{says}");
+    assert!(says.starts_with("PostgreSQL 1") && says.contains("` version 4;"), "{says}");
     let about = world.postgres(SOON).await.about().await.expect("an answer");
     assert!(about.ahead.abs() < jiff::SignedDuration::from_secs(1), "{:?}", about.ahead);
 }

@@ -171,13 +171,14 @@ pub trait Queue: Send + Sync {
         error: Option<&str>,
     ) -> Result<()>;
 
-    /// Puts back what was being run by runners that died; gives how many. What a live runner holds stays.
+    /// Puts back what was being run by runners that died, in its place before what fell due later; gives how many. What a live
+    /// runner holds stays.
     async fn recover(&self, now: Timestamp) -> Result<u64>;
 
     /// Puts back an invocation that another attempt keeps from its work, for `due`; this attempt does not count.
     async fn put_back(&self, taken: Taken, due: Timestamp) -> Result<()>;
 
-    /// Whether the run that an invocation is about is under way in another attempt.
+    /// Whether the run that an invocation is about is under way in another attempt, or was begun by one that died: it is not done.
     async fn is_run_by_another(&self, request_id: &str) -> Result<bool>;
 
     /// Queues a dead letter again, for one more attempt; `false` where it is none.
@@ -362,10 +363,14 @@ impl<D: Driver> Queue for Sql<D> {
     }
 
     async fn is_run_by_another(&self, request_id: &str) -> Result<bool> {
-        let sql = "SELECT run_id FROM runs WHERE status = 'running' AND (request_id = $1
-                 OR EXISTS (SELECT 1 FROM slots WHERE slots.request_id = $1 AND slots.task = runs.task AND slots.slot_ms = runs.slot_ms))";
+        // A process may also have died after it took hold of the run and before it wrote its row, or that of the next step.
+        let sql = "SELECT run_id AS under_way FROM runs WHERE status = 'running' AND (request_id = $1
+                 OR EXISTS (SELECT 1 FROM slots WHERE slots.request_id = $1 AND slots.task = runs.task AND slots.slot_ms = runs.slot_ms))
+             UNION ALL SELECT run_id FROM runs WHERE status = 'continuing' AND run_id || '-' || step = $1
+             UNION ALL SELECT request_id FROM slots WHERE request_id = $1
+                 AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.task = slots.task AND runs.slot_ms = slots.slot_ms)";
         let found =
-            self.fetch("look who runs it", sql, args![request_id], |row| row.text("run_id"));
+            self.fetch("look who runs it", sql, args![request_id], |row| row.text("under_way"));
         Ok(!found.await?.is_empty())
     }
 

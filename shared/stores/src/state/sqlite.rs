@@ -166,7 +166,7 @@ impl Driver for Files {
             let Some(_lock) = self.lock_invocation(&request_id)? else { continue };
             put_back += transaction
                 .execute(
-                    "UPDATE invocations SET state = 'queued', due_ms = $2 WHERE request_id = $1",
+                    "UPDATE invocations SET state = 'queued', due_ms = MIN(due_ms, $2) WHERE request_id = $1",
                     args![request_id, now],
                 )
                 .await

@@ -433,9 +433,13 @@ impl Driver for Server {
     }
 
     async fn recover(&self, pool: &Pool, now: Timestamp) -> Result<u64> {
+        // The hold of a function that died with its runner may last a moment longer: taken before that, it would find its run
+        // held and have to wait in line again.
         pool.execute(
-            "UPDATE invocations SET state = 'queued', due_ms = $1 WHERE state = 'running' AND NOT EXISTS
-                 (SELECT 1 FROM holds WHERE name = 'invocation/' || request_id AND expires > clock_timestamp())",
+            "UPDATE invocations SET state = 'queued', due_ms = LEAST(due_ms, $1) WHERE state = 'running' AND NOT EXISTS
+                 (SELECT 1 FROM holds WHERE name = 'invocation/' || request_id AND expires > clock_timestamp())
+             AND NOT EXISTS (SELECT 1 FROM runs JOIN holds ON holds.name = 'run/' || runs.task || '/' || runs.identity
+                 WHERE runs.request_id = invocations.request_id AND runs.status = 'running' AND holds.expires > clock_timestamp())",
             args![now],
         )
         .await
