@@ -104,6 +104,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("malpedia_told", malpedia_told::TRIALS),
     ("malpedia_values", malpedia_values::TRIALS),
     ("misp", misp::TRIALS),
+    ("misp", misp::again::TRIALS),
     ("misp", misp::events::TRIALS),
     ("misp", misp::kills::TRIALS),
     ("misp", misp::lists::TRIALS),

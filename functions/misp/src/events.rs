@@ -32,6 +32,7 @@ use crate::lists::{
 };
 use crate::manifest::{Entry, Manifest, Marks, NoManifest};
 use crate::sync::How;
+use crate::tags::{self, Renewed, Tagged};
 use crate::unzip::{MAGIC, unzip};
 
 const ACCEPT: &str = "application/json, text/plain, text/*, application/zip;q=0.5";
@@ -77,6 +78,7 @@ struct Cursor {
     /// Since when it names much less than it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     shrunk_since: Option<Timestamp>,
+    tagged: Tagged,
 }
 
 /// Events that were stored before, and what they hold now, until the store was looked at for what they no longer hold.
@@ -96,6 +98,14 @@ pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Resul
     let is_replay = visit.ctx().config.behaviour.reparse.is_some();
     let mut cursor: Cursor =
         if is_replay { Cursor::default() } else { visit.cursor().unwrap_or_default() };
+    let is_begun = !cursor.marks.is_empty();
+    let is_tagged = tags::renew(visit, &feed, index, is_begun, &mut cursor.tagged).await?;
+    if is_tagged != Renewed::Nothing {
+        visit.save(json!(cursor)).await?;
+    }
+    if is_tagged == Renewed::Cut {
+        return Ok(());
+    }
     let place = address(&feed, &folder, "manifest.json")?;
     let request = with_headers(Request::get(&place).accept(ACCEPT).limits(LIMITS), &headers);
     // Where events are left to read, its validators may be those of before.

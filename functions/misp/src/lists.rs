@@ -20,6 +20,7 @@ use crate::feeds::{Feed, INDEX};
 use crate::flat::{Found, HEAD, Place, Reader, is_web_page};
 use crate::indicators::{BATCH, Batch, OWNER, Seen, ids, key, listed};
 use crate::sync::How;
+use crate::tags::{self, Renewed, Tagged};
 use crate::unzip::{MAGIC, Unzip};
 
 const ACCEPT: &str =
@@ -62,6 +63,7 @@ struct Cursor {
     /// Since when it gives much less than it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     shrunk_since: Option<Timestamp>,
+    tagged: Tagged,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -284,12 +286,22 @@ pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Resul
     let headers = feed.headers(&how.keys).await?;
     let request =
         || with_headers(Request::get(&feed.url).accept(ACCEPT).limits(Limits::STREAM), &headers);
-    let mut cursor: Cursor = visit.cursor().unwrap_or_default();
+    // A replay of the archive reads again what is stored, and marks nothing: the archive may not hold the last version.
+    let is_replay = visit.ctx().config.behaviour.reparse.is_some();
+    let mut cursor: Cursor =
+        if is_replay { Cursor::default() } else { visit.cursor().unwrap_or_default() };
+    let is_begun = cursor.reading.is_some() || cursor.listed.is_some();
+    let is_tagged = tags::renew(visit, feed, index, is_begun, &mut cursor.tagged).await?;
+    if is_tagged != Renewed::Nothing {
+        visit.save(json!(cursor)).await?;
+    }
+    if is_tagged == Renewed::Cut {
+        return Ok(());
+    }
     if how.is_quick && cursor.reading.is_none() && cursor.is_versioned == Some(false) {
         let why = "its server does not tell whether it changed; `sync_all_misp_feeds` reads it";
         return Err(Stop::skipped(why));
     }
-    let is_begun = cursor.reading.is_some() || cursor.listed.is_some();
     let from = cursor.reading.take();
     let resumes = from.as_ref().filter(|from| !from.is_read && !from.is_packed);
     let stream = match visit.stream(request(), resumes.map(|from| &from.position)).await {
@@ -411,7 +423,7 @@ pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Resul
         let version = body.stream.position().version;
         cursor.is_versioned = Some(!version.is_empty());
         let read = Reading { is_read: true, ..body.reading(total, is_first) };
-        visit.close(body.stream);
+        visit.close(body.stream)?;
         if present.is_none()
             && !is_first
             && !cursor.came_to(total)
@@ -426,7 +438,7 @@ pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Resul
             visit.note(
                 "what left the list is not marked: to read it once more takes more than a run",
             );
-            visit.close(stream);
+            visit.close(stream)?;
         } else {
             let is_late = visit.is_late();
             let begun = Reading { sweeps: read.sweeps + u32::from(!is_late), ..read };
@@ -517,7 +529,7 @@ async fn sweep(
             return Ok(None);
         }
         if !goes_on {
-            visit.close(body.stream);
+            visit.close(body.stream)?;
             return Ok(Some((present, total)));
         }
     }

@@ -4,6 +4,7 @@
 //! stops the server. A stream holds its turn at the host, and no share of [`LARGE_BODIES`](super::LARGE_BODIES).
 
 use std::fmt;
+use std::io::Cursor;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -104,6 +105,32 @@ impl Stream {
             offset: 0,
             state: State::Open,
         }
+    }
+
+    /// A body that `url` gave once, to be read as it was then.
+    pub fn archived(url: Url, body: Vec<u8>) -> Self {
+        let head = Head {
+            status: 200,
+            final_url: url.clone(),
+            moved_to: None,
+            validators: Validators::default(),
+            content_type: None,
+            headers: Headers::default(),
+            requests: 0,
+            starts_at: 0,
+        };
+        let limits = Limits::STREAM;
+        let source = Source {
+            on_wire: Arc::new(AtomicU64::new(body.len() as u64)),
+            decoder: Box::new(Cursor::new(body)),
+            is_plain: false,
+            url,
+            limits,
+            deadline: Instant::now() + limits.total_timeout,
+            ends_at: None,
+            _turn: Turn::FREE,
+        };
+        Self::new(head, source)
     }
 
     /// A status of the 2xx range.

@@ -67,28 +67,36 @@ impl Archive {
     /// # Errors
     /// `Store`, when the folder cannot be written.
     pub fn add(&self, source: &str, about: &ArchivedResponse, body: &[u8]) -> Result<()> {
-        let Some(folder) = self.source_folder(source) else { return Ok(()) };
-        let failed = |cause: std::io::Error| {
-            Error::store(format!("write the archive `{}`", folder.display()))
-                .because(cause)
-                .hint("check the folder of `MINERVA_ARCHIVE`")
-        };
+        let Some(mut copy) = self.begin(source, about)? else { return Ok(()) };
+        copy.write(body)?;
+        copy.finish()
+    }
+
+    /// Begins to keep a response whose body is still to come; nothing when there is no archive.
+    ///
+    /// # Errors
+    /// `Store`, when the folder cannot be written.
+    pub(crate) fn begin(&self, source: &str, about: &ArchivedResponse) -> Result<Option<Copy>> {
+        let Some(folder) = self.source_folder(source) else { return Ok(None) };
         // What a source sends its subscriber is nobody else's.
-        DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed)?;
-        let create = |path: &Path| {
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
-        };
-        let stem = free_stem(&folder, about.fetched);
-        let whole = folder.join(format!("{stem}.gz"));
-        let part = folder.join(format!("{stem}.part"));
-        let mut encoder = GzEncoder::new(create(&part).map_err(failed)?, Compression::fast());
-        encoder.write_all(body).and_then(|()| encoder.finish()?.sync_all()).map_err(failed)?;
-        let json = serde_json::to_vec(about).expect("plain fields are JSON");
-        let written = create(&folder.join(format!("{stem}.json")));
-        written.and_then(|mut file| file.write_all(&json)).map_err(failed)?;
-        // Last, so that a body is there only with what belongs to it.
-        fs::rename(&part, &whole).map_err(failed)?;
-        self.forget(&folder, about.fetched).map_err(failed)
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        let named = |at: Timestamp| folder.join(at.strftime("%Y%m%dT%H%M%S%.3fZ.part").to_string());
+        // Of several within a millisecond each is kept, and so is one whose body is still to come.
+        let mut at = about.fetched;
+        while named(at).exists() || named(at).with_extension("gz").exists() {
+            at += SignedDuration::from_millis(1);
+        }
+        let part = named(at);
+        let file = made.and_then(|()| create(&part)).map_err(|cause| unwritten(&folder, cause))?;
+        let encoder = GzEncoder::new(file, Compression::fast());
+        Ok(Some(Copy {
+            archive: self.clone(),
+            about: about.clone(),
+            folder,
+            part,
+            encoder,
+            bytes: 0,
+        }))
     }
 
     /// The kept responses of a source, oldest first.
@@ -189,17 +197,55 @@ impl Archive {
     }
 }
 
-/// The name of the next response of this instant: several come at the same one, under a clock that stands above all. The first has
-/// no number, and the order of names is theirs.
-fn free_stem(folder: &Path, fetched: Timestamp) -> String {
-    let instant = fetched.strftime("%Y%m%dT%H%M%S%.3fZ").to_string();
-    let mut stem = instant.clone();
-    let mut number = 0_u32;
-    while folder.join(format!("{stem}.gz")).exists() {
-        number += 1;
-        stem = format!("{instant}_{number:06}");
+/// A response on its way into the archive. One that is not finished leaves nothing there.
+pub(crate) struct Copy {
+    archive: Archive,
+    about: ArchivedResponse,
+    folder: PathBuf,
+    part: PathBuf,
+    encoder: GzEncoder<File>,
+    bytes: u64,
+}
+
+impl Copy {
+    /// Adds what came next; false where it is more than is read back.
+    pub(crate) fn write(&mut self, part: &[u8]) -> Result<bool> {
+        self.bytes += part.len() as u64;
+        self.encoder.write_all(part).map_err(|cause| unwritten(&self.folder, cause))?;
+        Ok(self.bytes <= BODY_MAX)
     }
-    stem
+
+    /// Keeps it, and forgets responses of its source that are too old.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        self.conclude().map_err(|cause| unwritten(&self.folder, cause))
+    }
+
+    fn conclude(&mut self) -> std::io::Result<()> {
+        self.encoder.try_finish()?;
+        self.encoder.get_ref().sync_all()?;
+        let json = serde_json::to_vec(&self.about).expect("plain fields are JSON");
+        create(&self.part.with_extension("json"))?.write_all(&json)?;
+        // Last, so that a body is there only with what belongs to it.
+        fs::rename(&self.part, self.part.with_extension("gz"))?;
+        self.archive.forget(&self.folder, self.about.fetched)
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        // Gone already where it was finished.
+        let _ = fs::remove_file(&self.part);
+    }
+}
+
+fn create(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+fn unwritten(folder: &Path, cause: std::io::Error) -> Error {
+    Error::store(format!("write the archive `{}`", folder.display()))
+        .because(cause)
+        .hint("check the folder of `MINERVA_ARCHIVE`")
 }
 
 fn unreadable(path: &Path, cause: std::io::Error) -> Error {

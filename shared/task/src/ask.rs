@@ -10,7 +10,7 @@ use fetch::{Failure, Fetched, Reason, Request, Response};
 use url::Url;
 
 use crate::answer::{Answer, SharedAnswer, remembered};
-use crate::archive::{Archive, ArchivedResponse};
+use crate::archive::{Archive, ArchivedResponse, Copy};
 use crate::stop::Stop;
 use crate::visit::{VALIDATORS_MAX, Visit, digest};
 
@@ -176,6 +176,11 @@ impl Visit<'_> {
 
     pub(crate) fn is_replay(&self) -> bool {
         self.replay.is_some()
+    }
+
+    /// Begins to archive a response whose body is still to come.
+    pub(crate) fn begin_copy(&self, about: &ArchivedResponse) -> Result<Option<Copy>, Stop> {
+        Ok(self.ctx().archive.begin(self.lease.name(), about)?)
     }
 
     fn answer(

@@ -1,13 +1,15 @@
 //! A body of any length within a visit: read line by line or part by part, in constant memory, and resumed after a run that
 //! was cut off or killed in the middle.
 //!
-//! Streams are not archived: what does not fit into memory does not fit into an archive of responses either.
+//! A body that is read in one piece is archived on its way, up to the largest that the archive gives back.
 
+use base::address::without_secrets;
 use base::validators::Validators;
 use fetch::{Line, Request, Stream, Streamed};
 use serde::{Deserialize, Serialize};
 
 use crate::answer::remembered;
+use crate::archive::{Archive, ArchivedResponse, Copy};
 use crate::stop::Stop;
 use crate::visit::Visit;
 
@@ -27,6 +29,8 @@ pub struct Position {
 pub struct BodyStream {
     url: String,
     stream: Stream,
+    /// What the archive gets of it.
+    copy: Option<Copy>,
 }
 
 impl BodyStream {
@@ -35,7 +39,12 @@ impl BodyStream {
     /// # Errors
     /// Why the body cannot be read on; what came before it is good.
     pub async fn line(&mut self, line: &mut Vec<u8>) -> Result<Option<Line>, Stop> {
-        Ok(self.stream.line(line).await?)
+        let found = self.stream.line(line).await?;
+        if found.is_some() {
+            self.archive(line)?;
+            self.archive(b"\n")?;
+        }
+        Ok(found)
     }
 
     /// The next part of the body, at most 64 KiB; nothing when there is none.
@@ -43,7 +52,20 @@ impl BodyStream {
     /// # Errors
     /// Why the body cannot be read on; what came before it is good.
     pub async fn chunk(&mut self) -> Result<Option<bytes::Bytes>, Stop> {
-        Ok(self.stream.chunk().await?)
+        let part = self.stream.chunk().await?;
+        if let Some(part) = &part {
+            self.archive(part)?;
+        }
+        Ok(part)
+    }
+
+    fn archive(&mut self, part: &[u8]) -> Result<(), Stop> {
+        if let Some(copy) = &mut self.copy
+            && !copy.write(part)?
+        {
+            self.copy = None;
+        }
+        Ok(())
     }
 
     /// How far it was read: what [`Visit::stream`] goes on from.
@@ -56,8 +78,8 @@ impl BodyStream {
 
 impl Visit<'_> {
     /// Asks once for an address whose body may be of any length, on condition that it changed; gives nothing when it did not, when
-    /// this visit has had it already, and in a replay of the archive. With `from`, the rest of the version that was begun is
-    /// read, if the server still has it; of another version all is.
+    /// this visit has had it already. With `from`, the rest of the version that was begun is read, if the server still has it; of
+    /// another version all is. In a replay of the archive it gives the archived response that came last.
     ///
     /// # Errors
     /// Why there is no body.
@@ -67,7 +89,14 @@ impl Visit<'_> {
         from: Option<&Position>,
     ) -> Result<Option<BodyStream>, Stop> {
         let url = remembered(request.url());
-        if self.is_replay() || !self.asks_first(&url) {
+        if let Some(archived) = &mut self.replay {
+            let last = archived.remove(&url).and_then(|mut paths| paths.pop_back());
+            let Some(path) = last else { return Ok(None) };
+            let ArchivedResponse { body, .. } = Archive::read(&path)?;
+            let stream = Stream::archived(request.url().clone(), body);
+            return Ok(Some(BodyStream { url, stream, copy: None }));
+        }
+        if !self.asks_first(&url) {
             return Ok(None);
         }
         self.note_secrets(&request);
@@ -92,12 +121,22 @@ impl Visit<'_> {
         self.note_requests(stream.requests());
         // Its parts are still to come: what takes long here may be the source.
         self.bodies += 1;
-        if let Some(from) = from.filter(|from| from.version == *stream.validators())
-            && stream.starts_at() == 0
-        {
-            stream.skip(from.offset).await?;
+        if stream.starts_at() > 0 {
+            return Ok(Some(BodyStream { url, stream, copy: None }));
         }
-        Ok(Some(BodyStream { url, stream }))
+        if let Some(from) = from.filter(|from| from.version == *stream.validators()) {
+            stream.skip(from.offset).await?;
+            return Ok(Some(BodyStream { url, stream, copy: None }));
+        }
+        let about = ArchivedResponse {
+            asked: url.clone(),
+            url: without_secrets(stream.final_url()).into(),
+            content_type: stream.content_type().map(str::to_owned),
+            fetched: self.ctx().now(),
+            body: Vec::new(),
+        };
+        let copy = self.begin_copy(&about)?;
+        Ok(Some(BodyStream { url, stream, copy }))
     }
 
     /// Asks again for an address that this visit has asked for: a version of which an earlier run read the beginning is seen whole
@@ -111,9 +150,16 @@ impl Visit<'_> {
     }
 
     /// Takes back a stream that was read to its end: the next visit asks whether there is another version.
-    pub fn close(&mut self, stream: BodyStream) {
+    ///
+    /// # Errors
+    /// `Store`, when the archive cannot be written.
+    pub fn close(&mut self, stream: BodyStream) -> Result<(), Stop> {
+        if let Some(copy) = stream.copy {
+            copy.finish()?;
+        }
         self.note_bytes(stream.stream.bytes_on_wire());
         let validators = stream.stream.validators().clone();
         self.note_version(stream.url, validators);
+        Ok(())
     }
 }

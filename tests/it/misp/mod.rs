@@ -25,6 +25,7 @@ use crate::documents::{Check, Place};
 use crate::malpedia_stores::everything;
 use crate::servers::address;
 
+pub(crate) mod again;
 pub(crate) mod events;
 pub(crate) mod kills;
 pub(crate) mod lists;

@@ -65,7 +65,7 @@ async fn read(visit: &mut Visit<'_>) -> Result<(), Stop> {
             }
         }
         if is_end {
-            visit.close(body);
+            visit.close(body)?;
             // Read to its end: another version begins anew.
             visit.save(json!(Cursor::default())).await?;
             return Ok(());
