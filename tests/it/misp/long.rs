@@ -6,7 +6,6 @@
     reason = "a panic is how a trial fails; without a harness clippy sees no tests here"
 )]
 
-use std::path::Path;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -16,7 +15,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
-use serde_json::{Value, json};
+use serde_json::json;
 use task::testing::Upstream;
 use tests::misp::{Run, large_event, watch};
 
