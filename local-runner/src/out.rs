@@ -39,14 +39,24 @@ fn exact_line(text: &str) {
     }
 }
 
-/// The name that was probably meant: one that is near, else one that what was typed is a part of.
+/// The name that was probably meant: one that is near, or begins nearly so, else one that what was typed is a part of.
 pub(crate) fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let typed = typed.to_lowercase();
     let edits = |known: &str| strsim::levenshtein(&known.to_lowercase(), &typed);
     let is_part = |known: &str| typed.len() > 2 && known.to_lowercase().contains(&typed);
+    // One letter that is wrong, missing or too much, in a word that is not whole.
+    let begins = |known: &str| {
+        let length = typed.chars().count();
+        (length.saturating_sub(1)..=length + 1).any(|length| {
+            let start: String = known.chars().take(length).collect();
+            length > 3 && edits(&start) <= 1
+        })
+    };
     known
         .map(|known| (edits(known), known))
-        .filter(|(edits, known)| *edits <= 2.max(known.len() / 4) || is_part(known))
+        .filter(|(edits, known)| {
+            *edits <= 2.max(known.len() / 4) || is_part(known) || begins(known)
+        })
         .min()
         .map(|(_, known)| known)
 }
@@ -227,5 +237,25 @@ pub(crate) fn progress(text: &str) {
     if is_terminal() {
         let mut err = io::stderr().lock();
         let _ = write!(err, "\r{}\u{1b}[K", shown::lines(text)).and_then(|()| err.flush());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn a_word_that_is_near_or_not_whole_is_answered_and_no_other() {
+        let known = ["collect_all_rss_feeds", "sync_otx_pulses", "status"];
+        for (typed, expected) in [
+            ("colect_all_rss_feeds", Some("collect_all_rss_feeds")),
+            ("colect", Some("collect_all_rss_feeds")),
+            ("pulses", Some("sync_otx_pulses")),
+            ("Statsu", Some("status")),
+            ("foo", None),
+            ("zzz", None),
+        ] {
+            assert_eq!(nearest(typed, known.into_iter()), expected, "{typed}");
+        }
     }
 }

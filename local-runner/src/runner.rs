@@ -25,6 +25,7 @@ use crate::lambda::{
     self, Entry, Function, FunctionError, Invocation, Invoker, Lambda, Options, Refused,
 };
 use crate::logbook::LogBook;
+use crate::out;
 use crate::settings::Settings;
 
 /// The timetable, compiled in so that one file is all there is to copy.
@@ -53,9 +54,7 @@ pub(crate) fn timetable(file: Option<&Path>) -> Result<Timetable> {
 /// `Config`, when there is no such task or no family of this program has it, with the name that was probably meant.
 pub(crate) fn row<'a>(timetable: &'a Timetable, task: &str) -> Result<&'a Row> {
     let Some(row) = timetable.row(task) else {
-        let near = all_tasks()
-            .map(|(_, known)| known.name)
-            .min_by_key(|known| strsim::levenshtein(known, task));
+        let near = out::nearest(task, all_tasks().map(|(_, known)| known.name));
         let hint = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
         return Err(Error::config(format!("find the task `{task}`"))
             .hint(format!("{hint}`local-runner tasks` lists them all")));
