@@ -1,25 +1,26 @@
 //! An echo function through the runner's HTTP: warm over one connection, and cold with a process started each time.
 //!
 //! The floors beside it, in turns: axum echoing by itself, and the same program started and ended at its first line.
-//! `cargo lambda watch`, where PyPI has it, answers the same function's events over the same kind of connection.
+//! `cargo lambda watch` and AWS's Runtime Interface Emulator, where PyPI has them, answer the same function's events over the
+//! same kind of connection.
 //!
 //! Then each of the 27 functions, as `infra package --arch x86_64` left them in `target/lambda` or where `MINERVA_FUNCTIONS`
 //! says: from the start of its process to its first `next`, and the memory it takes by then.
 
 #![expect(clippy::print_stdout, reason = "the figures are what one runs it for")]
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{self, BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lambda_client::{ECHO, Http, Rival, show, timed};
 use local_runner::lambda::{Config, Function, Invoker, Lambda, Limits};
-use tests::watch::{self, Watch};
 
-const ECHO: &str = env!("CARGO_BIN_EXE_echo");
-const EVENT: &[u8] = br#"{"feed":"https://example.org/feed","n":1}"#;
+mod lambda_client;
+
 const ROUNDS: usize = 5;
 const WARM: usize = 1_000;
 const COLD: usize = 40;
@@ -38,17 +39,18 @@ fn main() {
     let warm_lambda = start(Limits::default());
     let mut runner = Http::connect(warm_lambda.addresses()[0], "echo").expect("the runner listens");
     let mut floor = Http::connect(runtime.block_on(echo_server()), "echo").expect("axum listens");
-    let watch = watched();
-    let mut watched = match &watch {
-        Ok(watch) => {
-            Some(Http::connect(watch.address, Watch::FUNCTION).expect("it listened before"))
-        }
-        Err(why) => {
-            println!("without `cargo lambda watch`: {why}");
-            None
-        }
-    };
-    let (mut ours, mut bare, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
+    let rivals = [("cargo lambda watch", Rival::watch()), ("aws-lambda-rie", Rival::rie())];
+    let mut rivals: Vec<_> = rivals
+        .iter()
+        .filter_map(|(name, rival)| match rival {
+            Ok(rival) => Some((name, rival.connect().expect("it listened before"), Vec::new())),
+            Err(why) => {
+                println!("without {name}: {why}");
+                None
+            }
+        })
+        .collect();
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         for _ in 0..WARM {
             ours.push(timed(|| runner.invoke()));
@@ -56,16 +58,15 @@ fn main() {
         for _ in 0..WARM {
             bare.push(timed(|| floor.invoke()));
         }
-        if let Some(watched) = &mut watched {
-            theirs.extend((0..WARM).map(|_| timed(|| watched.invoke())));
+        for (_, http, theirs) in &mut rivals {
+            theirs.extend((0..WARM).map(|_| timed(|| http.invoke())));
         }
     }
     let base = show("warm, minerva's runner", &mut ours, None);
     show("warm, axum echo (one hop)", &mut bare, Some(base));
-    if !theirs.is_empty() {
-        show("warm, cargo lambda watch", &mut theirs, Some(base));
+    for (name, _, theirs) in &mut rivals {
+        show(&format!("warm, {name}"), theirs, Some(base));
     }
-    drop(watch);
 
     let cold_lambda = start(Limits { keep_warm: Duration::from_millis(1), ..Limits::default() });
     let mut runner = Http::connect(cold_lambda.addresses()[0], "echo").expect("the runner listens");
@@ -81,27 +82,17 @@ fn main() {
     }
     let base = show("cold, minerva's runner", &mut cold, None);
     show("cold, a bare process", &mut spawned, Some(base));
-    first_next();
-}
-
-/// `cargo lambda watch` with the echo function, once that answers.
-fn watched() -> Result<Watch, String> {
-    let programs =
-        tests::pypi::programs(Path::new(env!("CARGO_TARGET_TMPDIR")), &[watch::PACKAGE])?;
-    let mut watch = Watch::start(&programs)?;
-    watch.add(Watch::FUNCTION, &mut Command::new(ECHO)).map_err(|cause| cause.to_string())?;
-    let until = Instant::now() + Duration::from_secs(10);
-    let answers = || {
-        let mut http = Http::connect(watch.address, Watch::FUNCTION)?;
-        http.exchange()
-    };
-    while !answers().is_ok_and(|answer| answer == EVENT) {
-        if Instant::now() > until {
-            return Err("it did not answer within 10 s".to_owned());
-        }
-        thread::park_timeout(Duration::from_millis(20));
+    let mut cold = Vec::new();
+    for _ in 0..COLD {
+        // One function a process of its own: its cold start is its first event.
+        let Ok(rie) = Rival::rie() else { break };
+        let mut http = rie.connect().expect("it listened before");
+        cold.push(timed(|| http.invoke()));
     }
-    Ok(watch)
+    if !cold.is_empty() {
+        show("cold, aws-lambda-rie", &mut cold, Some(base));
+    }
+    first_next();
 }
 
 /// A row for each function, and for the echo function, which has nothing to set up.
@@ -171,26 +162,6 @@ fn start(program: &Path) -> io::Result<(Duration, u32)> {
     Ok((time, peak.unwrap_or_default()))
 }
 
-fn timed(run: impl FnOnce()) -> Duration {
-    let began = Instant::now();
-    run();
-    began.elapsed()
-}
-
-/// Prints the percentiles; `base` is our median, to which the ratio is.
-fn show(name: &str, figures: &mut [Duration], base: Option<Duration>) -> Duration {
-    figures.sort_unstable();
-    let at = |percent: usize| figures[(figures.len() - 1) * percent / 100];
-    let ratio = base.map_or(1.0, |base| at(50).as_secs_f64() / base.as_secs_f64());
-    println!(
-        "{name:<28} p50 {:>7.3} ms  p99 {:>7.3} ms  n {:>5}  p50 to ours {ratio:.2}",
-        at(50).as_secs_f64() * 1e3,
-        at(99).as_secs_f64() * 1e3,
-        figures.len()
-    );
-    at(50)
-}
-
 fn wait_until_cold(invoker: &Invoker) {
     let until = Instant::now() + Duration::from_secs(10);
     while !invoker.instances().is_empty() {
@@ -206,54 +177,4 @@ async fn echo_server() -> SocketAddr {
     let address = listener.local_addr().expect("it is bound");
     tokio::spawn(async { axum::serve(listener, router).await });
     address
-}
-
-/// One connection, kept alive.
-struct Http {
-    stream: BufReader<TcpStream>,
-    request: Vec<u8>,
-}
-
-impl Http {
-    fn connect(address: SocketAddr, function: &str) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        let mut request = format!(
-            "POST /2015-03-31/functions/{function}/invocations HTTP/1.1\r\nhost: {address}\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            EVENT.len()
-        )
-        .into_bytes();
-        request.extend_from_slice(EVENT);
-        Ok(Self { stream: BufReader::new(stream), request })
-    }
-
-    /// One event there and back, unchanged.
-    fn invoke(&mut self) {
-        let answer = self.exchange().expect("an answer");
-        assert_eq!(answer, EVENT, "{}", String::from_utf8_lossy(&answer));
-    }
-
-    fn exchange(&mut self) -> io::Result<Vec<u8>> {
-        self.stream.get_mut().write_all(&self.request)?;
-        let (mut length, mut line) = (0, String::new());
-        loop {
-            line.clear();
-            if self.stream.read_line(&mut line)? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            if line == "\r\n" {
-                break;
-            }
-            if let Some((name, value)) = line.split_once(':')
-                && name.eq_ignore_ascii_case("content-length")
-            {
-                length = value.trim().parse().map_err(io::Error::other)?;
-            }
-        }
-        let mut body = vec![0; length];
-        self.stream.read_exact(&mut body)?;
-        Ok(body)
-    }
 }
