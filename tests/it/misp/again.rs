@@ -60,13 +60,13 @@ fn other_warninglists_tag_what_is_stored_though_no_feed_changed() {
         warn(folder.path(), &["listed.evil.com"]);
         let home = home_with(&feeds, settings()).await;
         assert_eq!(sync(&home).await.counts.new, 5);
-        let asked = upstream.asked().len();
+        upstream.asked();
 
         // Of the same version, as those who keep lists of their own may have it.
         warn(folder.path(), &["both.evil.com", "e.evil.com", "row.evil.com"]);
         let report = sync(&home).await;
         assert_eq!((report.counts.changed, report.writes()), (4, 4), "{report:?}");
-        assert_eq!(upstream.asked().len() - asked, 3, "each feed was asked once: nothing changed");
+        assert_eq!(upstream.asked().len(), 3, "each feed was asked once: nothing changed");
         for (value, hits) in [
             ("both.evil.com", json!(["Known"])),
             ("e.evil.com", json!(["Known"])),
@@ -113,14 +113,14 @@ fn all_is_read_again_from_the_archive() {
         assert_eq!(sync(&home).await.counts.new, 5);
         upstream.put("/list.txt", "both.evil.com\nlater.evil.com\n");
         assert_eq!(sync(&home).await.counts.new, 1);
-        let asked = upstream.asked().len();
+        upstream.asked();
 
         let settings = || [clock(), ("MINERVA_REPARSE".to_owned(), place.clone())];
         let again = home_with(&feeds, settings()).await;
         let report = sync(&again).await;
         assert_eq!((report.status, report.counts.new), (Status::Complete, 4), "{report:?}");
         assert_eq!(sync(&again).await.writes(), 0);
-        assert_eq!(upstream.asked().len(), asked, "nobody was asked");
+        assert_eq!(upstream.asked(), [""; 0], "nobody was asked");
         let stored = shown(&home).await;
         // What left the list before is not in its last version.
         let active = stored.into_iter().filter(|one| one.body["active"] == true);
