@@ -16,8 +16,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use base::clock::Clock;
+use jiff::ToSpan as _;
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan as _};
 use serde_json::{Value, json};
 use tests::services::postgres;
 use tests::services::search::{Kind, service};
@@ -337,7 +338,7 @@ fn what_is_deployed_runs_at_its_minute() {
     let mut cloud = Cloud::start(&sources);
     let row = format!("[{ALL}]\n");
     // No row is due while this goes on but the one that is meant to be.
-    let minute = (Timestamp::now().to_zoned(TimeZone::UTC).minute() + 30) % 60;
+    let minute = (Clock::Machine.now(None).to_zoned(TimeZone::UTC).minute() + 30) % 60;
     let timetable = infra::TIMETABLE
         .replace(&row, &format!("{row}timeout_s = {TIMEOUT_S}\n"))
         .replace("cron(0 ", &format!("cron({minute} "))
@@ -365,7 +366,7 @@ fn what_is_deployed_runs_at_its_minute() {
 
     // One cron changed: to a minute that comes soon, as a clock in São Paulo shows it.
     let zone = TimeZone::get("America/Sao_Paulo").unwrap();
-    let soon = Timestamp::now().to_zoned(zone) + 80.seconds();
+    let soon = Clock::Machine.now(None).to_zoned(zone) + 80.seconds();
     let slot = soon
         .round(jiff::ZonedRound::new().smallest(jiff::Unit::Minute).mode(jiff::RoundMode::Ceil))
         .unwrap();
