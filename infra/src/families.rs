@@ -1,6 +1,6 @@
 //! What each family needs in the cloud: its tasks, the settings that its functions are given, the buckets it reaches.
 //!
-//! A list of its own, as no family is compiled here; `tests/it/cloud.rs` holds it against what the families declare and do.
+//! A list of its own, as no family is compiled here; `tests/it/cloud/roles.rs` holds it against what the families declare and do.
 
 /// A family of tasks, which share one role.
 pub struct Family {

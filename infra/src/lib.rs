@@ -1,6 +1,6 @@
 //! The cloud as the timetable says: a template of the whole stack, or rules bound to functions that are there already.
 //!
-//! Depends on the timetable alone and on no family: what it says of them is held against them by `tests/it/cloud.rs`.
+//! Depends on the timetable alone and on no family: what it says of them is held against them by `tests/it/cloud/roles.rs`.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};

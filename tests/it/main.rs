@@ -77,6 +77,9 @@ const MODULES: &[(&str, &[Case])] = &[
     ("caveiratech", caveiratech::TRIALS),
     ("clients", clients::TRIALS),
     ("cloud", cloud::TRIALS),
+    ("cloud", cloud::moto::TRIALS),
+    ("cloud", cloud::roles::TRIALS),
+    ("cloud", cloud::wiring::TRIALS),
     ("commands", commands::TRIALS),
     ("contract", contract::TRIALS),
     ("cron", cron::TRIALS),
@@ -173,8 +176,8 @@ fn main() -> ExitCode {
     skip("lambda::the_same_day", false, &no_servers);
     skip("lambda::invoked_", false, &|| no_servers().or_else(clients::unavailable));
     skip("secrets::", false, &secrets::unavailable);
-    skip("cloud::lint_", false, &cloud::no_validators);
-    skip("cloud::moto_", false, &cloud::no_moto);
+    skip("cloud::lint_", false, &cloud::wiring::no_validators);
+    skip("cloud::moto_", false, &cloud::moto::no_moto);
     skip("door::another_user", true, &|| known(door::unavailable()));
     skip("export::readers_", false, &export::unavailable);
     skip("misp_export::readers_", false, &export::unavailable);
