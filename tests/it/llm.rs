@@ -688,6 +688,7 @@ fn a_real_small_model_answers() {
             }
             Err(other) => panic!("{other:?}"),
         }
+        model.hand_back(&ctx(&home)).await.unwrap();
         let ((requests, _), (tokens, _)) = model.used(&ctx(&home)).await.unwrap();
         // The server knows schemas: nothing was asked twice.
         assert_eq!(requests, 1);
