@@ -10,7 +10,6 @@ use stores::state::{QueueState, State};
 
 use crate::cli::Cli;
 use crate::families::{FAMILIES, all_tasks};
-use crate::home::look_at_state;
 use crate::settings::Settings;
 
 /// Runs, or invocations, that are offered.
@@ -103,7 +102,7 @@ fn asked(question: impl AsyncFnOnce(&Settings, &dyn State) -> Result<Vec<String>
     runtime
         .block_on(async {
             let settings = Settings::read(&[])?;
-            let state = look_at_state(&settings).await?;
+            let state = settings.look_at_state().await?;
             question(&settings, state.as_ref()).await
         })
         .unwrap_or_default()

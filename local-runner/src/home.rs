@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base::Result;
 use stores::documents::{self, Documents};
 use stores::folder;
-use stores::state::{self, Sqlite, State};
+use stores::state::{self, State};
 
 use crate::cli::Cli;
 use crate::lambda::LogSink;
@@ -37,15 +37,6 @@ pub(crate) async fn settle(folder: &Path) {
 /// Opens the state that the functions use.
 pub(crate) async fn open_state(settings: &Settings) -> Result<Arc<dyn State>> {
     state::open(&settings.config).await
-}
-
-/// As [`open_state`], for one who only looks: where there is no folder yet, none is made.
-pub(crate) async fn look_at_state(settings: &Settings) -> Result<Arc<dyn State>> {
-    let is_embedded = settings.config.stores.database_url.is_none();
-    if is_embedded && !settings.data_dir.join(Sqlite::FILE).exists() {
-        return Ok(Arc::new(Sqlite::empty().await?));
-    }
-    open_state(settings).await
 }
 
 /// Opens the documents that the functions write.

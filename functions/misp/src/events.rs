@@ -27,12 +27,10 @@ use crate::event::{Event, NoEvent};
 use crate::feeds::{Feed, INDEX};
 use crate::flat::is_web_page;
 use crate::indicators::{Batch, EventDone, OWNER, contributor, key, of_event};
-use crate::lists::{
-    SHRUNK_FOR, has_shrunk, shrunk, store, unreadable, warninglists, web_page, with_headers,
-};
+use crate::lists::{SHRUNK_FOR, has_shrunk, shrunk, store, unreadable, web_page, with_headers};
 use crate::manifest::{Entry, Manifest, Marks, NoManifest};
 use crate::sync::How;
-use crate::tags::{self, Renewed, Tagged};
+use crate::tags::{self, Renewed, Tagged, warninglists};
 use crate::unzip::{MAGIC, unzip};
 
 const ACCEPT: &str = "application/json, text/plain, text/*, application/zip;q=0.5";

@@ -9,7 +9,6 @@ use base::report::Outcome;
 use base::{Error, Result};
 use bytes::Bytes;
 use fetch::{Limits, Request};
-use ioc::Lists;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -20,7 +19,7 @@ use crate::feeds::{Feed, INDEX};
 use crate::flat::{Found, HEAD, Place, Reader, is_web_page};
 use crate::indicators::{BATCH, Batch, OWNER, Seen, ids, key, listed};
 use crate::sync::How;
-use crate::tags::{self, Renewed, Tagged};
+use crate::tags::{self, Renewed, Tagged, warninglists};
 use crate::unzip::{MAGIC, Unzip};
 
 const ACCEPT: &str =
@@ -261,15 +260,6 @@ pub(crate) fn shrunk(feed: &Feed, what: &str, before: u64, now: u64) -> Stop {
     ))
     .hint("nothing is marked as having left; if it stays so for 7 days, that is believed");
     Stop::new(if now == 0 { Outcome::Empty } else { Outcome::Shrunk }, error)
-}
-
-/// The lists that indicators are held against, read once a run.
-pub(crate) async fn warninglists(visit: &mut Visit<'_>) -> Result<Lists> {
-    let lists = Lists::load(visit.ctx()).await?;
-    if let Some(note) = lists.note() {
-        visit.note(note);
-    }
-    Ok(lists)
 }
 
 /// A request with the feed's headers.

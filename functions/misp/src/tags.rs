@@ -2,14 +2,13 @@
 //! document is looked at again, though the feed sends nothing new. What a look finds unchanged is not written, and one that
 //! time cuts off goes on behind the last document it came to.
 
-use ioc::retagged;
+use ioc::{Lists, retagged};
 use serde::{Deserialize, Serialize};
 use stores::documents::{Filter, Index, Pages, Scan, Write};
 use task::{Stop, Visit};
 
 use crate::feeds::Feed;
 use crate::indicators::OWNER;
-use crate::lists::warninglists;
 
 /// Documents that are looked at together.
 const PAGE: u32 = 1_000;
@@ -34,6 +33,15 @@ pub(crate) enum Renewed {
     All,
     /// Time ran out before that.
     Cut,
+}
+
+/// The lists that indicators are held against, read once a run.
+pub(crate) async fn warninglists(visit: &mut Visit<'_>) -> base::Result<Lists> {
+    let lists = Lists::load(visit.ctx()).await?;
+    if let Some(note) = lists.note() {
+        visit.note(note);
+    }
+    Ok(lists)
 }
 
 /// Tags a feed's documents anew where the warninglists changed. Of a feed that is not `is_begun` nothing is stored.

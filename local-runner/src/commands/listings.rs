@@ -14,7 +14,7 @@ use task::function::now;
 use crate::cli::{Cli, RunsArgs};
 use crate::commands::run;
 use crate::families::all_tasks;
-use crate::home::{look_at_state, open_state, settings};
+use crate::home::{open_state, settings};
 use crate::out::{self, Outcome};
 use crate::runner;
 use crate::settings::Settings;
@@ -93,7 +93,7 @@ async fn last_slots<'a>(
     tasks: impl Iterator<Item = &'a str>,
 ) -> Result<BTreeMap<&'a str, SlotRow>> {
     let mut last = BTreeMap::new();
-    let state = match look_at_state(settings).await {
+    let state = match settings.look_at_state().await {
         Ok(state) => state,
         Err(error) if error.class() == Class::Store => {
             out::note(&format!("without last results: failed to {}", error.chain()));

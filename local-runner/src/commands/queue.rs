@@ -7,7 +7,7 @@ use task::function::now;
 
 use crate::cli::Cli;
 use crate::commands::listings::until;
-use crate::home::{look_at_state, open_state, settings};
+use crate::home::{open_state, settings};
 use crate::out::{self, Outcome};
 use crate::runner;
 use crate::when;
@@ -19,7 +19,7 @@ const LOOKED_AT: u32 = 1_000;
 pub(crate) async fn queue(cli: &Cli, count: u32) -> Outcome {
     let timetable = runner::timetable(cli.timetable.as_deref())?;
     let settings = settings(cli)?;
-    let waiting = look_at_state(&settings).await?.queue(QueueState::Queued, count).await?;
+    let waiting = settings.look_at_state().await?.queue(QueueState::Queued, count).await?;
     if cli.json {
         out::json(&waiting);
         return Ok(out::DONE);

@@ -293,7 +293,7 @@ pub(super) mod asked {
 
     thread_local! {
         /// The statements of this thread.
-        pub(in crate::state) static ASKED: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
+        pub(crate) static ASKED: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
     }
 }
 
