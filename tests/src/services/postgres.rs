@@ -156,7 +156,15 @@ impl Server {
         command
             .args(["-p", &self.port.to_string(), "-k"])
             .arg(self.folder.path())
-            .args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"])
+            // Trials run beside each other, and each process of theirs takes several.
+            .args([
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-c",
+                "fsync=off",
+                "-c",
+                "max_connections=400",
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
