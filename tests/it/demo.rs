@@ -94,7 +94,9 @@ fn without_ports(line: &str) -> Value {
     let is_digit = |one: char| one.is_ascii_digit();
     let plain = parts.fold(first, |all, part| all + LOOPBACK + part.trim_start_matches(is_digit));
     let mut document: Value = serde_json::from_str(&plain).unwrap();
-    document.as_object_mut().unwrap().remove("value_raw");
+    for as_first_given in ["value_raw", "type_original"] {
+        document.as_object_mut().unwrap().remove(as_first_given);
+    }
     if plain.contains(LOOPBACK) {
         document["content_hash"] = Value::Null;
         document["owners"]["hashes"] = Value::Null;
