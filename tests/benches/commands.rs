@@ -40,7 +40,7 @@ const COMMANDS: &[&str] = &[
     "dead-letters list",
     "dead-letters show request-0",
     "sources list",
-    "sources show krebs",
+    "sources show krebs-on-security",
     "lookup {address}",
     "search --index rss_articles",
     "search --index rss_articles campaign",

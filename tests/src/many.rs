@@ -210,7 +210,7 @@ async fn documents_of(
     sqlx::raw_sql(AssertSqlSafe(rest)).execute(file).await.map(drop)
 }
 
-/// The id of a run by its number, the newest 0, as [`EACH`] makes it.
+/// The id of a run by its number, the newest 0, as the rows have it.
 pub fn run_id(number: u32) -> String {
     format!("{:08x}-0000-4000-8000-{number:012x}", number.wrapping_mul(2_654_435_761))
 }
