@@ -269,7 +269,7 @@ pub struct EventDone {
 /// An event's attributes as documents, one a value however often it stands there, part by part to `take`, which says whether to
 /// go on. With `is_known`, what was taken back is marked so.
 ///
-/// Of what is found beyond [`HELD_BYTES`] nothing is held but 32 bytes: it is read twice.
+/// Of what is found beyond `HELD_BYTES` nothing is held but 32 bytes: it is read twice.
 ///
 /// # Errors
 /// Never today; a store's error would be.
