@@ -43,7 +43,8 @@ pub struct Artefact {
 pub fn build(architecture: Architecture, into: &Path) -> Result<()> {
     let target = format!("{}-unknown-linux-gnu.{}.{}", machine(architecture).0, GLIBC.0, GLIBC.1);
     let mut command = Command::new("cargo");
-    command.args(["lambda", "build", "--release", "--target", &target, "--lambda-dir"]).arg(into);
+    command.args(["lambda", "build", "--profile", "lambda", "--target", &target]);
+    command.arg("--lambda-dir").arg(into);
     for family in FAMILIES {
         command.args(["-p", family.name]);
     }
