@@ -275,8 +275,8 @@ fn strike(replayed: &Replayed, stretch: usize, wait: Duration, is_runner: bool) 
 
 // Two runners on one server.
 
-/// A runner that is killed is taken over by the other within so long.
-const TAKE_OVER: Duration = Duration::from_secs(30);
+/// A runner that is killed is taken over by the other within 30 s, and on a machine that runs other trials a little later.
+const TAKE_OVER: Duration = Duration::from_secs(40);
 
 /// What is due when the runners start.
 const BACKLOG: SignedDuration = SignedDuration::from_hours(3);

@@ -23,9 +23,9 @@ pub struct Timing {
 }
 
 impl Default for Timing {
-    /// Two beats may be lost; what a dead process held is noticed and taken over by others within 30 s, also on a busy machine.
+    /// Two beats may be lost; what a dead process held is noticed and taken over by others within 30 s.
     fn default() -> Self {
-        Self { heartbeat: Duration::from_secs(10), expiry: Duration::from_secs(24) }
+        Self { heartbeat: Duration::from_secs(10), expiry: Duration::from_secs(27) }
     }
 }
 
