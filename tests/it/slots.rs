@@ -291,7 +291,7 @@ const PAIRS: usize = 3;
 #[expect(clippy::print_stdout, reason = "with `--nocapture` the figures are worth a look")]
 async fn two_runners_are_one_scheduler_and_one_takes_over_from_the_other(world: Arc<World>) {
     // Each kill of a runner costs its holds' expiry.
-    let rounds = kills().div_ceil(PAIRS * 13);
+    let rounds = kills().div_ceil(PAIRS * 40);
     let mut pairs = Vec::new();
     for pair in 0..PAIRS {
         let world = Arc::clone(&world);
@@ -300,8 +300,7 @@ async fn two_runners_are_one_scheduler_and_one_takes_over_from_the_other(world: 
             (0..rounds)
                 .filter_map(|round| {
                     let schema = world.beside(&runtime);
-                    // A function of either, then one of the runners, and again.
-                    let victim = (pair + round) % 3;
+                    let victim = (pair + round) % 2;
                     let mut random = Random::of((pair * 1_000 + round) as u64);
                     let took = two_runners(&runtime, &schema, victim, &mut random);
                     schema.drop_it(&runtime);
