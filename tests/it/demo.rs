@@ -86,17 +86,13 @@ fn a_day_of_all_families(servers: &Servers) {
     again.ends_with(2).says(&[&format!("`{prefix}"), "ES_INDEX_PREFIX"]);
 }
 
-/// A document without the ports of its sources, without the hashes that are of those too, and without an indicator's own writing,
-/// which is that of the first who gave it: of two sources that are read at the same time, either.
+/// A document without the ports of its sources, and without the hashes that are of those too.
 fn without_ports(line: &str) -> Value {
     let mut parts = line.split(LOOPBACK);
     let first = parts.next().unwrap_or_default().to_owned();
     let is_digit = |one: char| one.is_ascii_digit();
     let plain = parts.fold(first, |all, part| all + LOOPBACK + part.trim_start_matches(is_digit));
     let mut document: Value = serde_json::from_str(&plain).unwrap();
-    for as_first_given in ["value_raw", "type_original"] {
-        document.as_object_mut().unwrap().remove(as_first_given);
-    }
     if plain.contains(LOOPBACK) {
         document["content_hash"] = Value::Null;
         document["owners"]["hashes"] = Value::Null;

@@ -18,16 +18,7 @@ pub(crate) const TRIALS: &[crate::Case] = &[
     ("mappings_have_the_schemas_fields_and_no_others", mappings_have_the_schemas_fields),
 ];
 
-const OWNER: Owner = Owner {
-    fields: ioc::FIELDS,
-    unhashed: ioc::UNHASHED,
-    insert_only: ioc::INSERT_ONLY,
-    shared: ioc::SHARED,
-    kept: ioc::KEPT,
-    derived: ioc::DERIVED,
-    derive: Some(ioc::derive),
-    ..Owner::named("ecs")
-};
+const OWNER: Owner = ioc::owner("ecs");
 
 /// The words that the schema allows or expects: <https://www.elastic.co/docs/reference/ecs/ecs-allowed-values-event-kind>,
 /// `…-category`, `…-type`, and the description of `threat.indicator.*`.

@@ -17,16 +17,7 @@ use crate::freetext::Typed;
 use crate::wire::{Part, parts};
 
 /// What the family writes into an indicator.
-pub const OWNER: Owner = Owner {
-    fields: ioc::FIELDS,
-    unhashed: ioc::UNHASHED,
-    insert_only: ioc::INSERT_ONLY,
-    shared: ioc::SHARED,
-    kept: ioc::KEPT,
-    derived: ioc::DERIVED,
-    derive: Some(ioc::derive),
-    ..Owner::named(NAME)
-};
+pub const OWNER: Owner = ioc::owner(NAME);
 
 /// Documents that are written together.
 pub const BATCH: usize = 256;

@@ -36,13 +36,10 @@ const DERIVED: [&str; ioc::DERIVED.len() + 6] = joined(
 /// What the sync writes into an indicator; a contributor is a pulse.
 pub const OWNER: Owner = Owner {
     fields: &FIELDS,
-    unhashed: ioc::UNHASHED,
-    insert_only: ioc::INSERT_ONLY,
     shared: &SHARED,
-    kept: ioc::KEPT,
     derived: &DERIVED,
     derive: Some(derive),
-    ..Owner::named("otx")
+    ..ioc::owner("otx")
 };
 
 /// Both lists one after the other.

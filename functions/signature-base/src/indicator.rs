@@ -36,12 +36,7 @@ pub const OWNER: Owner = Owner {
         "score_from",
     ],
     unhashed: &["warninglists", "content_hash", "source_version"],
-    insert_only: ioc::INSERT_ONLY,
-    shared: ioc::SHARED,
-    kept: ioc::KEPT,
-    derived: ioc::DERIVED,
-    derive: Some(ioc::derive),
-    ..Owner::named("signature-base")
+    ..ioc::owner("signature-base")
 };
 
 /// The same owner in documents of before `sources` was a list of contributions: what their leaving sets.

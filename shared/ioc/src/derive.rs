@@ -34,6 +34,8 @@ pub const DERIVED: &[&str] = &[
     "threat_actor",
     "tlp",
     "to_ids",
+    "type_original",
+    "value_raw",
 ];
 
 const SOURCES: &str = "sources";
@@ -92,6 +94,8 @@ pub fn derive(all: &Contributions<'_>) -> Body {
     let feed = json!({ "name": names.first(), "reference": page.first() });
 
     let first = first_source(all);
+    // As one of them writes it, and the same one whoever was read first.
+    let said = |key: &str| shown.items(SOURCES).next()?.1.get(key)?.as_str();
     let fields = [
         ("active", json!(is_active)),
         ("confidence", json!(confidence)),
@@ -117,6 +121,8 @@ pub fn derive(all: &Contributions<'_>) -> Body {
             "to_ids",
             json!(if to_ids.is_empty() { None } else { Some(to_ids.contains(&json!(true))) }),
         ),
+        ("type_original", json!(said("type"))),
+        ("value_raw", json!(said("raw").or_else(|| all.text("value")))),
     ];
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
@@ -185,18 +191,9 @@ mod tests {
     use stores::documents::{Owner, Plan, Write, plan};
 
     use super::*;
-    use crate::{FIELDS, INSERT_ONLY, KEPT, Observation, SHARED, SourceName, UNHASHED, write};
+    use crate::{Observation, SourceName, owner, write};
 
-    const OWNER: Owner = Owner {
-        fields: FIELDS,
-        unhashed: UNHASHED,
-        insert_only: INSERT_ONLY,
-        shared: SHARED,
-        kept: KEPT,
-        derived: DERIVED,
-        derive: Some(derive),
-        ..Owner::named("test")
-    };
+    const OWNER: Owner = owner("test");
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
@@ -260,7 +257,7 @@ mod tests {
         assert_eq!((&both["to_ids"], &both["confidence"]), (&json!(true), &json!("High")));
         assert_eq!(both["threat"]["indicator"]["marking"]["tlp"], "AMBER+STRICT");
         assert_eq!(both["threat"]["indicator"]["ip"], "192.0.2.1");
-        assert_eq!(both["value_raw"], "192.0.2.1", "as it was given first");
+        assert_eq!(both["value_raw"], "192.0.2.1", "as the first of them by name gives it");
         assert_eq!(both["sources"][1]["raw"], "192.0.2[.]1");
         assert_eq!(plan(Some(&both), &strict), Plan::Unchanged);
     }

@@ -7,8 +7,7 @@
 //! - [`Lists`] are the warninglists that indicators are held against.
 //! - [`misp_feed`] is MISP's event format, as indicators go out.
 //!
-//! An owner of such documents takes [`FIELDS`], [`UNHASHED`], [`INSERT_ONLY`], [`SHARED`], [`KEPT`] and [`DERIVED`], with its
-//! own fields beside them where it has some.
+//! [`owner`] is who writes such documents; one with more to say takes [`FIELDS`], [`SHARED`] and [`DERIVED`] and adds its own.
 
 mod derive;
 mod ecs;
@@ -21,7 +20,6 @@ pub use derive::{DERIVED, derive};
 pub use ecs::Confidence;
 pub use lists::Lists;
 pub use observation::{
-    FIELDS, INSERT_ONLY, KEPT, Observation, SHARED, SourceName, UNHASHED, Warned, id, retagged,
-    write,
+    FIELDS, Observation, SHARED, SourceName, Warned, id, owner, retagged, write,
 };
 pub use tlp::Tlp;

@@ -6,20 +6,30 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use stores::documents::{self, Body, Owner, Write};
 
+use crate::derive::{DERIVED, derive};
 use crate::lists::Lists;
 use crate::tlp::Tlp;
 
 /// Fields that every write sets; an owner's own stand beside them.
 pub const FIELDS: &[&str] =
     &["source_family", "type", "value", "warninglist_hits", "warninglists", "content_hash"];
-/// Those of [`FIELDS`] that may differ without the document counting as changed.
-pub const UNHASHED: &[&str] = &["warninglists", "content_hash"];
-/// Fields that the first write sets for good.
-pub const INSERT_ONLY: &[&str] = &["collected_at", "value_raw", "type_original"];
 /// Lists to which every contributor adds.
 pub const SHARED: &[&str] = &["sources"];
-/// Keys of `sources` that stay as they stand while a source says nothing of them.
-pub const KEPT: &[(&str, &str)] = &[("first_seen", "collected_at")];
+
+/// Who writes such documents under `name`, without fields of its own.
+pub const fn owner(name: &'static str) -> Owner {
+    Owner {
+        fields: FIELDS,
+        unhashed: &["warninglists", "content_hash"],
+        insert_only: &["collected_at"],
+        shared: SHARED,
+        // When a source that gives no date had it first.
+        kept: &[("first_seen", "collected_at")],
+        derived: DERIVED,
+        derive: Some(derive),
+        ..Owner::named(name)
+    }
+}
 
 /// Who says something of an indicator.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,16 +102,14 @@ pub fn write(
     own: Body,
 ) -> Option<Write> {
     let first = observations.first()?;
-    let Indicator { kind, value, raw } = &first.indicator;
+    let Indicator { kind, value, .. } = &first.indicator;
     let id = id(family, *kind, value);
     // In the order of a map, which is made faster in one piece than by its parts.
     let fields = [
         ("collected_at", seconds(now).into()),
         ("source_family", family.into()),
         ("type", kind.as_str().into()),
-        ("type_original", first.type_original.as_str().into()),
         ("value", value.as_str().into()),
-        ("value_raw", raw.trim().into()),
         ("warninglist_hits", names(warned)),
         ("warninglists", warned.iter().map(Warned::item).collect()),
         ("sources", observations.into_iter().map(contribution).collect()),

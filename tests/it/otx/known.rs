@@ -34,16 +34,7 @@ async fn put(
     to_ids: bool,
     seen: &str,
 ) {
-    const OWNER: Owner = Owner {
-        fields: ioc::FIELDS,
-        unhashed: ioc::UNHASHED,
-        insert_only: ioc::INSERT_ONLY,
-        shared: ioc::SHARED,
-        kept: ioc::KEPT,
-        derived: ioc::DERIVED,
-        derive: Some(ioc::derive),
-        ..Owner::named("another")
-    };
+    const OWNER: Owner = ioc::owner("another");
     let observation = Observation {
         indicator: ::indicator::parse(None, value).unwrap(),
         type_original: "word".to_owned(),
