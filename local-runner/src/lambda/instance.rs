@@ -176,7 +176,8 @@ impl Instance {
             Phase::Busy(attempt) => {
                 (Phase::Busy(attempt), Err(Refusal::State("the event at hand is not answered yet")))
             }
-            Phase::Dead => (Phase::Dead, Err(Refusal::Gone)),
+            // Its end came first: an event that never comes.
+            Phase::Dead => (Phase::Dead, Ok(event)),
         })
     }
 

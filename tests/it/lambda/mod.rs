@@ -895,7 +895,9 @@ pub(crate) fn a_stream_that_breaks_off_is_a_failure() {
 }
 
 pub(crate) fn only_a_process_with_an_extension_is_warned_of_its_end() {
-    for (extension, grace) in [(true, 0), (false, 0), (true, 600)] {
+    // Of one that asks for work only once its end has begun, the question waits as well.
+    for (extension, grace, late) in [(true, 0, 0), (false, 0, 0), (true, 600, 0), (true, 600, 100)]
+    {
         let script = if grace == 0 {
             "trap 'echo warned; exit 0' TERM; while :; do /bin/sleep 0.02; done"
         } else {
@@ -925,11 +927,18 @@ pub(crate) fn only_a_process_with_an_extension_is_warned_of_its_end() {
         let event = runtime.call("GET", &format!("{api}/invocation/next"), &[], b"");
         let id = event.header("lambda-runtime-aws-request-id").unwrap().to_owned();
         runtime.call("POST", &format!("{api}/invocation/{id}/response"), &[], b"1");
-        runtime.send("GET", &format!("{api}/invocation/next"), &[], b"");
         caller.join().unwrap();
         let pid = runner.pids()[0];
+        let next = format!("{api}/invocation/next");
+        if late == 0 {
+            runtime.send("GET", &next, &[], b"");
+        }
         let began = Instant::now();
         let answered = std::thread::spawn(move || {
+            if late > 0 {
+                std::thread::sleep(Duration::from_millis(late));
+                runtime.send("GET", &next, &[], b"");
+            }
             let first = runtime.stream.fill_buf().map(<[u8]>::len);
             first.is_ok_and(|length| length > 0).then(Instant::now)
         });
