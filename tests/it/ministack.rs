@@ -456,7 +456,7 @@ case "$*" in
     esac
     exec INFRA --timetable infra/schedule.toml "$@"
     ;;
-"lambda build --release --target "*)
+"lambda build --profile lambda --target "*)
     while [ "$1" != --lambda-dir ]; do shift; done
     for built in BUILT/*; do
         to="$2/$(basename "$built")"
