@@ -27,6 +27,7 @@ use tokio::runtime::Runtime;
 use tokio::time::{interval, timeout};
 use uuid::Uuid;
 
+use crate::trial::trial;
 use crate::{slots, state_postgres, upgrade};
 
 /// A test of the suite.
@@ -74,23 +75,20 @@ const SUITE: &[(&str, Test)] = by_name![
 
 /// The suite on each store, and what is peculiar to servers.
 pub(crate) fn trials() -> Vec<Trial> {
-    let trial = |place: &str, name: &str, work: fn(Test), test: Test| {
-        Trial::test(format!("state::{place}::{name}"), move || {
-            work(test);
-            Ok(())
-        })
+    let on = |place: &str, name: &str, work: fn(Test), test: Test| {
+        trial(format!("state::{place}::{name}"), move || work(test))
     };
     let mut trials = Vec::new();
     for (name, test) in SUITE {
-        trials.push(trial("sqlite", name, on_sqlite, *test));
-        trials.push(trial("postgres", name, on_postgres, *test));
+        trials.push(on("sqlite", name, on_sqlite, *test));
+        trials.push(on("postgres", name, on_postgres, *test));
     }
     let on_postgres_alone = [state_postgres::ANY_SERVER, upgrade::ON_POSTGRES, slots::ON_POSTGRES];
     for (name, test) in on_postgres_alone.into_iter().flatten() {
-        trials.push(trial("postgres", name, on_postgres, *test));
+        trials.push(on("postgres", name, on_postgres, *test));
     }
     for (name, test) in state_postgres::OWN_SERVER {
-        trials.push(trial("postgres_server", name, on_own_server, *test));
+        trials.push(on("postgres_server", name, on_own_server, *test));
     }
     trials
 }

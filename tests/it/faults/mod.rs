@@ -19,6 +19,7 @@ use tokio::runtime::Runtime;
 use crate::documents::Place;
 use crate::home::{CLOCK, Home};
 use crate::state::World;
+use crate::trial::trial;
 
 mod answers;
 mod family;
@@ -60,22 +61,13 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for kind in Kind::ALL {
         for (name, test) in ON_EACH {
-            trials.push(Trial::test(format!("faults::{}::{name}", kind.name()), move || {
-                test(kind);
-                Ok(())
-            }));
+            trials.push(trial(format!("faults::{}::{name}", kind.name()), move || test(kind)));
         }
         let name = format!("faults::{}_postgres::two_settings_move_the_rss_family", kind.name());
-        trials.push(Trial::test(name, move || {
-            family::two_settings(kind);
-            Ok(())
-        }));
+        trials.push(trial(name, move || family::two_settings(kind)));
     }
     for (needs, name, test) in FURTHER {
-        trials.push(Trial::test(format!("faults::{needs}::{name}"), || {
-            test();
-            Ok(())
-        }));
+        trials.push(trial(format!("faults::{needs}::{name}"), *test));
     }
     trials
 }
