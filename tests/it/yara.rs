@@ -19,6 +19,7 @@ use task::testing::{TestHome, Upstream};
 use yara::{Meta, Rule, Split, split};
 
 use crate::documents::cache;
+use crate::misp::again::warn;
 
 pub(crate) const TRIALS: &[crate::Case] = &[
     ("the_sample_agrees_with_libyara", the_sample_agrees_with_libyara),
@@ -26,6 +27,7 @@ pub(crate) const TRIALS: &[crate::Case] = &[
     ("every_indicator_of_the_whole_is_read", every_indicator_of_the_whole_is_read),
     ("a_rule_that_left_is_kept_and_marked", a_rule_that_left_is_kept_and_marked),
     ("one_request_serves_rules_and_indicators", one_request_serves_rules_and_indicators),
+    ("other_warninglists_tag_what_is_stored", other_warninglists_tag_what_is_stored),
     ("a_tarball_that_is_cut_off_marks_nothing", a_tarball_that_is_cut_off_marks_nothing),
     ("yara_and_yara_x_take_what_is_exported", yara_and_yara_x_take_what_is_exported),
     ("yara_and_yara_x_need_not_be_asked_of_known_ways", yara_and_yara_x_need_not_be_asked),
@@ -314,6 +316,38 @@ fn a_rule_that_left_is_kept_and_marked() {
         );
         assert_eq!(home.rules(&[]).await.status, Status::Failed, "nothing leaves an empty tarball");
         assert_eq!(home.stored().await, stored);
+    });
+}
+
+fn other_warninglists_tag_what_is_stored() {
+    within(async || {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let lists =
+            [("WARNINGLISTS".to_owned(), folder.path().to_str().expect("plain").to_owned())];
+        let files = [(
+            "iocs/c2-iocs.txt",
+            "# Of one https://example.org/a\nlisted.evil.com\n# Of two\nother.evil.com\n",
+        )];
+        let stored = async |home: &Home| {
+            let index = Index::named("signature_base_iocs").expect("it is listed");
+            let mut all = home.home.documents(index).await.expect("the store can be read");
+            all.iter_mut().for_each(|one| drop(one.body.remove("revision")));
+            all
+        };
+        warn(folder.path(), &["listed.evil.com"]);
+        let [home, fresh] = [Home::with(&lists).await, Home::with(&lists).await];
+        home.upstream.put(TARBALL, tarball_of(&files));
+        fresh.upstream.put(TARBALL, tarball_of(&files));
+        let report = home.run("sync_signature_base_iocs").await;
+        assert_eq!(report.counts.new, 2, "{report:?}");
+
+        warn(folder.path(), &["other.evil.com"]);
+        let report = home.run("sync_signature_base_iocs").await;
+        assert_eq!((report.counts.changed, report.writes()), (2, 2), "{report:?}");
+        assert_eq!((report.requests, report.bytes), (1, 0), "nothing else changed: {report:?}");
+        fresh.run("sync_signature_base_iocs").await;
+        assert_eq!(stored(&home).await, stored(&fresh).await, "as if they had always been these");
+        assert_eq!(home.run("sync_signature_base_iocs").await.writes(), 0);
     });
 }
 

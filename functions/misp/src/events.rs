@@ -12,7 +12,7 @@ use base::address::masked;
 use base::report::Outcome;
 use base::{Error, Result};
 use fetch::{Limits, Request, Response, retry_after};
-use ioc::Lists;
+use ioc::{Lists, Renewed, Tagged};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -30,7 +30,6 @@ use crate::indicators::{Batch, EventDone, OWNER, contributor, key, of_event};
 use crate::lists::{SHRUNK_FOR, has_shrunk, shrunk, store, unreadable, web_page, with_headers};
 use crate::manifest::{Entry, Manifest, Marks, NoManifest};
 use crate::sync::How;
-use crate::tags::{self, Renewed, Tagged, warninglists};
 use crate::unzip::{MAGIC, unzip};
 
 const ACCEPT: &str = "application/json, text/plain, text/*, application/zip;q=0.5";
@@ -97,11 +96,12 @@ pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Resul
     let mut cursor: Cursor =
         if is_replay { Cursor::default() } else { visit.cursor().unwrap_or_default() };
     let is_begun = !cursor.marks.is_empty();
-    let is_tagged = tags::renew(visit, &feed, index, is_begun, &mut cursor.tagged).await?;
-    if is_tagged != Renewed::Nothing {
+    let of_feed = vec![feed.documents()];
+    let renewed = cursor.tagged.renew(visit, &OWNER, index, of_feed, is_begun).await?;
+    if renewed != Renewed::Nothing {
         visit.save(json!(cursor)).await?;
     }
-    if is_tagged == Renewed::Cut {
+    if renewed == Renewed::Cut {
         return Ok(());
     }
     let place = address(&feed, &folder, "manifest.json")?;
@@ -374,7 +374,7 @@ async fn one(
         return missed("the connection ended early");
     }
     let (sender, mut parts) = mpsc::channel(1);
-    let (feed, entry, lists) = (Arc::clone(feed), entry.clone(), warninglists(visit).await?);
+    let (feed, entry, lists) = (Arc::clone(feed), entry.clone(), Lists::of_visit(visit).await?);
     let (now, cutoff) = (visit.ctx().now(), visit.cutoff());
     // On a thread of its own, so that a large event holds up no other feed.
     tokio::task::spawn_blocking(move || {

@@ -9,6 +9,7 @@ use ioc::Tlp;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use stores::documents::Filter;
 use stores::state::StateReader;
 use task::VisitLimits;
 use task::catalog::SourceEntry;
@@ -205,6 +206,11 @@ impl Rules {
 }
 
 impl Feed {
+    /// The documents that it is a source of.
+    pub(crate) fn documents(&self) -> Filter {
+        Filter::Terms("sources.id".to_owned(), vec![self.id.clone()])
+    }
+
     /// What parts two cells of its rows.
     pub fn delimiter(&self) -> &str {
         match self.settings.csv.delimiter.as_str() {

@@ -20,7 +20,6 @@ mod quick_sync_all_feeds;
 mod sync;
 mod sync_all_misp_feeds;
 mod sync_single_feed;
-mod tags;
 pub mod unzip;
 pub mod wire;
 

@@ -9,17 +9,17 @@ use base::report::Outcome;
 use base::{Error, Result};
 use bytes::Bytes;
 use fetch::{Limits, Request};
+use ioc::{Lists, Renewed, Tagged};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use stores::documents::{Filter, Index};
+use stores::documents::Index;
 use task::{BodyStream, Position, Present, Stop, Visit};
 
 use crate::feeds::{Feed, INDEX};
 use crate::flat::{Found, HEAD, Place, Reader, is_web_page};
 use crate::indicators::{BATCH, Batch, OWNER, Seen, ids, key, listed};
 use crate::sync::How;
-use crate::tags::{self, Renewed, Tagged, warninglists};
 use crate::unzip::{MAGIC, Unzip};
 
 const ACCEPT: &str =
@@ -281,11 +281,12 @@ pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Resul
     let mut cursor: Cursor =
         if is_replay { Cursor::default() } else { visit.cursor().unwrap_or_default() };
     let is_begun = cursor.reading.is_some() || cursor.listed.is_some();
-    let is_tagged = tags::renew(visit, feed, index, is_begun, &mut cursor.tagged).await?;
-    if is_tagged != Renewed::Nothing {
+    let of_feed = vec![feed.documents()];
+    let renewed = cursor.tagged.renew(visit, &OWNER, index, of_feed, is_begun).await?;
+    if renewed != Renewed::Nothing {
         visit.save(json!(cursor)).await?;
     }
-    if is_tagged == Renewed::Cut {
+    if renewed == Renewed::Cut {
         return Ok(());
     }
     if how.is_quick && cursor.reading.is_none() && cursor.is_versioned == Some(false) {
@@ -323,7 +324,7 @@ pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Resul
     if let Some(read) = from.as_ref().filter(|from| from.is_read) {
         sweeping = Some((stream, read.clone()));
     } else {
-        let lists = warninglists(visit).await?;
+        let lists = Lists::of_visit(visit).await?;
         let mut body = Body::new(stream, feed, from.as_ref())?;
         if from.is_none() && body.stream.position().offset > 0 {
             return Err(unreadable(feed, "its server gave a part that was not asked for"));
@@ -545,8 +546,8 @@ async fn conclude(
     }
     cursor.shrunk_since = None;
     if let Some(present) = present.filter(|_| !cursor.came_to(total)) {
-        let of_feed = Filter::Terms("sources.id".to_owned(), vec![feed.id.clone()]);
-        let retired = visit.retire(index, &OWNER, Some(&feed.id), vec![of_feed], present).await?;
+        let of_feed = vec![feed.documents()];
+        let retired = visit.retire(index, &OWNER, Some(&feed.id), of_feed, present).await?;
         if retired.count > 0 {
             visit.note(format!("{} left the list", retired.count));
         }

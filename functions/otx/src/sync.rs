@@ -11,7 +11,7 @@ use std::time::Duration;
 use base::report::Outcome;
 use base::{Error, Result};
 use fetch::{Limits, Pace, Request};
-use ioc::{Lists, Tlp};
+use ioc::{Lists, Renewed, Tagged, Tlp};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -143,6 +143,7 @@ struct Cursor {
     again: BTreeSet<String>,
     /// Authors who were subscribed to, and whose older pulses no window holds.
     authors: BTreeSet<String>,
+    tagged: Tagged,
 }
 
 /// A list of pulses.
@@ -197,8 +198,15 @@ impl Place {
 pub(crate) async fn read(visit: &mut Visit<'_>, otx: &Pulses) -> Result<(), Stop> {
     let mut cursor = visit.cursor::<Cursor>().unwrap_or_default();
     let mut is_in_doubt = cursor.reading.is_some();
-    if let Some(note) = otx.lists.note() {
-        visit.note(note);
+    let index = Index::named(indicators::INDEX)?;
+    let is_begun = cursor != Cursor::default();
+    let renewed =
+        cursor.tagged.renew(visit, &indicators::OWNER, index, Vec::new(), is_begun).await?;
+    if renewed != Renewed::Nothing {
+        visit.save(json!(cursor)).await?;
+    }
+    if renewed == Renewed::Cut {
+        return Ok(());
     }
     if visit.ctx().run.step == 0 {
         // A new run begins with hope.

@@ -7,7 +7,7 @@ use base::report::{Outcome, Report};
 use base::{Error, Result};
 use fetch::{Limits, Request};
 use indicator::Indicator;
-use ioc::Lists;
+use ioc::{Lists, Renewed, Tagged};
 use serde_json::{Map, Value, json};
 use stores::documents::{Filter, Index};
 use task::{Answer, Chosen, Ctx, Cutoff, Present, Stop, Visit, tarball};
@@ -91,6 +91,9 @@ pub async fn sync(ctx: &Ctx, parts: &[Part]) -> Result<Report> {
     })?;
     let detail = RefCell::new(Map::new());
     let work = async |visit: &mut Visit<'_>, part: &Part| {
+        if *part == Part::Iocs && tag(visit).await? == Renewed::Cut {
+            return Ok(());
+        }
         // Once for both parts, on condition that it changed for either.
         let request = Request::get(&url).accept(ACCEPT).limits(Limits::ARCHIVE);
         while let Some(answer) = visit.get_shared(request.clone()).await? {
@@ -203,6 +206,17 @@ async fn rules(visit: &mut Visit<'_>, answer: Answer) -> Result<PartDetail, Stop
     Ok((contents.version, detail))
 }
 
+/// Tags what is stored anew where the warninglists changed.
+async fn tag(visit: &mut Visit<'_>) -> Result<Renewed, Stop> {
+    let mut tagged: Tagged = visit.cursor().unwrap_or_default();
+    let since = vec![Filter::Exists(SINCE.to_owned())];
+    let renewed = tagged.renew(visit, &OWNER, Index::named(IOCS)?, since, true).await?;
+    if renewed != Renewed::Nothing {
+        visit.save(json!(tagged)).await?;
+    }
+    Ok(renewed)
+}
+
 /// The indicators of all files, and the lines that are malformed.
 #[derive(Default)]
 struct Files {
@@ -268,8 +282,7 @@ async fn indicators(visit: &mut Visit<'_>, answer: Answer, score: u32) -> Result
             files.comments_cut, indicators.unnamed
         ));
     }
-    let lists = Lists::load(visit.ctx()).await?;
-    lists.note().into_iter().for_each(|note| visit.note(note));
+    let lists = Lists::of_visit(visit).await?;
     let mut present = [Present::default(), Present::default()];
     let mut writes = Vec::with_capacity(BATCH);
     let mut bytes = 0;

@@ -16,7 +16,7 @@ use base::{Error, Result};
 use fetch::{Http, Limits, Request};
 use indicator::IndicatorKind;
 use indicator::warninglist::{LIST_BYTES_MAX, LISTS_MAX, Read, Reader, Warninglists};
-use task::{Ctx, tarball};
+use task::{Ctx, Visit, tarball};
 use tokio::sync::Mutex;
 use url::Url;
 
@@ -66,6 +66,18 @@ impl Lists {
             validators,
             lists: lists.clone(),
         });
+        Ok(lists)
+    }
+
+    /// Those that are set, once a run; what of them could not be read is noted with the visit.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub async fn of_visit(visit: &mut Visit<'_>) -> Result<Self> {
+        let lists = Self::load(visit.ctx()).await?;
+        if let Some(note) = lists.note() {
+            visit.note(note);
+        }
         Ok(lists)
     }
 

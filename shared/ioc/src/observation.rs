@@ -3,11 +3,10 @@
 use base::date::seconds;
 use indicator::{Indicator, IndicatorKind};
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use stores::documents::{self, Body, Owner, Write};
 
 use crate::derive::{DERIVED, derive};
-use crate::lists::Lists;
 use crate::tlp::Tlp;
 
 /// Fields that every write sets; an owner's own stand beside them.
@@ -118,39 +117,13 @@ pub fn write(
     Some(Write::of(id, owner, fields.chain(own).collect()).by(contributor))
 }
 
-/// The write that tags a stored document by `lists`.
-///
-/// Nothing where it is tagged so, or nobody gave it; of all else it says what it says already. `stored` needs the fields that it reads, and `owners.shared.sources`. For owners without fields of their own.
-pub fn retagged(owner: &'static Owner, id: &str, stored: &Body, lists: &Lists) -> Option<Write> {
-    let text = |name: &str| stored.get(name)?.as_str();
-    let (kind, value) = (text("type")?.parse().ok()?, text("value")?);
-    let warned = lists.hits(kind, value);
-    let names = names(&warned);
-    let before = stored.get("warninglist_hits").filter(|before| !before.is_null());
-    if before.map_or(warned.is_empty(), |before| *before == names) {
-        return None;
-    }
-    let sources = stored.get("owners")?.get("shared")?.get("sources")?.as_object()?;
-    let (contributor, said) = sources.iter().next()?;
-    let fields = [
-        ("source_family", json!(text("source_family"))),
-        ("type", json!(kind)),
-        ("value", json!(value)),
-        ("warninglist_hits", names),
-        ("warninglists", warned.iter().map(Warned::item).collect()),
-        ("sources", said.clone()),
-    ];
-    let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    Some(Write::of(id, owner, fields).by(contributor))
-}
-
-fn names(warned: &[Warned]) -> Value {
+pub(crate) fn names(warned: &[Warned]) -> Value {
     warned.iter().map(|list| list.name.as_str()).collect()
 }
 
 impl Warned {
     /// An item of `warninglists`.
-    fn item(&self) -> Map<String, Value> {
+    pub(crate) fn item(&self) -> Map<String, Value> {
         let fields = [
             ("name", self.name.as_str().into()),
             ("version", self.version.into()),

@@ -35,7 +35,8 @@ async fn served() -> (Upstream, String) {
     (upstream, feeds)
 }
 
-fn warn(folder: &Path, names: &[&str]) {
+/// A folder of warninglists, of which the one holds these names and addresses.
+pub(crate) fn warn(folder: &Path, names: &[&str]) {
     let list = json!({"name": "Known", "version": 1, "type": "string", "list": names,
         "matching_attributes": ["domain", "hostname", "ip-dst"]});
     std::fs::create_dir_all(folder.join("known")).unwrap();

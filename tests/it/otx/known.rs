@@ -13,6 +13,7 @@ use stores::documents::{Body, Index, Owner};
 
 use super::{Home, NOW, id, numbered};
 use crate::documents::block_on;
+use crate::misp::again::warn;
 
 pub(crate) const TRIALS: &[crate::Case] = &[
     (
@@ -22,6 +23,10 @@ pub(crate) const TRIALS: &[crate::Case] = &[
     (
         "high_priority_comes_first_and_nothing_is_asked_twice",
         high_priority_comes_first_and_nothing_is_asked_twice,
+    ),
+    (
+        "other_warninglists_tag_what_is_stored_though_no_pulse_changed",
+        other_warninglists_tag_what_is_stored_though_no_pulse_changed,
     ),
 ];
 
@@ -74,6 +79,33 @@ async fn of_value(home: &Home, index: &str, value: &str) -> Body {
 
 const MISP: &str = "cti_misp_iocs";
 const SIGNATURE_BASE: &str = "signature_base_iocs";
+
+fn other_warninglists_tag_what_is_stored_though_no_pulse_changed() {
+    block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let lists = [("WARNINGLISTS", folder.path().to_str().unwrap())];
+        warn(folder.path(), &["8.8.4.4"]);
+        // Of two days of which no window holds both.
+        let [old, new] = [numbered(0, &["8.8.4.4", "203.0.113.9"]), numbered(7_200, &["8.8.4.4"])];
+        let pulses = vec![new, old];
+        let home = Home::with(pulses.clone(), &lists).await;
+        home.sync().await;
+        assert_eq!(home.indicators().await["8.8.4.4"]["warninglist_hits"], json!(["Known"]));
+
+        warn(folder.path(), &["203.0.113.9"]);
+        let report = home.sync().await;
+        assert_eq!((report.counts.changed, report.writes()), (2, 2), "{report:?}");
+        let fresh = Home::with(pulses, &lists).await;
+        fresh.sync().await;
+        let [again, fresh_ones] =
+            [home.indicators().await, fresh.indicators().await].map(|mut all| {
+                all.values_mut().for_each(|body| drop(body.remove("revision")));
+                all
+            });
+        assert_eq!(again, fresh_ones, "as if they had always been these");
+        assert_eq!(home.sync().await.writes(), 0);
+    });
+}
 
 fn what_is_known_goes_into_every_index_that_holds_the_value() {
     block_on(async {
