@@ -379,13 +379,18 @@ impl Notes<'_> {
         (done, self.logs.close(request_id))
     }
 
-    /// The report of an invocation.
+    /// The report of an invocation. What its process held is free, where that died: nobody need wait for it to expire.
     async fn report(
         &self,
         task: &str,
         request_id: &str,
         invocation: &Invocation,
     ) -> Result<Report> {
+        if let Some(dead) = &invocation.dead
+            && let Err(error) = self.state.release_dead(dead).await
+        {
+            tracing::warn!(task, request_id, error = error.chain(), "release what it held");
+        }
         match &invocation.outcome {
             Ok(answer) => serde_json::from_slice(answer).map_err(|cause| {
                 Error::format(format!("read the report of `{task}`")).because(cause)

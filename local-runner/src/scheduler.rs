@@ -9,8 +9,10 @@ use base::report::{Report, Status};
 use base::{Class, Result};
 use jiff::{SignedDuration, Timestamp};
 use schedule::{CatchUp, Row, Timetable};
-use stores::state::{Due, Firings, Missed, MissedSlot, Overlap, QueueState, State, Taken};
-use task::events::scheduled;
+use stores::state::{
+    Due, Firings, Identity, Missed, MissedSlot, Overlap, QueueEntry, QueueState, State, Taken,
+};
+use task::events::{Invocation, scheduled};
 
 use crate::runner::{Attempt, Attempts, Made};
 
@@ -146,9 +148,7 @@ impl Scheduler {
             return Ok(report);
         }
         // What holds the run may be a process that died with another runner: the slot must not count as done before it is.
-        if report.status == Status::Skipped
-            && self.state.is_run_by_another(&entry.request_id).await?
-        {
+        if report.status == Status::Skipped && !self.is_done(&taken, &report).await? {
             let due = now.checked_add(HELD_WAIT).unwrap_or(now);
             self.state.put_back(taken, due).await?;
             return Ok(report);
@@ -160,6 +160,23 @@ impl Scheduler {
         let error = report.error.as_ref().map(|problem| problem.message.as_str());
         self.state.settle(taken, state, due, error).await?;
         Ok(report)
+    }
+
+    /// Whether the run that an invocation is about is over, or is none.
+    async fn is_done(&self, taken: &Taken, report: &Report) -> Result<bool> {
+        let QueueEntry { request_id, task, event, .. } = &taken.entry;
+        match Invocation::read(event.clone()) {
+            Ok(Invocation::Continued(of)) if of.task == *task => {
+                self.state.is_step_done(&of.run_id, of.step).await
+            }
+            Ok(Invocation::Continued(_)) | Err(_) => Ok(true),
+            Ok(Invocation::Scheduled(_) | Invocation::OnDemand(_)) => {
+                // The function says which slot it took the event for.
+                let of_request = || Identity::Request(request_id.clone());
+                let identity = report.slot.map_or_else(of_request, Identity::Slot);
+                self.state.is_done(task, &identity).await
+            }
+        }
     }
 }
 
@@ -180,8 +197,11 @@ fn after_failure(class: Class, attempts: u32, now: Timestamp) -> (QueueState, Op
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-    use stores::state::{Claim, HistoryQuery, Identity, Queue as _, Sqlite};
+    use serde_json::{Value, json};
+    use stores::state::{Claim, HistoryQuery, Queue as _, Sqlite};
+
+    use task::events::{CONTINUATION, SOURCE};
+    use uuid::Uuid;
 
     use super::*;
     use crate::lambda;
@@ -286,6 +306,36 @@ mod tests {
             ),
         ] {
             assert_eq!(asleep(policy).await, expected, "{policy}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_skipped_is_done_when_its_run_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_lambda, scheduler) = at_work(folder.path(), "").await;
+        let (state, now) = (&scheduler.state, at("2026-03-01T12:00:00Z"));
+        let slot = at("2026-03-01T10:00:00Z");
+        let run_id = Uuid::new_v4().to_string();
+        let continuation = |task: &str| json!({"source": SOURCE, "detail-type": CONTINUATION, "detail": {"task": task, "run_id": run_id, "step": 1}});
+        for (name, event, slot, is_done) in [
+            // Its process died between the hold on its run and the run's row.
+            ("asked", json!({}), None, false),
+            ("slot", scheduled(TASK, "slot", slot), Some(slot), false),
+            ("unknown", continuation(TASK), None, true),
+            ("another's", continuation("sync_otx_pulses"), None, true),
+        ] {
+            let (request_id, task) = (name.to_owned(), TASK.to_owned());
+            state.enqueue(&Due { request_id, task, event, due: now }).await.unwrap();
+            let taken = state.take(now).await.unwrap().unwrap();
+            let report = Report { slot, ..Report::skipped("another attempt is running") };
+            assert_eq!(scheduler.is_done(&taken, &report).await.unwrap(), is_done, "{name}");
+            let identity = slot.map_or(Identity::Request(name.to_owned()), Identity::Slot);
+            let claim = state.begin(TASK, &identity, &Value::Null, name, now).await.unwrap();
+            let Claim::Run(hold) = claim else { panic!("nobody else runs it") };
+            let ended = Report::of_sources(Vec::new(), Vec::new()).unwrap();
+            state.finish(*hold, &ended, now).await.unwrap();
+            assert!(scheduler.is_done(&taken, &report).await.unwrap(), "{name}");
+            state.settle(taken, QueueState::Done, None, None).await.unwrap();
         }
     }
 

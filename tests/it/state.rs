@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection, PgConnection};
 use stores::documents::Document;
 use stores::state::{
-    AttemptEnd, BUDGETS_KEPT, BudgetKey, BudgetRow, Claim, Due, ENDED_MAX, Firings, HISTORY_KEPT,
-    HistoryQuery, Hold, Identity, LEDGER_MAX, LOG_KEPT, LedgerItem, LedgerKind, Log, Missed,
-    MissedSlot, Overlap, Override, Postgres, QueueLimit, QueueState, Retry, SlotRow, SourceDay,
-    SourceState, Sqlite, State, Table, Timing, VisitSum,
+    AttemptEnd, AttemptRow, BUDGETS_KEPT, BudgetKey, BudgetRow, Claim, Due, ENDED_MAX, Firings,
+    HISTORY_KEPT, HistoryQuery, Hold, Identity, LEDGER_MAX, LOG_KEPT, LedgerItem, LedgerKind, Log,
+    Missed, MissedSlot, Overlap, Override, Postgres, QueueLimit, QueueState, Retry, SlotRow,
+    SourceDay, SourceState, Sqlite, State, Table, Timing, VisitSum,
 };
 use tests::services;
 use tokio::runtime::Runtime;
@@ -53,7 +53,9 @@ const SUITE: &[(&str, Test)] = by_name![
     of_many_schedulers_one_fires
     what_a_live_runner_holds_is_not_put_back
     an_attempt_that_was_succeeded_cannot_settle
-    a_slot_is_not_done_before_its_run_is
+    a_run_that_is_held_is_not_done
+    a_dead_run_is_claimed_while_others_end_it
+    an_attempt_that_died_with_its_runner_is_interrupted
     a_retry_waits_for_its_time
     every_slot_and_every_attempt_is_a_row
     what_may_not_overlap_waits_or_is_missed
@@ -504,21 +506,93 @@ async fn an_attempt_that_was_succeeded_cannot_settle(world: Arc<World>) {
 }
 
 /// Who is told that another holds a run may mean one that died before it noted it.
-async fn a_slot_is_not_done_before_its_run_is(world: Arc<World>) {
+async fn a_run_that_is_held_is_not_done(world: Arc<World>) {
     let state = world.open().await;
-    let due = Due { due: noon(), ..due("collect-noon") };
-    assert!(state.fire("collect", None, noon(), &Firings::of(&[due])).await.expect("an answer"));
-    let is_under_way = async || state.is_run_by_another("collect-noon").await.expect("an answer");
-    assert!(is_under_way().await, "nobody has begun it");
-    let run = held(begin(state.as_ref(), noon()).await);
-    assert!(is_under_way().await, "it runs");
-    let (id, left) = (run.run_id.clone(), report(Status::Partial));
-    let step = state.suspend(run, &json!({}), &left, noon()).await.expect("it is suspended");
-    assert!(state.is_run_by_another(&format!("{id}-{step}")).await.expect("an answer"));
-    let run = held(state.resume(&id, step, "r", noon()).await.expect("an answer"));
-    state.finish(run, &report(Status::Complete), noon()).await.expect("it ends");
-    assert!(!is_under_way().await, "it is done");
-    assert!(!state.is_run_by_another(&format!("{id}-{step}")).await.expect("an answer"));
+    let identities = [Identity::Slot(noon()), Identity::Request("r".to_owned())];
+    for identity in identities {
+        let is_done = async || state.is_done("collect", &identity).await.expect("an answer");
+        let begin = async || {
+            let claim = state.begin("collect", &identity, &Value::Null, "r", noon()).await;
+            held(claim.expect("an answer"))
+        };
+        assert!(!is_done().await, "nobody has begun it");
+        let run = begin().await;
+        assert!(!is_done().await, "it runs");
+        state.finish(run, &report(Status::Failed), noon()).await.expect("it ends");
+        assert!(!is_done().await, "it is tried again");
+        let run = begin().await;
+        let (id, left) = (run.run_id.clone(), report(Status::Partial));
+        let step = state.suspend(run, &json!({}), &left, noon()).await.expect("it is suspended");
+        let is_step_done = async |step| state.is_step_done(&id, step).await.expect("an answer");
+        assert!(!is_done().await && !is_step_done(step).await, "it goes on");
+        assert!(is_step_done(step - 1).await);
+        let run = held(state.resume(&id, step, "r", noon()).await.expect("an answer"));
+        state.finish(run, &report(Status::Complete), noon()).await.expect("it ends");
+        assert!(is_done().await && is_step_done(step).await);
+    }
+    assert!(state.is_step_done("no run", 1).await.expect("an answer"));
+}
+
+/// A dead run's next attempt and other runs of the task, which end it as nobody's, may come at the same moment: told then that
+/// another was at it, the attempt would count as made.
+async fn a_dead_run_is_claimed_while_others_end_it(world: Arc<World>) {
+    let states = [world.open().await, world.open().await, world.open().await];
+    for round in 0..world.many(60) {
+        let slot = |minute: u32| noon() + SignedDuration::from_mins((round * 4 + minute).into());
+        let dead = held(begin(&*states[0], slot(0)).await);
+        world.lose_holds().await;
+        drop(dead);
+        let tries = (0..4).map(|minute| {
+            let (state, slot) = (Arc::clone(&states[minute as usize % 3]), slot(minute));
+            tokio::spawn(async move { begin(&*state, slot).await })
+        });
+        for (minute, claim) in tries.collect::<Vec<_>>().into_iter().enumerate() {
+            let hold = held(claim.await.expect("no panic"));
+            assert_eq!(hold.attempt, if minute == 0 { 2 } else { 1 }, "round {round}");
+            let ended = report(Status::Complete);
+            states[0].finish(hold, &ended, noon()).await.expect("it is finished");
+        }
+    }
+}
+
+/// Of an attempt that no queue knows of, such as one of the command `run`.
+async fn an_attempt_that_died_with_its_runner_is_interrupted(world: Arc<World>) {
+    let state = world.open().await;
+    let query = |outcome| HistoryQuery { outcome, limit: 9, ..HistoryQuery::default() };
+    let outcomes = async |outcome| {
+        let mut rows = state.attempts(&query(outcome)).await.expect("attempts");
+        rows.sort_by(|one, other| one.request_id.cmp(&other.request_id));
+        let shown = |row: AttemptRow| format!("{} {}", row.request_id, row.outcome);
+        rows.into_iter().map(shown).collect::<Vec<_>>()
+    };
+    // Each of a task of its own: the next run of the same one would end it as nobody's.
+    for id in ["dies", "ends", "lives", "never-began"] {
+        state.begin_attempt(id, id, 1, noon()).await.expect("it is noted");
+    }
+    let begin = async |id: &str| {
+        let identity = Identity::Request(id.to_owned());
+        let claim = state.begin(id, &identity, &Value::Null, id, noon()).await;
+        held(claim.expect("an answer"))
+    };
+    let (dies, ends) = (begin("dies").await, begin("ends").await);
+    state.finish(ends, &report(Status::Complete), noon()).await.expect("it is finished");
+    world.lose_holds().await;
+    drop(dies);
+    let lives = begin("lives").await;
+
+    // It is told at once; what only was not noted yet has a minute.
+    let told = ["dies interrupted", "ends running", "lives running", "never-began running"];
+    assert_eq!(outcomes(None).await, told);
+    assert_eq!(outcomes(Some("running")).await, told[1..]);
+    state.end_interrupted(noon()).await.expect("it is noted");
+    assert_eq!(outcomes(Some("interrupted")).await, told[..1]);
+    let later = noon() + SignedDuration::from_secs(61);
+    state.recover(later).await.expect("an answer");
+    let told = ["dies interrupted", "ends interrupted", "lives running", "never-began interrupted"];
+    assert_eq!(outcomes(None).await, told);
+    let rows = state.attempts(&query(Some("interrupted"))).await.expect("attempts");
+    assert!(rows.iter().all(|row| row.ended.is_some()), "{rows:?}");
+    drop(lives);
 }
 
 async fn a_retry_waits_for_its_time(world: Arc<World>) {

@@ -31,6 +31,8 @@ pub(crate) const ANY_SERVER: &[(&str, Test)] = by_name![
     a_holder_that_is_cut_off_loses_its_holds
     a_hold_that_expired_and_nobody_took_goes_on
     a_died_holder_leaves_nothing_for_ever
+    what_a_dead_process_held_is_free_when_its_runner_says_so
+    who_takes_over_a_run_finds_its_sources_free
     the_doctor_knows_the_server
     every_task_works_with_nothing_but_the_setting_changed
 ];
@@ -215,6 +217,35 @@ fn diagnosis(output: &Output) -> Value {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
     let of = |name: &str| checks.iter().find(|check| check["name"] == name).cloned();
     of("state").or_else(|| of("settings")).expect("the check is there")
+}
+
+async fn what_a_dead_process_held_is_free_when_its_runner_says_so(world: Arc<World>) {
+    let address = Address::parse(&world.url()).expect("an address");
+    let open = async |log| Postgres::open_as(&address, Some(log)).await.expect("it opens");
+    let (dead, alive, runner) = (open("1a").await, open("21a").await, world.open().await);
+    let run = held(begin(&dead, noon()).await);
+    let lease = dead.lease("rss/a").await.expect("an answer").expect("it is free");
+    let of_another = alive.lease("rss/b").await.expect("an answer").expect("it is free");
+    runner.release_dead("1a").await.expect("an answer");
+    let again = held(begin(&*runner, noon()).await);
+    assert_eq!(again.attempt, 2);
+    assert!(runner.lease("rss/a").await.expect("an answer").is_some());
+    assert!(runner.lease("rss/b").await.expect("an answer").is_none(), "another's");
+    // Whatever it may still have had on the way is refused.
+    assert!(dead.save_source(&lease, &SourceState::default()).await.is_err());
+    assert!(dead.finish(run, &report(Status::Complete), noon()).await.is_err());
+    alive.save_source(&of_another, &SourceState::default()).await.expect("it is stored");
+}
+
+async fn who_takes_over_a_run_finds_its_sources_free(world: Arc<World>) {
+    let (dead, other) = (world.open().await, world.open().await);
+    let _run = held(begin(&*dead, noon()).await);
+    let _lease = dead.lease("rss/a").await.expect("an answer").expect("it is free");
+    assert!(other.lease("rss/a").await.expect("an answer").is_none());
+    // It was taken a moment after the run was.
+    world.execute("UPDATE holds SET expires = '-infinity' WHERE name LIKE 'run/%'").await;
+    let _again = held(begin(&*other, noon()).await);
+    assert!(other.lease("rss/a").await.expect("an answer").is_some());
 }
 
 async fn the_doctor_knows_the_server(world: Arc<World>) {

@@ -312,6 +312,7 @@ fn wrong_values() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("MINERVA_RUNNER", &[]),
         ("MINERVA_WHEN", &[]),
         ("AWS_LAMBDA_FUNCTION_NAME", &[]),
+        ("AWS_LAMBDA_LOG_STREAM_NAME", &[]),
     ])
 }
 

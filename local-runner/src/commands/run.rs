@@ -168,6 +168,7 @@ async fn one(cli: &Cli, args: &RunArgs, settings: Settings) -> Outcome {
     if args.detach {
         return detach(cli, state.as_ref(), &task, input).await;
     }
+    state.end_interrupted(Clock::Machine.now(None)).await?;
     let continuations = Arc::new(Continuations::default());
     let events: Arc<dyn lambda::Events> = Arc::clone(&continuations) as _;
     let logs = LogBook::default();

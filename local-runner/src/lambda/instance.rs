@@ -264,6 +264,11 @@ impl Instance {
         matches!(lock(&self.phase).0, Phase::Starting { .. })
     }
 
+    /// Whether the process has ended, or is being ended.
+    pub(super) fn is_dead(&self) -> bool {
+        matches!(lock(&self.phase).0, Phase::Dead)
+    }
+
     /// How long the instance has been waiting for work, if it is.
     pub(super) fn idle_for(&self) -> Option<Duration> {
         let phase = lock(&self.phase);

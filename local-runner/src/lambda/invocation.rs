@@ -36,6 +36,8 @@ pub struct Invocation {
     pub init_duration: Option<Duration>,
     /// The process's peak resident memory; 0 where it ended before it could be looked at.
     pub max_memory_kb: u64,
+    /// The log stream of the process, where that ended with the invocation.
+    pub dead: Option<String>,
 }
 
 /// Runs one invocation to its end.
@@ -233,6 +235,9 @@ impl Run {
             duration,
             init_duration,
             max_memory_kb,
+            dead: instance
+                .filter(|instance| instance.is_dead())
+                .map(|instance| instance.id.clone()),
         }
     }
 }

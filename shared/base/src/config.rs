@@ -384,6 +384,8 @@ settings! {
         when: Option<String> = "", "MINERVA_WHEN";
         /// Set by Lambda: the function's name.
         lambda: Option<String> = "", "AWS_LAMBDA_FUNCTION_NAME";
+        /// Set by Lambda: where this process logs. What it holds in PostgreSQL is marked with it.
+        log_stream: Option<String> = "", "AWS_LAMBDA_LOG_STREAM_NAME";
         /// The predecessor's broker: accepted and ignored, with one line of log.
         redis: Option<Secret<String>> = "", "REDIS_URL";
     }

@@ -11,8 +11,8 @@ use serde::Serialize;
 use sqlx::AssertSqlSafe;
 
 use super::db::{Row, args};
-use super::slots::{BEGIN_ATTEMPT, HistoryQuery, RUN_OF_ATTEMPT};
-use super::sql::{Driver, Sql};
+use super::slots::{BEGIN_ATTEMPT, HistoryQuery, NOTED_WITHIN, PERHAPS_DEAD, RUN_OF_ATTEMPT};
+use super::sql::{Driver, INTERRUPTED, RUNNING, Sql, run_name};
 
 /// How long the log of an attempt is kept.
 pub const LOG_KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -146,6 +146,9 @@ pub trait History: Send + Sync {
         now: Timestamp,
     ) -> Result<()>;
 
+    /// Ends the attempts that died with their runner, as interrupted.
+    async fn end_interrupted(&self, now: Timestamp) -> Result<()>;
+
     /// What an attempt logged; `None` where it is no longer kept.
     async fn log(&self, request_id: &str, attempt: u32) -> Result<Option<Log>>;
 
@@ -191,7 +194,19 @@ impl<D: Driver> History for Sql<D> {
              FROM attempts {asked} ORDER BY started_ms DESC, attempt DESC LIMIT {}",
             query.limit
         );
-        self.fetch("read the attempts", AssertSqlSafe(sql), args, AttemptRow::read).await
+        let read = self.fetch("read the attempts", AssertSqlSafe(sql), args, AttemptRow::read);
+        let mut rows = read.await?;
+        if rows.iter().any(|row| row.outcome == RUNNING) {
+            for (request_id, attempt) in self.dead_attempts(Timestamp::MIN).await? {
+                let is_it =
+                    |row: &&mut AttemptRow| row.request_id == request_id && row.attempt == attempt;
+                if let Some(row) = rows.iter_mut().find(is_it) {
+                    INTERRUPTED.clone_into(&mut row.outcome);
+                }
+            }
+            rows.retain(|row| query.outcome.is_none_or(|outcome| row.outcome == outcome));
+        }
+        Ok(rows)
     }
 
     async fn slot_counts(&self, since: Timestamp) -> Result<BTreeMap<String, u32>> {
@@ -245,6 +260,16 @@ impl<D: Driver> History for Sql<D> {
             end.log.bytes,
         ];
         self.execute("note how an attempt ended", sql, args).await.map(drop)
+    }
+
+    async fn end_interrupted(&self, now: Timestamp) -> Result<()> {
+        let before = now.checked_sub(NOTED_WITHIN).unwrap_or(Timestamp::MIN);
+        for (request_id, attempt) in self.dead_attempts(before).await? {
+            let sql = "UPDATE attempts SET outcome = $4, ended_ms = $3 WHERE request_id = $1 AND attempt = $2 AND outcome = 'running'";
+            let args = args![&request_id, attempt, now, INTERRUPTED];
+            self.execute("end what died with its runner", sql, args).await?;
+        }
+        Ok(())
     }
 
     async fn log(&self, request_id: &str, attempt: u32) -> Result<Option<Log>> {
@@ -340,6 +365,29 @@ impl<D: Driver> History for Sql<D> {
         }
         self.execute(WHAT, "DELETE FROM source_days WHERE day < $1", args![day(old)]).await?;
         Ok(())
+    }
+}
+
+#[expect(private_bounds, reason = "this is a part of the public calls")]
+impl<D: Driver> Sql<D> {
+    /// The attempts that are noted as running and died with their runner: request id and number. Those that came to nothing
+    /// before `late` did.
+    async fn dead_attempts(&self, late: Timestamp) -> Result<Vec<(String, u32)>> {
+        const WHAT: &str = "look for attempts that died";
+        let found = self
+            .fetch(WHAT, PERHAPS_DEAD, args![late], |row| {
+                let run = row.text_or_null("identity")?;
+                let task = row.text("task")?;
+                let run = run.map(|identity| run_name(&task, &identity));
+                Ok((row.text("request_id")?, row.count("attempt")?, run))
+            })
+            .await?;
+        let names: Vec<String> = found.iter().filter_map(|(.., run)| run.clone()).collect();
+        let held =
+            if names.is_empty() { names } else { self.driver.held(&self.pool, &names).await? };
+        let is_dead = |run: &Option<String>| run.as_ref().is_none_or(|name| !held.contains(name));
+        let dead = found.into_iter().filter(|(.., run)| is_dead(run));
+        Ok(dead.map(|(request_id, attempt, _)| (request_id, attempt)).collect())
     }
 }
 

@@ -50,7 +50,10 @@ pub use sqlite::Sqlite;
 /// `Config` or `Store`, when it cannot be opened.
 pub async fn open(config: &Config) -> Result<Arc<dyn State>> {
     Ok(match &config.stores.database_url {
-        Some(address) => Arc::new(Postgres::open(address).await?),
+        Some(address) => {
+            let log_stream = config.behaviour.log_stream.as_deref();
+            Arc::new(Postgres::open_as(address, log_stream).await?)
+        }
         None => {
             let (folder, max_mb) = (config.data_dir()?, config.stores.data_max_mb);
             Arc::new(Sqlite::open_within(&folder, max_mb).await?)
@@ -364,6 +367,13 @@ pub trait State: StateReader + Queue + Moving + Ledger + Budgets + History {
         now: Timestamp,
     ) -> Result<Claim>;
 
+    /// Whether a run is over: nobody will take it up again. One that is refused to an attempt and is not done is held by another,
+    /// which may have died before it wrote the run's row.
+    async fn is_done(&self, task: &str, identity: &Identity) -> Result<bool>;
+
+    /// Whether a run is past `step`, or is unknown here.
+    async fn is_step_done(&self, run_id: &str, step: u32) -> Result<bool>;
+
     /// Stores where to go on, and releases the run so that its continuation can claim it. Gives the next step.
     async fn suspend(
         &self,
@@ -375,6 +385,10 @@ pub trait State: StateReader + Queue + Moving + Ledger + Budgets + History {
 
     /// Stores how a run ended, and releases it.
     async fn finish(&self, hold: Hold, report: &Report, now: Timestamp) -> Result<()>;
+
+    /// Frees what a function's process held that is known to be dead, by its log stream: what comes after it need not wait until
+    /// its holds expire.
+    async fn release_dead(&self, log_stream: &str) -> Result<()>;
 
     /// Takes hold of a source (`family/id`); `None` when another holds it.
     async fn lease(&self, source: &str) -> Result<Option<Lease>>;

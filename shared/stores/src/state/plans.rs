@@ -92,7 +92,8 @@ async fn what_is_asked_of_the_history_is_answered_by_an_index() {
         state.source_days(Some("rss/a"), now).await.unwrap();
         state.queue(QueueState::Dead, 20).await.unwrap();
         state.queue_length(QueueState::Queued).await.unwrap();
-        state.is_run_by_another("r").await.unwrap();
+        state.is_done(TASK, &Identity::Slot(now)).await.unwrap();
+        state.is_step_done("1a2b", 1).await.unwrap();
         state.trim_history(now).await.unwrap();
         // What a runner asks at each look, and a run as it begins and ends.
         let due = Due {

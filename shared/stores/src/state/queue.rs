@@ -7,10 +7,10 @@ use serde::Serialize;
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
 
-use super::Held;
 use super::db::{Arg, Row, args, to_json};
-use super::slots::{self, ATTEMPT_MAX, END_INTERRUPTED, Missed, MissedSlot, SETTLE_SLOT};
+use super::slots::{self, Missed, MissedSlot, SETTLE_SLOT};
 use super::sql::{Driver, Sql, fenced};
+use super::{Held, History as _};
 
 /// Where a queued invocation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -178,9 +178,6 @@ pub trait Queue: Send + Sync {
     /// Puts back an invocation that another attempt keeps from its work, for `due`; this attempt does not count.
     async fn put_back(&self, taken: Taken, due: Timestamp) -> Result<()>;
 
-    /// Whether the run that an invocation is about is under way in another attempt, or was begun by one that died: it is not done.
-    async fn is_run_by_another(&self, request_id: &str) -> Result<bool>;
-
     /// Queues a dead letter again, for one more attempt; `false` where it is none.
     async fn redrive(&self, request_id: &str, now: Timestamp) -> Result<bool>;
 
@@ -347,8 +344,7 @@ impl<D: Driver> Queue for Sql<D> {
     async fn recover(&self, now: Timestamp) -> Result<u64> {
         self.driver.release().await;
         let put_back = self.driver.recover(&self.pool, now).await?;
-        let before = now.checked_sub(ATTEMPT_MAX).unwrap_or(Timestamp::MIN);
-        self.execute("recover the queue", END_INTERRUPTED, args![now, before]).await?;
+        self.end_interrupted(now).await?;
         Ok(put_back)
     }
 
@@ -360,18 +356,6 @@ impl<D: Driver> Queue for Sql<D> {
         drop(hold);
         self.driver.release().await;
         fenced(&format!("invocation `{}`", entry.request_id), put_back)
-    }
-
-    async fn is_run_by_another(&self, request_id: &str) -> Result<bool> {
-        // A process may also have died after it took hold of the run and before it wrote its row, or that of the next step.
-        let sql = "SELECT run_id AS under_way FROM runs WHERE status = 'running' AND (request_id = $1
-                 OR EXISTS (SELECT 1 FROM slots WHERE slots.request_id = $1 AND slots.task = runs.task AND slots.slot_ms = runs.slot_ms))
-             UNION ALL SELECT run_id FROM runs WHERE status = 'continuing' AND run_id || '-' || step = $1
-             UNION ALL SELECT request_id FROM slots WHERE request_id = $1
-                 AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.task = slots.task AND runs.slot_ms = slots.slot_ms)";
-        let found =
-            self.fetch("look who runs it", sql, args![request_id], |row| row.text("under_way"));
-        Ok(!found.await?.is_empty())
     }
 
     async fn redrive(&self, request_id: &str, now: Timestamp) -> Result<bool> {

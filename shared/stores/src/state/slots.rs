@@ -92,14 +92,18 @@ pub(super) async fn begin_attempt(
 pub(super) const NOT_BESIDE: &str = "(alone = 0 OR NOT EXISTS
      (SELECT 1 FROM invocations AS other WHERE other.task = invocations.task AND other.state = 'running'))";
 
-/// An attempt that began so long ago and did not end has no process: no function may take as long.
-pub(super) const ATTEMPT_MAX: SignedDuration = SignedDuration::from_mins(20);
+/// How long a runner may take to note that an attempt ended, and the process of one to claim its run.
+pub(super) const NOTED_WITHIN: SignedDuration = SignedDuration::from_secs(60);
 
-/// Ends the attempts whose invocation is no longer run by them, as their runner died, and those that began before `$2`.
-pub(super) const END_INTERRUPTED: &str =
-    "UPDATE attempts SET outcome = 'interrupted', ended_ms = $1 WHERE outcome = 'running'
-     AND (started_ms < $2 OR EXISTS (SELECT 1 FROM invocations WHERE invocations.request_id = attempts.request_id
-         AND NOT (invocations.attempts = attempts.attempt AND invocations.state = 'running')))";
+/// Attempts of which nothing is known but that they began, or whose run may be held by nobody: then `identity` names the run.
+/// The queue knows of some that another attempt came after; of others the run ended, or had not begun, before `$1`.
+pub(super) const PERHAPS_DEAD: &str = "SELECT attempts.request_id, attempts.attempt, attempts.task,
+         CASE WHEN invocations.request_id IS NULL AND runs.status = 'running' THEN runs.identity END AS identity
+     FROM attempts LEFT JOIN invocations ON invocations.request_id = attempts.request_id
+         LEFT JOIN runs ON runs.request_id = attempts.request_id
+     WHERE attempts.outcome = 'running'
+         AND NOT COALESCE(invocations.state = 'running' AND invocations.attempts = attempts.attempt, FALSE)
+         AND (invocations.request_id IS NOT NULL OR runs.status = 'running' OR COALESCE(runs.finished_ms, attempts.started_ms) < $1)";
 
 /// Sets the outcome of the slot whose invocation `$1`, or that of a continuation of its run, came to the state `$2`.
 pub(super) const SETTLE_SLOT: &str = "UPDATE slots SET outcome = CASE WHEN $2 = 'dead' THEN 'dead' WHEN $2 = 'queued' THEN 'queued'

@@ -42,6 +42,11 @@ pub(super) trait Driver: Send + Sync {
     /// Makes names that were dropped free for others before a call answers.
     async fn release(&self) {}
 
+    /// Makes free what a process held that is dead; a kernel does that by itself.
+    async fn release_dead(&self, _log_stream: &str) -> Result<()> {
+        Ok(())
+    }
+
     /// Holds a source under a number that none of its holders had before.
     async fn lease(&self, pool: &Pool, source: &str) -> Result<Option<Lease>>;
 
@@ -170,6 +175,9 @@ impl<D: Driver> Sql<D> {
 
     /// Makes the first attempt's row and, in the same transaction, ends the runs of the task that lost their process or
     /// their continuation; goes on from the newest checkpoint of theirs. `None` when another was first.
+    ///
+    /// Such a run is looked at and not held: its own next attempt, which may come at this moment, must find it free. Whichever
+    /// comes first raises the fence, and the other is refused by it.
     async fn first(
         &self,
         task: &str,
@@ -190,16 +198,13 @@ impl<D: Driver> Sql<D> {
                 Orphan::read,
             )
             .await?;
-        // Held before the transaction begins, whose connection would else be one of few that all wait for another.
-        let mut orphans = Vec::new();
-        for orphan in found {
-            if let Some(hold) = self.driver.hold(CLAIM, run_name(task, &orphan.identity)).await? {
-                orphans.push((orphan, hold));
-            }
-        }
+        let name = |orphan: &Orphan| run_name(task, &orphan.identity);
+        let names: Vec<String> = found.iter().map(name).collect();
+        let held =
+            if names.is_empty() { names } else { self.driver.held(&self.pool, &names).await? };
         let mut transaction = self.pool.begin().await.map_err(&failed)?;
         let mut checkpoint = None;
-        for (orphan, _hold) in &orphans {
+        for orphan in found.iter().filter(|orphan| !held.contains(&name(orphan))) {
             let adopted = transaction
                 .execute(
                     "UPDATE runs SET status = CASE WHEN checkpoint IS NULL THEN 'failed' ELSE 'partial' END,
@@ -254,6 +259,14 @@ impl<D: Driver> Sql<D> {
 fn input_json(input: &Value) -> Option<String> {
     (!input.is_null()).then(|| to_json(input))
 }
+
+/// Whether no further attempt at a run of this status is made.
+fn is_over(status: &str) -> bool {
+    matches!(status, "complete" | "partial")
+}
+
+/// How often a run is looked at that changed before it was claimed: it changes once where it is ended as nobody's.
+const CLAIM_LOOKS: u32 = 3;
 
 /// The columns of a run, by name: `*` is other columns while a newer version of this program adds some.
 const RUN: &str = "run_id, task, identity, slot_ms, status, fence, attempt, step, input, checkpoint, report, started_ms, finished_ms";
@@ -338,36 +351,60 @@ impl<D: Driver> State for Sql<D> {
         now: Timestamp,
     ) -> Result<Claim> {
         let key = identity.key();
-        let found = self
-            .fetch(
-                CLAIM,
-                AssertSqlSafe(format!("SELECT {RUN} FROM runs WHERE task = $1 AND identity = $2")),
-                args![task, &key],
-                FoundRun::read,
-            )
-            .await?
-            .pop();
-        if let Some(done) = found.as_ref().filter(|found| found.is_done()) {
-            return Ok(Claim::Skip(format!(
-                "{key} is {} already (run {})",
-                done.status, done.run_id
-            )));
-        }
-        // What was read may have changed before it is held: the statements below compare before they set.
-        let Some(lock) = self.driver.hold(CLAIM, run_name(task, &key)).await? else {
-            return Ok(Claim::Skip(format!("another attempt at {key} is running")));
-        };
-        let claimed = match found {
-            Some(mut found) => {
-                found.input.get_or_insert_with(|| input.clone());
-                self.take_over(found, lock, request_id, now).await.map_err(D::failed(CLAIM))?
+        for _ in 0..CLAIM_LOOKS {
+            let found = self
+                .fetch(
+                    CLAIM,
+                    AssertSqlSafe(format!(
+                        "SELECT {RUN} FROM runs WHERE task = $1 AND identity = $2"
+                    )),
+                    args![task, &key],
+                    FoundRun::read,
+                )
+                .await?
+                .pop();
+            if let Some(done) = found.as_ref().filter(|found| is_over(&found.status)) {
+                return Ok(Claim::Skip(format!(
+                    "{key} is {} already (run {})",
+                    done.status, done.run_id
+                )));
             }
-            None => self.first(task, identity, input, request_id, now, lock).await?,
-        };
-        Ok(match claimed {
-            Some(hold) => Claim::Run(Box::new(hold)),
-            None => Claim::Skip(format!("another attempt at {key} was first")),
-        })
+            // What was read may have changed before it is held: the statements below compare before they set.
+            let Some(lock) = self.driver.hold(CLAIM, run_name(task, &key)).await? else {
+                return Ok(Claim::Skip(format!("another attempt at {key} is running")));
+            };
+            let claimed = match found {
+                Some(mut found) => {
+                    found.input.get_or_insert_with(|| input.clone());
+                    self.take_over(found, lock, request_id, now).await.map_err(D::failed(CLAIM))?
+                }
+                None => self.first(task, identity, input, request_id, now, lock).await?,
+            };
+            if let Some(hold) = claimed {
+                return Ok(Claim::Run(Box::new(hold)));
+            }
+            // Another run of the task took it for one that nobody goes on with, and ended it as failed.
+        }
+        Ok(Claim::Skip(format!("another attempt at {key} was first")))
+    }
+
+    async fn is_done(&self, task: &str, identity: &Identity) -> Result<bool> {
+        let sql = "SELECT status FROM runs WHERE task = $1 AND identity = $2";
+        let args = args![task, identity.key()];
+        let found = self.fetch("look who runs it", sql, args, |row| row.text("status")).await?;
+        Ok(found.iter().any(|status| is_over(status)))
+    }
+
+    async fn is_step_done(&self, run_id: &str, step: u32) -> Result<bool> {
+        let sql = "SELECT status, step FROM runs WHERE run_id = $1";
+        let found = self.fetch("look who runs it", sql, args![run_id], |row| {
+            Ok((row.text("status")?, row.count("step")?))
+        });
+        Ok(found.await?.iter().all(|(status, at)| is_over(status) || *at != step))
+    }
+
+    async fn release_dead(&self, log_stream: &str) -> Result<()> {
+        self.driver.release_dead(log_stream).await
     }
 
     async fn resume(
@@ -389,7 +426,7 @@ impl<D: Driver> State for Sql<D> {
         let Some(found) = found.into_iter().next() else {
             return Ok(Claim::Skip(format!("run {run_id} is unknown here")));
         };
-        if found.is_done() || found.step != step {
+        if is_over(&found.status) || found.step != step {
             return Ok(Claim::Skip(format!("step {step} of run {run_id} is done already")));
         }
         let name = run_name(&found.task, &found.identity);
@@ -547,10 +584,6 @@ impl FoundRun {
         })
     }
 
-    fn is_done(&self) -> bool {
-        matches!(self.status.as_str(), "complete" | "partial")
-    }
-
     /// The hold of the attempt that has taken the run over.
     fn taken_over(self, lock: Held) -> Hold {
         Hold {
@@ -569,8 +602,8 @@ impl FoundRun {
 }
 
 /// The status of a run in progress, and how one is shown whose process died in it.
-const RUNNING: &str = "running";
-const INTERRUPTED: &str = "interrupted";
+pub(super) const RUNNING: &str = "running";
+pub(super) const INTERRUPTED: &str = "interrupted";
 
 /// A run that is listed, and what it is held by while it runs.
 struct ListedRun {

@@ -12,6 +12,7 @@ use sqlx::postgres::PgPool;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
+use uuid::Uuid;
 
 /// How often holds are prolonged, and how long they last without that.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +67,7 @@ struct Names {
 pub(super) struct Holds {
     pool: PgPool,
     timing: Timing,
-    /// Who holds, for people who look at the table.
+    /// This process among all others, as people find it: program, process id, log stream, and a key that no other has.
     pub(super) holder: String,
     names: Mutex<Names>,
     something_dropped: Notify,
@@ -84,13 +85,18 @@ impl Drop for Holds {
 }
 
 impl Holds {
-    pub(super) fn new(pool: PgPool, timing: Timing) -> Arc<Self> {
+    pub(super) fn new(pool: PgPool, timing: Timing, log_stream: Option<&str>) -> Arc<Self> {
         let program = std::env::current_exe().ok();
         let program = program.as_ref().and_then(|path| path.file_stem()).unwrap_or_default();
+        let (program, pid) = (program.to_string_lossy(), std::process::id());
         let holds = Arc::new(Self {
             pool,
             timing,
-            holder: format!("{} pid {}", program.to_string_lossy(), std::process::id()),
+            holder: format!(
+                "{program} pid {pid}, log {}, key {}",
+                log_stream.unwrap_or("-"),
+                Uuid::new_v4().simple()
+            ),
             names: Mutex::default(),
             something_dropped: Notify::new(),
             at_work: tokio::sync::Mutex::default(),
@@ -106,12 +112,16 @@ impl Holds {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes hold of a name; `None` when another has it.
+    /// Takes hold of a name; `None` when another has it. Who takes over a run frees all that its former process held: it finds
+    /// its sources free too.
     pub(super) async fn take(self: &Arc<Self>, name: String) -> sqlx::Result<Option<RowHold>> {
         // What this process dropped a moment ago is free for itself at once.
         self.release().await?;
         let taken: Option<(i64,)> = sqlx::query_as(
-            "INSERT INTO holds (name, fence, holder, expires) VALUES ($1, nextval('fences'), $2, clock_timestamp() + $3 * interval '1 millisecond')
+            "WITH dead AS (SELECT holder FROM holds WHERE name = $1 AND name LIKE 'run/%' AND expires < clock_timestamp()),
+             freed AS (DELETE FROM holds WHERE name IN
+                 (SELECT name FROM holds JOIN dead USING (holder) WHERE name <> $1 FOR UPDATE OF holds SKIP LOCKED))
+             INSERT INTO holds (name, fence, holder, expires) VALUES ($1, nextval('fences'), $2, clock_timestamp() + $3 * interval '1 millisecond')
              ON CONFLICT (name) DO UPDATE SET fence = excluded.fence, holder = excluded.holder, expires = excluded.expires
              WHERE holds.expires < clock_timestamp() RETURNING fence",
         )
@@ -123,8 +133,16 @@ impl Holds {
         Ok(taken.map(|(fence,)| self.taken(name, fence)))
     }
 
-    /// How long a hold lasts that is taken now: all holds of a process expire together, as if taken at its last beat. Who takes
-    /// over a run then finds its sources free too.
+    /// Deletes the rows of a process that is known to be dead, by its log stream.
+    pub(super) async fn release_dead(&self, log_stream: &str) -> sqlx::Result<()> {
+        sqlx::query("DELETE FROM holds WHERE holder LIKE '%, log ' || $1 || ', key %'")
+            .bind(log_stream)
+            .execute(&self.pool)
+            .await
+            .map(drop)
+    }
+
+    /// How long a hold lasts that is taken now: all holds of a process expire together, as if taken at its last beat.
     pub(super) fn expiry_ms(&self) -> i64 {
         let Timing { heartbeat, expiry } = self.timing;
         let since = self.names().prolonged.map_or(Duration::ZERO, |beat| beat.elapsed());

@@ -75,7 +75,16 @@ impl Postgres {
     /// # Errors
     /// `Config`, when the address, the user or the rights are wrong; `Store`, when the server cannot be reached.
     pub async fn open(address: &Address) -> Result<Self> {
-        Self::open_with(address, Timing::default()).await
+        Self::open_as(address, None).await
+    }
+
+    /// As [`open`](Self::open), for the process that logs to this stream: what it holds can be released when it is known to be
+    /// dead.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_as(address: &Address, log_stream: Option<&str>) -> Result<Self> {
+        Self::opened(address, Timing::default(), log_stream).await
     }
 
     /// As [`open`](Self::open), with a heartbeat of one's own.
@@ -83,9 +92,13 @@ impl Postgres {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_with(address: &Address, timing: Timing) -> Result<Self> {
+        Self::opened(address, timing, None).await
+    }
+
+    async fn opened(address: &Address, timing: Timing, log_stream: Option<&str>) -> Result<Self> {
         let options = options(address).map_err(|cause| refused(address, cause))?;
         first(address, &options, async |connection| migrate(connection).await).await?;
-        Ok(Self::connected(options, timing))
+        Ok(Self::connected(options, timing, log_stream))
     }
 
     /// Opens the state for reading, and makes nothing there.
@@ -108,7 +121,7 @@ impl Postgres {
         let known = found.map(known).transpose().map_err(|cause| refused(address, cause))?;
         match (known, schema) {
             (Some(done), _) if done < MIGRATIONS.len() => Ok(Looked::Older),
-            (Some(_), _) => Ok(Looked::Ready(Self::connected(options, Timing::default()))),
+            (Some(_), _) => Ok(Looked::Ready(Self::connected(options, Timing::default(), None))),
             (None, None) => {
                 let why = "there is no schema of those that `search_path` names";
                 Err(Error::config(what).because(why).hint(NO_SCHEMA))
@@ -121,7 +134,7 @@ impl Postgres {
         }
     }
 
-    fn connected(options: PgConnectOptions, timing: Timing) -> Self {
+    fn connected(options: PgConnectOptions, timing: Timing, log_stream: Option<&str>) -> Self {
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -135,7 +148,7 @@ impl Postgres {
                 })
             })
             .connect_lazy_with(options);
-        let holds = Holds::new(pool.clone(), timing);
+        let holds = Holds::new(pool.clone(), timing, log_stream);
         Self { pool: Pool::Postgres(pool.clone()), driver: Server { pool, holds } }
     }
 
@@ -389,6 +402,13 @@ impl Driver for Server {
         if let Err(cause) = self.holds.release().await {
             tracing::warn!(error = %cause, "release holds");
         }
+    }
+
+    async fn release_dead(&self, log_stream: &str) -> Result<()> {
+        self.holds
+            .release_dead(log_stream)
+            .await
+            .map_err(failed("release what a dead process held"))
     }
 
     async fn lease(&self, _: &Pool, source: &str) -> Result<Option<Lease>> {
