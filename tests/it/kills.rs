@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::home::{ALL, CLOCK, Home, Upstream, eventually_within, has_threads, numbered, signal};
+use crate::home::{
+    ALL, CLOCK, Home, Upstream, eventually_within, has_threads, joined, numbered, signal,
+};
 
 pub(crate) const TRIALS: &[(&str, fn())] =
     &[("a_kill_at_any_moment_loses_nothing", a_kill_at_any_moment_loses_nothing)];
@@ -69,7 +71,7 @@ pub(crate) fn kill_often<S: Subject>() {
     let lane =
         |number: usize| move || Lane::<S>::prepare(number).strike_often(kills.div_ceil(LANES));
     let lanes: Vec<_> = (0..LANES).map(lane).map(thread::spawn).collect();
-    let struck: usize = lanes.into_iter().map(|lane| lane.join().expect("told by the lane")).sum();
+    let struck: usize = lanes.into_iter().map(joined).sum();
     println!("{kills} kills, of which {struck} struck a run");
     assert!(struck >= kills / 3, "most came before or after the run: {struck} of {kills}");
 }

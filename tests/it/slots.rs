@@ -17,12 +17,14 @@ use jiff::{SignedDuration, Timestamp};
 use rustix::process::Signal;
 use serde_json::json;
 use stores::state::{
-    AttemptRow, Firings, History as _, HistoryQuery, Queue as _, QueueState, Sqlite, State,
+    AttemptRow, Firings, History as _, HistoryQuery, Queue as _, QueueState, SlotRow, Sqlite, State,
 };
 use tokio::runtime::Runtime;
 
 use crate::commands::{INVOKE, post, serve};
-use crate::home::{ALL, Home, Running, Upstream, eventually_within, has_threads, numbered, signal};
+use crate::home::{
+    ALL, Home, Running, Upstream, eventually_within, has_threads, joined, numbered, signal,
+};
 use crate::kills::{AFTERLIFE, DISK, Random, kills};
 use crate::state::{Test, World, by_name};
 
@@ -67,8 +69,13 @@ async fn check(
     let found: BTreeSet<_> = slots.iter().map(|slot| (slot.task.as_str(), slot.slot)).collect();
     assert_eq!(&found, expected, "the timetable's own slots");
     assert_eq!(slots.len(), expected.len(), "each once");
-    let bad: Vec<_> = slots.iter().filter(|slot| slot.outcome != "complete").collect();
-    assert!(bad.is_empty(), "{bad:?}");
+    let attempts_of = async |slot: &SlotRow| {
+        let query = HistoryQuery { request_id: Some(&slot.request_id), ..query.clone() };
+        state.attempts(&query).await.unwrap()
+    };
+    if let Some(slot) = slots.iter().find(|slot| slot.outcome != "complete") {
+        panic!("{slot:?}: {:?}", attempts_of(slot).await);
+    }
 
     let runs = state.runs_of(&query).await.unwrap();
     let of_slots: BTreeSet<_> =
@@ -199,7 +206,7 @@ fn a_timetable_is_killed_at_any_moment() {
     let kills = kills().max(KILLS);
     let lane = |number: usize| move || strike_often(number, kills.div_ceil(LANES));
     let lanes: Vec<_> = (0..LANES).map(lane).map(thread::spawn).collect();
-    let struck: usize = lanes.into_iter().map(|lane| lane.join().expect("told by the lane")).sum();
+    let struck: usize = lanes.into_iter().map(joined).sum();
     println!("{kills} kills of a timetable, of which {struck} struck one at work");
     assert!(struck >= kills / 3, "most came before or after the work: {struck} of {kills}");
 }
@@ -291,39 +298,44 @@ const PAIRS: usize = 3;
 #[expect(clippy::print_stdout, reason = "with `--nocapture` the figures are worth a look")]
 async fn two_runners_are_one_scheduler_and_one_takes_over_from_the_other(world: Arc<World>) {
     // Each kill of a runner costs its holds' expiry.
-    let rounds = kills().div_ceil(PAIRS * 40);
+    let rounds = kills().div_ceil(PAIRS * 13);
     let mut pairs = Vec::new();
     for pair in 0..PAIRS {
         let world = Arc::clone(&world);
         pairs.push(thread::spawn(move || {
             let runtime = Runtime::new().unwrap();
             (0..rounds)
-                .filter_map(|round| {
+                .map(|round| {
                     let schema = world.beside(&runtime);
-                    let victim = (pair + round) % 2;
+                    // A function of either, then one of the runners, and again.
+                    let victim = (pair + round) % 3;
                     let mut random = Random::of((pair * 1_000 + round) as u64);
-                    let took = two_runners(&runtime, &schema, victim, &mut random);
+                    let struck = two_runners(&runtime, &schema, victim, &mut random);
                     schema.drop_it(&runtime);
-                    took
+                    struck
                 })
-                .collect::<Vec<Duration>>()
+                .collect::<Vec<Struck>>()
         }));
     }
-    let mut took: Vec<Duration> =
-        pairs.into_iter().flat_map(|pair| pair.join().expect("told by the pair")).collect();
+    let struck: Vec<Struck> = pairs.into_iter().flat_map(joined).collect();
+    let cut_off: usize = struck.iter().map(|struck| struck.cut_off).sum();
+    let mut took: Vec<Duration> = struck.into_iter().filter_map(|struck| struck.took).collect();
     took.sort_unstable();
-    println!("{} rounds; taken over after {took:?}", rounds * PAIRS);
+    println!("{} kills cut off {cut_off} attempts; taken over after {took:?}", rounds * PAIRS);
+    assert!(cut_off > 0, "nothing was under way");
     assert!(took.iter().all(|took| *took <= TAKE_OVER), "{took:?}");
 }
 
-/// Starts two runners on a backlog and kills one of them, 0 or 1; how long it took until what it was at went on with the other,
-/// if it was at something.
-fn two_runners(
-    runtime: &Runtime,
-    world: &World,
-    victim: usize,
-    random: &mut Random,
-) -> Option<Duration> {
+/// What a kill did.
+struct Struck {
+    /// Attempts that did not come to their end.
+    cut_off: usize,
+    /// How long it took until what a dead runner was at went on with the other.
+    took: Option<Duration>,
+}
+
+/// Starts two runners on a backlog and kills one of them (0, 1), or the functions of both (2).
+fn two_runners(runtime: &Runtime, world: &World, victim: usize, random: &mut Random) -> Struck {
     let upstream = Upstream::start(2);
     let sources: Vec<(String, String)> = (0..SOURCES)
         .map(|number| {
@@ -334,7 +346,15 @@ fn two_runners(
         .collect();
     let sources: Vec<_> = sources.iter().map(|(id, url)| (id.as_str(), url.clone())).collect();
     let home = Home::of(&sources).with("DATABASE_URL", world.url());
-    let when = format!("when = \"cron(0/{EVERY_MIN} * * * ? *)\"\ncatch_up = \"all\"\n");
+    // The three hours before this one, and no slot to come.
+    let now = || Clock::Machine.now(None);
+    let end = Timestamp::from_second(now().as_second() / 3600 * 3600).unwrap();
+    let slots = (1..=BACKLOG.as_mins() / EVERY_MIN)
+        .map(|back| end - SignedDuration::from_mins(back * EVERY_MIN))
+        .collect::<BTreeSet<_>>();
+    let hours: BTreeSet<_> = slots.iter().map(|slot| slot.strftime("%-H").to_string()).collect();
+    let hours = hours.into_iter().collect::<Vec<_>>().join(",");
+    let when = format!("when = \"cron(0/{EVERY_MIN} {hours} * * ? *)\"\ncatch_up = \"all\"\n");
     let rows = [
         (ALL, format!("{when}overlap = \"queue\"")),
         (CATEGORY, format!("{when}overlap = \"allow\"")),
@@ -342,8 +362,7 @@ fn two_runners(
     let rows = rows.each_ref().map(|(task, row)| (*task, row.as_str()));
     let timetable = timetable(&home, &rows);
     let state = runtime.block_on(world.open());
-    let now = || Clock::Machine.now(None);
-    let mark = now() - BACKLOG;
+    let mark = end - BACKLOG - SignedDuration::from_secs(1);
     for (task, _) in rows {
         assert!(runtime.block_on(state.fire(task, None, mark, &Firings::default())).unwrap());
     }
@@ -361,32 +380,25 @@ fn two_runners(
     };
     let killed_at = now();
     let began = Instant::now();
-    runners[victim].0.kill();
-    runners[victim].0.ended_within(AFTERLIFE).expect("it was killed");
-    let other = pids[1 - victim];
-    let is_the_others = |pid: &u32| parent(*pid).is_none_or(|parent| parent == other);
-    let gone = || functions(&home).iter().all(is_the_others);
-    assert!(eventually_within(AFTERLIFE, gone), "a function of the dead runner lives on");
-
-    let is_settled = || {
-        runtime.block_on(async {
-            state.queue_length(QueueState::Queued).await.unwrap() == 0
-                && state.queue_length(QueueState::Running).await.unwrap() == 0
-        })
-    };
-    let counts = || runtime.block_on(state.slot_counts(mark)).unwrap();
-    assert!(eventually_within(PATIENCE, is_settled), "after {:?}: {:?}", began.elapsed(), counts());
-    // Every fifth minute since the mark; one may have come while the runners worked.
-    let query = HistoryQuery { limit: 100_000, ..HistoryQuery::default() };
-    let slots = runtime.block_on(state.slots(&query)).unwrap();
-    let newest = slots.iter().map(|slot| slot.slot).max().unwrap();
-    assert!(now().duration_since(newest) < SignedDuration::from_mins(EVERY_MIN + 1));
-    let mut expected = BTreeSet::new();
-    let mut slot = newest;
-    while slot > mark {
-        expected.extend([(ALL, slot), (CATEGORY, slot)]);
-        slot -= SignedDuration::from_mins(EVERY_MIN);
+    if victim < 2 {
+        runners[victim].0.kill();
+        runners[victim].0.ended_within(AFTERLIFE).expect("it was killed");
+        let other = pids[1 - victim];
+        let is_the_others = |pid: &u32| parent(*pid).is_none_or(|parent| parent == other);
+        let gone = || functions(&home).iter().all(is_the_others);
+        assert!(eventually_within(AFTERLIFE, gone), "a function of the dead runner lives on");
+    } else {
+        functions(&home).into_iter().for_each(|pid| signal(pid, Signal::KILL));
     }
+
+    let counts = || runtime.block_on(state.slot_counts(mark)).unwrap();
+    // One look: between two, what is run may be put back.
+    let is_settled = || {
+        let counts = counts();
+        ["queued", "running", "continuing"].iter().all(|outcome| !counts.contains_key(*outcome))
+    };
+    assert!(eventually_within(PATIENCE, is_settled), "after {:?}: {:?}", began.elapsed(), counts());
+    let expected = slots.iter().flat_map(|slot| [(ALL, *slot), (CATEGORY, *slot)]).collect();
     let attempts = runtime.block_on(check(state.as_ref(), &expected));
     let articles = home.articles();
     assert_eq!(articles.len(), SOURCES * 5);
@@ -402,7 +414,11 @@ fn two_runners(
         let is_lost = pair[0].outcome == "interrupted" && pair[0].started <= killed_at;
         is_lost.then(|| pair[1].started.duration_since(killed_at).unsigned_abs())
     });
-    went_on.max()
+    let took = went_on.max();
+    assert!(victim < 2 || took.is_none(), "no runner died: {attempts:?}");
+    let is_cut_off =
+        |attempt: &&AttemptRow| ["interrupted", "failed"].contains(&attempt.outcome.as_str());
+    Struck { cut_off: attempts.values().flatten().filter(is_cut_off).count(), took }
 }
 
 /// The parent of a process that lives.
