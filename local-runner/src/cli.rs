@@ -784,6 +784,9 @@ pub(crate) struct ServeArgs {
     /// Runs at once
     #[arg(long, default_value_t = 4)]
     pub(crate) workers: usize,
+    /// Look whether everything can work, and end
+    #[arg(long, hide = true)]
+    pub(crate) check: bool,
 }
 
 #[cfg(test)]

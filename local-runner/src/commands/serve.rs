@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use sd_notify::NotifyState;
 use serde_json::json;
 use stores::state::{Lease, Sqlite, State};
+use tokio::process::Command;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -63,7 +65,13 @@ pub(crate) async fn serve(cli: &Cli, args: &ServeArgs) -> Outcome {
     let settings = settings(cli)?;
     let timetable = runner::timetable(cli.timetable.as_deref())?;
     let functions = runner::functions(&settings, &timetable, args.functions.as_deref())?;
-    check(cli, &settings).await?;
+    if args.check {
+        return check(cli, &settings).await.map(|()| out::DONE);
+    }
+    let code = check_apart().await?;
+    if code != out::DONE {
+        return Ok(code);
+    }
     let state = open_state(&settings).await?;
     // On a server several runners share the timetable and the queue; a folder has one, which is easily started twice.
     let only = match &settings.config.stores.database_url {
@@ -144,6 +152,17 @@ fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "tell the service manager");
     }
+}
+
+/// Has a process of its own look at everything, which reads every list: its memory is gone when this one serves. Its exit code;
+/// what is wrong it has told.
+async fn check_apart() -> Result<u8> {
+    let failed = |cause| Error::config("look whether everything can work").because(cause);
+    let own = std::env::current_exe().map_err(failed)?;
+    let mut looks = Command::new(own);
+    looks.args(std::env::args_os().skip(1)).arg("--check").stdin(Stdio::null()).kill_on_drop(true);
+    let code = looks.status().await.map_err(failed)?.code();
+    Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(out::FAILED))
 }
 
 /// Looks at everything that `doctor` looks at: what cannot work is refused, what only should not be so is told.
