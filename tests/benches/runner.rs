@@ -4,6 +4,8 @@
 //! `cargo lambda watch` and AWS's Runtime Interface Emulator, where PyPI has them, answer the same function's events over the
 //! same kind of connection.
 //!
+//! Then one event for each of 27 functions at once, all cold: beside as many bare processes, and as many emulators.
+//!
 //! Then each of the 27 functions, as `infra package --arch x86_64` left them in `target/lambda` or where `MINERVA_FUNCTIONS`
 //! says: from the start of its process to its first `next`, and the memory it takes by then.
 
@@ -20,6 +22,8 @@ use lambda_client::{ECHO, Http, Rival, show, timed};
 use local_runner::lambda::{Config, Function, Invoker, Lambda, Limits};
 
 mod lambda_client;
+
+const RUNNER: &str = env!("CARGO_BIN_EXE_runner");
 
 const ROUNDS: usize = 5;
 const WARM: usize = 1_000;
@@ -92,7 +96,60 @@ fn main() {
     if !cold.is_empty() {
         show("cold, aws-lambda-rie", &mut cold, Some(base));
     }
+    at_once();
     first_next();
+}
+
+/// Until the last of many that begin together has ended.
+fn together<T: Send>(all: &mut [T], run: impl Fn(&mut T) + Sync) -> Duration {
+    let run = &run;
+    timed(|| thread::scope(|scope| all.iter_mut().for_each(|one| drop(scope.spawn(|| run(one))))))
+}
+
+/// An event for each of the 27 functions of a runner that serves, none of which has a process.
+fn at_once() {
+    let timetable = schedule::Timetable::parse(infra::TIMETABLE).expect("it can be read");
+    let names: Vec<&str> = timetable.rows().iter().map(|row| row.name.as_str()).collect();
+    let (mut cold, mut spawned, mut emulated) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..STARTS {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in &names {
+            std::os::unix::fs::symlink(ECHO, folder.path().join(name)).expect("a link");
+        }
+        let port = free_port().expect("one is free");
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let mut serve = Command::new(RUNNER);
+        serve.args(["serve", "--port", &port.to_string(), "--functions"]).arg(folder.path());
+        serve.env_clear().env("MINERVA_DATA_DIR", folder.path().join("data"));
+        serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut server = serve.spawn().expect("it starts");
+        wait_until("it listens", || Http::connect(address, names[0]).is_ok());
+        let connect = |name: &&str| Http::connect(address, name).expect("the runner listens");
+        cold.push(together(&mut names.iter().map(connect).collect::<Vec<_>>(), Http::invoke));
+        server.kill().expect("it was started");
+        server.wait().expect("it was started");
+
+        spawned.push(together(&mut vec![(); names.len()], |()| {
+            let ended = Command::new(ECHO).env("ECHO_INIT", "exit").status();
+            assert_eq!(ended.expect("the program is there").code(), Some(7));
+        }));
+
+        // One function a process of its own.
+        let emulators: Result<Vec<Rival>, String> = names.iter().map(|_| Rival::rie()).collect();
+        let Ok(emulators) = emulators else { continue };
+        let connect = |one: &Rival| one.connect().expect("it listened before");
+        emulated
+            .push(together(&mut emulators.iter().map(connect).collect::<Vec<_>>(), Http::invoke));
+    }
+    let base = show("27 cold at once, ours", &mut cold, None);
+    show("27 bare processes at once", &mut spawned, Some(base));
+    if !emulated.is_empty() {
+        show("27 aws-lambda-rie at once", &mut emulated, Some(base));
+    }
+}
+
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// A row for each function, and for the echo function, which has nothing to set up.
@@ -163,9 +220,13 @@ fn start(program: &Path) -> io::Result<(Duration, u32)> {
 }
 
 fn wait_until_cold(invoker: &Invoker) {
+    wait_until("its process ended", || invoker.instances().is_empty());
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let until = Instant::now() + Duration::from_secs(10);
-    while !invoker.instances().is_empty() {
-        assert!(Instant::now() < until, "the process does not end");
+    while !is_so() {
+        assert!(Instant::now() < until, "not in 10 s: {what}");
         thread::park_timeout(Duration::from_millis(1));
     }
 }
