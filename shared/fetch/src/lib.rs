@@ -113,8 +113,7 @@ struct Parts {
 impl Default for Parts {
     /// The roots are those compiled in: to look for a certificate store would cost a cold start its time.
     fn default() -> Self {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
+        let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
         Self {
             lookup: Lookup::System,
             roots,
