@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use base::report::{Report, Status};
 use base::shown;
+use log as _; // For its feature that leaves it out; see the workspace's manifest.
 use tracing_subscriber::EnvFilter;
 
 /// Starts logging at the given filter; what cannot be read falls back to `info`.
