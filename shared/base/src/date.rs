@@ -31,7 +31,28 @@ pub fn instant(text: &str) -> Option<Timestamp> {
 
 /// An instant as documents hold it: RFC 3339 in UTC, whole seconds, so that text order is time order.
 pub fn seconds(instant: Timestamp) -> String {
-    instant.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    let at = Offset::UTC.to_datetime(instant);
+    let (Ok(year), [month, day, hour, minute, second]) = (
+        u16::try_from(at.year()),
+        [at.month(), at.day(), at.hour(), at.minute(), at.second()].map(i8::unsigned_abs),
+    ) else {
+        return instant.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    };
+    // Letter by letter, as a document has five of them and a format string is read anew for each.
+    let mut text = String::with_capacity("2026-01-01T00:00:00Z".len());
+    let mut put = |number: u8, after: &str| {
+        text.push(char::from(b'0' + number / 10));
+        text.push(char::from(b'0' + number % 10));
+        text.push_str(after);
+    };
+    put((year / 100) as u8, "");
+    put((year % 100) as u8, "-");
+    put(month, "-");
+    put(day, "T");
+    put(hour, ":");
+    put(minute, ":");
+    put(second, "Z");
+    text
 }
 
 /// An instant in any form that people write. The language of the text, a BCP 47 tag, settles which of several readings it is.
@@ -825,6 +846,18 @@ mod tests {
         }
         check("1970-01-01T12:00:00Z", "1970-01-01T12:00:00Z");
         check("1970-01-02", "1970-01-02T00:00:00Z");
+    }
+
+    #[test]
+    fn an_instant_is_shown_as_its_format_says() {
+        let format = |at: Timestamp| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let step = 1_000_003 * 3_571;
+        let (first, last) = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
+        for second in (first..=last).step_by(step).chain([-1, 0, 951_782_399, last]) {
+            let at = Timestamp::new(second, if second < 0 { -1 } else { 999_999_999 });
+            let at = at.or_else(|_| Timestamp::from_second(second)).unwrap();
+            assert_eq!(seconds(at), format(at));
+        }
     }
 
     /// Against ICU: no language's date is ever read as another day, and most are read.
