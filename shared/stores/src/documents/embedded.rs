@@ -64,7 +64,7 @@ const BATCH_BYTES: usize = 8 << 20;
 
 /// Rows that one statement adds: each statement is a way to SQLite's thread and back. A rest takes the smaller ones, so that few
 /// statements are prepared.
-const ROWS: [usize; 3] = [32, 8, 1];
+const ROWS: [usize; 4] = [32, 8, 2, 1];
 
 /// The embedded document store.
 pub struct Embedded {
@@ -242,7 +242,8 @@ async fn write_part(
     batch: &[Intent<'_>],
 ) -> sqlx::Result<Vec<Written>> {
     let stored = stored(transaction, index, batch).await?;
-    let (mut outcomes, mut created) = (Vec::with_capacity(batch.len()), Vec::new());
+    let mut outcomes = Vec::with_capacity(batch.len());
+    let (mut created, mut updated) = (Vec::new(), Vec::new());
     for intent in batch {
         let known = stored.get(intent.id());
         let outcome = match intent.plan(known.map(|(_, body)| body)) {
@@ -265,30 +266,50 @@ async fn write_part(
                     outcomes.push(Written::Rejected(why));
                     continue;
                 }
-                let number = known.map_or(0, |(number, _)| *number);
-                let sql = format!(r#"UPDATE "{}" SET body = $2 WHERE n = $1"#, index.name);
-                sqlx::query(AssertSqlSafe(sql))
-                    .bind(number)
-                    .bind(text)
-                    .execute(&mut **transaction)
-                    .await?;
-                forget(transaction, index, number).await?;
-                index_text(transaction, index, &[(number, &body)]).await?;
-                index_exact(transaction, index, &[(number, &body)]).await?;
+                updated.push((known.map_or(0, |(number, _)| *number), text, body));
+                if updated.len() == ROWS[0] {
+                    update(transaction, index, std::mem::take(&mut updated)).await?;
+                }
                 Written::Changed
             }
             Plan::Delete => {
                 let number = known.map_or(0, |(number, _)| *number);
                 let sql = format!(r#"DELETE FROM "{}" WHERE n = $1"#, index.name);
                 sqlx::query(AssertSqlSafe(sql)).bind(number).execute(&mut **transaction).await?;
-                forget(transaction, index, number).await?;
+                forget(transaction, index, &[number]).await?;
                 Written::Changed
             }
         };
         outcomes.push(outcome);
     }
     create(transaction, index, created).await?;
+    update(transaction, index, updated).await?;
     Ok(outcomes)
+}
+
+/// Replaces documents that are stored: rows, texts and bodies.
+async fn update(
+    transaction: &mut Transaction<'_, Sqlite>,
+    index: &Index,
+    updated: Vec<(i64, String, Body)>,
+) -> sqlx::Result<()> {
+    for rows in runs(&updated) {
+        let sql = format!(
+            r#"UPDATE "{}" SET body = changed.column2 FROM (VALUES {}) AS changed WHERE n = changed.column1"#,
+            index.name,
+            places(rows.len(), 2)
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for (number, text, _) in rows {
+            query = query.bind(*number).bind(text);
+        }
+        query.execute(&mut **transaction).await?;
+    }
+    let numbers: Vec<i64> = updated.iter().map(|(number, ..)| *number).collect();
+    forget(transaction, index, &numbers).await?;
+    let bodies: Vec<_> = updated.iter().map(|(number, _, body)| (*number, body)).collect();
+    index_text(transaction, index, &bodies).await?;
+    index_exact(transaction, index, &bodies).await
 }
 
 /// Adds documents that are not stored: ids, texts and bodies.
@@ -458,16 +479,25 @@ async fn stored(
         .collect()
 }
 
-/// Takes a row out of the indices beside its table.
+/// Takes rows out of the indices beside their table.
 async fn forget(
     transaction: &mut Transaction<'_, Sqlite>,
     index: &Index,
-    number: i64,
+    numbers: &[i64],
 ) -> sqlx::Result<()> {
     let has_text = index.text_fields().next().is_some();
     for table in ["text", "exact"].into_iter().skip(usize::from(!has_text)) {
-        let sql = format!(r#"DELETE FROM "{}_{table}" WHERE rowid = $1"#, index.name);
-        sqlx::query(AssertSqlSafe(sql)).bind(number).execute(&mut **transaction).await?;
+        for numbers in runs(numbers) {
+            let sql = format!(
+                r#"DELETE FROM "{}_{table}" WHERE rowid IN ({})"#,
+                index.name,
+                vec!["?"; numbers.len()].join(", ")
+            );
+            let query = numbers
+                .iter()
+                .fold(sqlx::query(AssertSqlSafe(sql)), |query, number| query.bind(*number));
+            query.execute(&mut **transaction).await?;
+        }
     }
     Ok(())
 }
