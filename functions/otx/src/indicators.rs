@@ -57,7 +57,8 @@ fn derive(all: &Contributions<'_>) -> Body {
     let mut fields = ioc::derive(all);
     let present = all.present();
     for (field, key) in GATHERED {
-        fields.insert(field.to_owned(), Value::Array(present.distinct(PULSES, key)));
+        let values = present.distinct(PULSES, key).into_iter().cloned().collect();
+        fields.insert(field.to_owned(), values);
     }
     let count = present.distinct(PULSES, "id").len();
     fields.insert("pulses_count".to_owned(), json!(count));

@@ -1,7 +1,5 @@
 //! What follows from everything that was said of an indicator.
 
-use std::collections::BTreeSet;
-
 use base::date::{self, seconds};
 use indicator::IndicatorKind;
 use jiff::{SignedDuration, Timestamp};
@@ -51,10 +49,7 @@ pub fn derive(all: &Contributions<'_>) -> Body {
     let is_active = now.items(SOURCES).next().is_some();
     // Of what nobody gives any more, what was said last is shown.
     let shown = if is_active { now } else { *all };
-    let texts = |key: &str| -> Vec<String> {
-        let values = shown.distinct(SOURCES, key).into_iter();
-        values.filter_map(|value| value.as_str().map(ToOwned::to_owned)).collect()
-    };
+    let texts = |key: &str| shown.texts(SOURCES, key);
     let instant = |text: Option<&str>| text.and_then(date::instant).map(seconds);
     let (first_seen, last_seen) =
         (instant(all.earliest(SOURCES, "first_seen")), instant(all.latest(SOURCES, "last_seen")));
@@ -64,13 +59,11 @@ pub fn derive(all: &Contributions<'_>) -> Body {
     let confidence = confidence.map(|score| Confidence::of(score).as_str());
     let mut tags = texts("tags");
     for (_, tag) in all.items(ADDED_TAGS).filter_map(|(who, tag)| Some((who, tag.as_str()?))) {
-        if !tags.iter().any(|known| known == tag) {
-            tags.push(tag.to_owned());
+        if !tags.contains(&tag) {
+            tags.push(tag);
         }
     }
     let (names, references, comments) = (texts("name"), texts("references"), texts("comment"));
-    let sources: BTreeSet<&str> =
-        all.items(SOURCES).filter_map(|(_, item)| item.get("id")?.as_str()).collect();
     let to_ids = shown.distinct(SOURCES, "to_ids");
     let description = Some(comments.join("\n")).filter(|text| !text.is_empty());
 
@@ -112,14 +105,18 @@ pub fn derive(all: &Contributions<'_>) -> Body {
         ("malware_family", json!(texts("malware_families"))),
         ("provider", json!(names.first())),
         ("references", json!(references)),
-        ("sources_count", json!(sources.len())),
+        ("sources_count", json!(all.texts(SOURCES, "id").len())),
         ("tags", json!(tags)),
         ("threat", json!({ "indicator": threat, "feed": feed })),
         ("threat_actor", json!(texts("actors"))),
         ("tlp", json!(tlp)),
         (
             "to_ids",
-            json!(if to_ids.is_empty() { None } else { Some(to_ids.contains(&json!(true))) }),
+            json!(if to_ids.is_empty() {
+                None
+            } else {
+                Some(to_ids.contains(&&Value::Bool(true)))
+            }),
         ),
         ("type_original", json!(said("type"))),
         ("value_raw", json!(said("raw").or_else(|| all.text("value")))),

@@ -55,10 +55,13 @@ impl<'a> Contributions<'a> {
     }
 
     /// What the items of a field hold under a key; of a list its parts.
-    fn values(&self, field: &str, key: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
-        let held: Vec<&'a Value> =
-            self.items(field).filter_map(|(_, item)| item.get(key)).collect();
-        held.into_iter().flat_map(|value| match value {
+    fn values<'k>(
+        &self,
+        field: &str,
+        key: &'k str,
+    ) -> impl Iterator<Item = &'a Value> + use<'a, 'k> {
+        let held = self.items(field).filter_map(move |(_, item)| item.get(key));
+        held.flat_map(|value| match value {
             Value::Array(values) => values.as_slice(),
             one => std::slice::from_ref(one),
         })
@@ -75,11 +78,11 @@ impl<'a> Contributions<'a> {
         self.instants(field, key).max().map(|(_, text)| text)
     }
 
-    fn instants(
+    fn instants<'k>(
         &self,
         field: &str,
-        key: &str,
-    ) -> impl Iterator<Item = (Timestamp, &'a str)> + use<'a> {
+        key: &'k str,
+    ) -> impl Iterator<Item = (Timestamp, &'a str)> + use<'a, 'k> {
         self.values(field, key).filter_map(|value| {
             let text = value.as_str()?;
             Some((date::instant(text)?, text))
@@ -111,34 +114,48 @@ impl<'a> Contributions<'a> {
     }
 
     /// Every distinct value that items hold, nulls apart, in the order of the contributors' names.
-    pub fn distinct(&self, field: &str, key: &str) -> Vec<Value> {
+    pub fn distinct(&self, field: &str, key: &str) -> Vec<&'a Value> {
         distinct(self.values(field, key).filter(|value| !value.is_null()))
+    }
+
+    /// Every distinct text that items hold, in the order of the contributors' names.
+    pub fn texts(&self, field: &str, key: &str) -> Vec<&'a str> {
+        self.distinct(field, key).into_iter().filter_map(Value::as_str).collect()
     }
 }
 
 /// Every distinct value of all parts, in the order of the contributors' names.
 pub(super) fn union(parts: &Map<String, Value>) -> Value {
-    Value::Array(distinct(by_contributor(Some(parts)).map(|(_, item)| item)))
+    distinct(by_contributor(Some(parts)).map(|(_, item)| item)).into_iter().cloned().collect()
 }
 
 fn by_contributor(
     parts: Option<&Map<String, Value>>,
 ) -> impl Iterator<Item = (&str, &Value)> + use<'_> {
-    let mut contributors: Vec<(&str, &Value)> =
-        parts.into_iter().flatten().map(|(name, part)| (name.as_str(), part)).collect();
-    contributors.sort_unstable_by_key(|(name, _)| *name);
-    contributors.into_iter().flat_map(|(name, part)| {
+    // A map that keeps the order of insertion need not be in order.
+    let in_order = parts.filter(|parts| parts.keys().is_sorted());
+    let mut others: Vec<_> =
+        if in_order.is_some() { None } else { parts }.into_iter().flatten().collect();
+    others.sort_unstable_by_key(|(name, _)| *name);
+    let contributors = in_order.into_iter().flatten().chain(others);
+    contributors.flat_map(|(name, part)| {
         part.as_array().into_iter().flatten().map(move |item| {
             #[cfg(test)]
             steps::count(1);
-            (name, item)
+            (name.as_str(), item)
         })
     })
 }
 
-fn distinct<'a>(values: impl Iterator<Item = &'a Value>) -> Vec<Value> {
+fn distinct<'a>(mut values: impl Iterator<Item = &'a Value>) -> Vec<&'a Value> {
+    let first = values.by_ref().next();
+    let Some((first, second)) = first.and_then(|first| Some((first, values.next()?))) else {
+        // Most documents have one contributor, and nothing to compare.
+        return first.into_iter().collect();
+    };
     let mut seen: HashSet<Form<'_>> = HashSet::new();
-    values.filter(|value| seen.insert(Form::of(value))).cloned().collect()
+    let values = [first, second].into_iter().chain(values);
+    values.filter(|value| seen.insert(Form::of(value))).collect()
 }
 
 /// What tells a value from all others, compared in one piece.

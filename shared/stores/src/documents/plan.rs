@@ -494,7 +494,9 @@ fn derive(body: &mut Body, owner: &Owner) {
     let Some(derive) = owner.derive else { return };
     let mut derived = derive(&Contributions::of(body));
     for name in owner.derived {
-        body.insert((*name).to_owned(), derived.remove(*name).unwrap_or(Value::Null));
+        let absent = || ((*name).to_owned(), Value::Null);
+        let (name, value) = derived.remove_entry(*name).unwrap_or_else(absent);
+        body.insert(name, value);
     }
     debug_assert!(
         derived.is_empty(),
