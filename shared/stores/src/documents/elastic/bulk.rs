@@ -3,6 +3,9 @@
 //! A write is a `create`, or an `index` that holds only if the document is as it was read. So nothing is lost to another
 //! writer, and what was sent twice is stored once: whatever is not settled is read again and planned again. Deleting goes
 //! the same way, so that what is not there costs no write.
+//!
+//! Where nothing of the last batch was stored, as in the first sync of a feed, the next one is sent unread: a `create` of what
+//! is there is refused, and then it is read as ever.
 
 use std::collections::BTreeSet;
 
@@ -131,6 +134,7 @@ impl Bulk {
 /// A batch, all of one kind: what is known of each of its writes.
 struct Batch<'a> {
     elastic: &'a Elastic,
+    index: &'static Index,
     alias: String,
     writes: &'a [Intent<'a>],
     settled: Vec<Option<Written>>,
@@ -153,6 +157,7 @@ impl Elastic {
             .map(|writes| {
                 let batch = Batch {
                     elastic: self,
+                    index,
                     alias: self.alias(index),
                     writes,
                     settled: vec![None; writes.len()],
@@ -170,13 +175,18 @@ impl Elastic {
 impl Batch<'_> {
     async fn write(mut self) -> Result<Vec<Written>> {
         let mut patience = self.elastic.client.patience();
+        if self.is_expected_to_be_new() {
+            self.create_unread().await?;
+        }
         loop {
             let pending: Vec<usize> =
                 (0..self.writes.len()).filter(|place| self.settled[*place].is_none()).collect();
             if pending.is_empty() {
                 return Ok(self.settled.into_iter().flatten().collect());
             }
-            self.round(&pending).await?;
+            if self.trouble.is_none() {
+                self.round(&pending).await?;
+            }
             let left = self.settled.iter().filter(|outcome| outcome.is_none()).count();
             if left < pending.len() {
                 patience = self.elastic.client.patience();
@@ -197,11 +207,40 @@ impl Batch<'_> {
         }
     }
 
+    /// Whether none of it is likely to be stored, and each would be created if it is not.
+    fn is_expected_to_be_new(&self) -> bool {
+        let creates = |intent: &Intent<'_>| match intent {
+            Intent::Write(write) => write.parts.iter().all(|part| part.retired_at.is_none()),
+            Intent::Whole(_) => true,
+            Intent::Nothing(_) => false,
+        };
+        self.writes.len() > WHOLE_AT_ONCE
+            && self.elastic.unstored().contains(self.index.name)
+            && self.writes.iter().all(creates)
+    }
+
+    /// Sends everything as new. What the server has already is refused, and stays to be read.
+    async fn create_unread(&mut self) -> Result<()> {
+        let mut bulk = Bulk::default();
+        for place in 0..self.writes.len() {
+            self.plan_one(&mut bulk, place, &Found::nothing());
+            self.send_if_full(&mut bulk).await?;
+        }
+        self.send(bulk).await
+    }
+
     /// Reads, plans and sends what is not settled, once.
     async fn round(&mut self, pending: &[usize]) -> Result<()> {
         let fields = telling(pending.iter().map(|place| &self.writes[*place]));
         let is_whole = pending.len() <= WHOLE_AT_ONCE;
         let known = self.look_up(pending, Some(fields.as_str()).filter(|_| !is_whole)).await?;
+        if !is_whole {
+            let name = self.index.name;
+            match known.iter().all(|known| known.source.is_none()) {
+                true => self.elastic.unstored().insert(name),
+                false => self.elastic.unstored().remove(name),
+            };
+        }
         let mut bulk = Bulk::default();
         let mut differing = Vec::new();
         for (place, known) in pending.iter().copied().zip(known) {

@@ -37,6 +37,13 @@ pub(super) struct Found {
     error: Option<Value>,
 }
 
+impl Found {
+    /// What is known of a document that is not there.
+    pub(super) const fn nothing() -> Self {
+        Self { found: false, seq_no: 0, primary_term: 0, source: None, error: None }
+    }
+}
+
 #[derive(Serialize)]
 struct Asked<'a> {
     ids: &'a [&'a str],

@@ -7,6 +7,7 @@
 //! Writes never do: a refresh for each batch would cost more than the batch.
 
 use std::collections::HashSet;
+use std::sync::{Mutex as Lock, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use base::clock::{Clock, SKEW_MAX};
@@ -50,6 +51,8 @@ pub struct Elastic {
     client: Client,
     prefix: String,
     ensured: Mutex<HashSet<&'static str>>,
+    /// Indices in which nothing of the last batch was stored before.
+    unstored: Lock<HashSet<&'static str>>,
 }
 
 #[derive(Deserialize)]
@@ -92,7 +95,16 @@ impl Elastic {
             return Err(Error::config(format!("name indices with `ES_INDEX_PREFIX` `{prefix}`"))
                 .hint("small letters, digits, `-`, `_` and `.`, the first a letter or a digit"));
         }
-        Ok(Self { client: Client::new(stores)?, prefix, ensured: Mutex::default() })
+        Ok(Self {
+            client: Client::new(stores)?,
+            prefix,
+            ensured: Mutex::default(),
+            unstored: Lock::default(),
+        })
+    }
+
+    fn unstored(&self) -> MutexGuard<'_, HashSet<&'static str>> {
+        self.unstored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the server holds of ours; nothing is made.
