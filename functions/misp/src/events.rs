@@ -27,7 +27,7 @@ use crate::event::{Event, NoEvent};
 use crate::feeds::{Feed, INDEX};
 use crate::flat::is_web_page;
 use crate::indicators::{Batch, EventDone, OWNER, contributor, key, of_event};
-use crate::lists::{SHRUNK_FOR, has_shrunk, shrunk, store, unreadable, web_page, with_headers};
+use crate::lists::{Ahead, SHRUNK_FOR, has_shrunk, shrunk, unreadable, web_page, with_headers};
 use crate::manifest::{Entry, Manifest, Marks, NoManifest};
 use crate::sync::How;
 use crate::unzip::{MAGIC, unzip};
@@ -383,14 +383,17 @@ async fn one(
         // Nobody listens any more when the run has ended.
         let _ = sender.blocking_send(Parsed::End(Box::new(parsed)));
     });
+    let mut ahead = Ahead::default();
     loop {
         match parts.recv().await {
             Some(Parsed::Batch(batch)) => {
-                if !store(visit, index, batch).await? {
+                if !ahead.store(visit, index, batch, None).await? {
+                    ahead.finish(visit).await?;
                     return Ok(One::Late);
                 }
             }
             Some(Parsed::End(done)) => {
+                ahead.finish(visit).await?;
                 return Ok(match *done {
                     Ok(_) if visit.ctx().deadline.is_past() => One::Late,
                     Ok(done) => One::Done(done),

@@ -20,7 +20,7 @@ use crate::wire::{Part, parts};
 pub const OWNER: Owner = ioc::owner(NAME);
 
 /// Documents that are written together.
-pub const BATCH: usize = 256;
+pub const BATCH: usize = 1_024;
 /// Bytes of what is written together.
 const BATCH_BYTES: usize = 1 << 20;
 /// Times that an event may name one value in its document; the rest is counted.
@@ -175,7 +175,7 @@ pub fn listed(
             event: None,
             first_seen: facts.first_seen,
             last_seen: facts.last_seen,
-            tlp: tlp(&facts.tags).or(feed.tlp),
+            tlp: strictest(&facts.tags).or(feed.tlp),
             confidence: facts.confidence.or(feed.confidence),
             expires_at: None,
             is_listed: true,
@@ -194,14 +194,14 @@ pub fn listed(
 }
 
 /// The strictest marking among tags.
-fn tlp(tags: &[String]) -> Option<Tlp> {
+fn strictest(tags: &[String]) -> Option<Tlp> {
     let is_marking =
         |tag: &&String| tag.get(..4).is_some_and(|head| head.eq_ignore_ascii_case("tlp:"));
     tags.iter().filter(is_marking).filter_map(|tag| Tlp::read(tag)).max()
 }
 
 /// How sure tags say that one is, 0 to 100, by the taxonomies of MISP that say so.
-fn confidence(tags: &[String]) -> Option<u8> {
+fn surest(tags: &[String]) -> Option<u8> {
     let of = |tag: &String| {
         let (predicate, value) = tag.split_once('=')?;
         let value = value.trim().trim_matches('"');
@@ -373,6 +373,9 @@ struct Said<'a> {
     head: &'a Head,
     source: SourceName,
     labels: Labels,
+    /// What the labels say to an attribute that has none of its own.
+    tlp: Option<Tlp>,
+    confidence: Option<u8>,
     /// Addresses of reports among its attributes.
     references: Vec<String>,
 }
@@ -382,7 +385,9 @@ impl<'a> Said<'a> {
         let mut labels = Labels::default();
         feed.tags.iter().for_each(|tag| labels.tag(tag));
         labels.join(&event.head.labels);
-        Self { feed, head: &event.head, source: source(feed), labels, references: Vec::new() }
+        let (tlp, confidence) = (strictest(&labels.tags), surest(&labels.tags));
+        let references = Vec::new();
+        Self { feed, head: &event.head, source: source(feed), labels, tlp, confidence, references }
     }
 
     /// Takes note of an attribute that is the address of a report.
@@ -398,7 +403,11 @@ impl<'a> Said<'a> {
         let attribute = Rc::unwrap_or_clone(attribute);
         let Self { feed, head, .. } = *self;
         let mut labels = self.labels.clone();
-        labels.join(&attribute.labels);
+        let (mut tlp, mut confidence) = (self.tlp, self.confidence);
+        if attribute.labels != Labels::default() {
+            labels.join(&attribute.labels);
+            (tlp, confidence) = (strictest(&labels.tags), surest(&labels.tags));
+        }
         let last_seen = attribute.last_seen.max(attribute.sighted_at).or(attribute.timestamp);
         let first_seen = attribute.first_seen.or(head.date);
         // An event may be dated after its attributes.
@@ -427,8 +436,8 @@ impl<'a> Said<'a> {
             event: Some(head.uuid.clone()),
             first_seen,
             last_seen,
-            tlp: tlp(&labels.tags).or(feed.tlp),
-            confidence: confidence(&labels.tags).or(feed.confidence),
+            tlp: tlp.or(feed.tlp),
+            confidence: confidence.or(feed.confidence),
             expires_at: attribute.expires_at,
             is_listed: false,
             to_ids: Some(attribute.to_ids),

@@ -2,6 +2,7 @@
 //! and a complete reading marks what left. One that took several runs is followed by another that stores nothing and takes
 //! one, unless it came to what the last one came to.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use base::address::masked;
@@ -12,9 +13,9 @@ use fetch::{Limits, Request};
 use ioc::{Lists, Renewed, Tagged};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use stores::documents::Index;
-use task::{BodyStream, Position, Present, Stop, Visit};
+use task::{BodyStream, Position, Present, Stop, Storing, Visit};
 
 use crate::feeds::{Feed, INDEX};
 use crate::flat::{Found, HEAD, Place, Reader, is_web_page};
@@ -40,6 +41,9 @@ const SLOW_FOR: Duration = Duration::from_secs(60);
 
 /// For how long a list that shrank is not believed.
 pub(crate) const SHRUNK_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Batches that are on their way to the store at the same time: while one is written, the next is planned.
+const BATCHES_AHEAD: usize = 2;
 
 /// Runs that try to read a list once more in one piece; after them, what left it stays as it is.
 const SWEEPS_MAX: u32 = 3;
@@ -332,72 +336,78 @@ pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Resul
         let (mut seen, mut batch, mut barren_from) = (Seen::default(), Batch::default(), 0);
         let now = visit.ctx().now();
         let mut left = how.limit.unwrap_or(u64::MAX);
-        loop {
-            let mut failed = None;
-            let goes_on = body
-                .next(feed, &mut |found| {
-                    if left == 0 {
-                        return;
-                    }
-                    match found {
-                        Found::Typed(typed, facts) => {
-                            let ids = listed(
-                                feed,
-                                &typed,
-                                &facts,
-                                Some(&lists),
-                                now,
-                                &mut seen,
-                                &mut batch,
-                            );
-                            left = left.saturating_sub(ids.len() as u64);
-                            for id in ids {
-                                total.add(&id);
-                                let added = present.as_mut().map(|present| present.add(&id));
-                                failed = added.and_then(Result::err).or(failed.take());
+        let mut ahead = Ahead::default();
+        let reading = async {
+            loop {
+                let mut failed = None;
+                let goes_on = body
+                    .next(feed, &mut |found| {
+                        if left == 0 {
+                            return;
+                        }
+                        match found {
+                            Found::Typed(typed, facts) => {
+                                let ids = listed(
+                                    feed,
+                                    &typed,
+                                    &facts,
+                                    Some(&lists),
+                                    now,
+                                    &mut seen,
+                                    &mut batch,
+                                );
+                                left = left.saturating_sub(ids.len() as u64);
+                                for id in ids {
+                                    total.add(&id);
+                                    let added = present.as_mut().map(|present| present.add(&id));
+                                    failed = added.and_then(Result::err).or(failed.take());
+                                }
+                            }
+                            Found::Excluded => {
+                                batch.found += 1;
+                                batch.filtered += 1;
+                            }
+                            Found::Untyped(cell) => {
+                                batch.found += 1;
+                                batch.reject(|| format!("`{cell}` is no indicator"));
                             }
                         }
-                        Found::Excluded => {
-                            batch.found += 1;
-                            batch.filtered += 1;
-                        }
-                        Found::Untyped(cell) => {
-                            batch.found += 1;
-                            batch.reject(|| format!("`{cell}` is no indicator"));
-                        }
-                    }
-                })
-                .await?;
-            if let Some(error) = failed {
-                return Err(error.into());
-            }
-            if batch.found > 0 {
-                barren_from = body.bytes;
-            } else if body.bytes - barren_from > BARREN_BYTES_MAX {
-                let error = Error::upstream(format!(
-                    "read `{}`: no indicator in {} MiB",
-                    masked(&feed.url),
-                    BARREN_BYTES_MAX >> 20
-                ));
-                return Err(Stop::new(Outcome::TooLarge, error));
-            }
-            let is_over = !goes_on || left == 0;
-            if batch.is_full() || (is_over && batch.found > 0) {
-                if !store(visit, index, std::mem::take(&mut batch)).await? {
-                    return Ok(());
+                    })
+                    .await?;
+                if let Some(error) = failed {
+                    return Err(error.into());
                 }
-                if how.limit.is_none() {
+                if batch.found > 0 {
+                    barren_from = body.bytes;
+                } else if body.bytes - barren_from > BARREN_BYTES_MAX {
+                    let error = Error::upstream(format!(
+                        "read `{}`: no indicator in {} MiB",
+                        masked(&feed.url),
+                        BARREN_BYTES_MAX >> 20
+                    ));
+                    return Err(Stop::new(Outcome::TooLarge, error));
+                }
+                let is_over = !goes_on || left == 0;
+                if batch.is_full() || (is_over && batch.found > 0) {
                     let reading = Reading { is_read: is_over, ..body.reading(total, is_first) };
                     let so_far = Cursor { reading: Some(reading), ..cursor.clone() };
-                    visit.save(json!(so_far)).await?;
+                    let so_far = how.limit.is_none().then(|| json!(so_far));
+                    let batch = std::mem::take(&mut batch);
+                    if !ahead.store(visit, index, batch, so_far).await?
+                        || (!is_over && visit.is_late())
+                    {
+                        return Ok(false);
+                    }
                 }
-                if !is_over && visit.is_late() {
-                    return Ok(());
+                if is_over {
+                    return Ok::<_, Stop>(true);
                 }
             }
-            if is_over {
-                break;
-            }
+        };
+        let read = reading.await;
+        ahead.finish(visit).await?;
+        if !read? {
+            return Ok(());
         }
         if left == 0 {
             visit.note(format!(
@@ -442,24 +452,60 @@ pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Resul
     conclude(visit, feed, index, cursor, present, total).await
 }
 
-/// Stores what is gathered; false when time or a limit ended it before all of it was.
-pub(crate) async fn store(
-    visit: &mut Visit<'_>,
-    index: &'static Index,
-    batch: Batch,
-) -> Result<bool, Stop> {
-    visit.found(index, batch.found);
-    visit.merged(index, batch.merged);
-    visit.filtered(index, batch.filtered);
-    visit.rejected(index, batch.rejected);
-    batch.rejects.into_iter().for_each(|reason| visit.show_reject(reason));
-    for writes in batch.writes.chunks(BATCH) {
-        if visit.is_late() {
-            return Ok(false);
+/// Batches on their way to the store, the oldest first, while what follows is read.
+#[derive(Default)]
+pub(crate) struct Ahead(VecDeque<(Storing, Option<Value>)>);
+
+impl Ahead {
+    /// Begins to store what is gathered; false when time or a limit ended it before all of it was. The cursor is saved once
+    /// all up to it is stored.
+    pub(crate) async fn store(
+        &mut self,
+        visit: &mut Visit<'_>,
+        index: &'static Index,
+        batch: Batch,
+        cursor: Option<Value>,
+    ) -> Result<bool, Stop> {
+        visit.found(index, batch.found);
+        visit.merged(index, batch.merged);
+        visit.filtered(index, batch.filtered);
+        visit.rejected(index, batch.rejected);
+        batch.rejects.into_iter().for_each(|reason| visit.show_reject(reason));
+        let mut writes = batch.writes;
+        loop {
+            if visit.is_late() {
+                return Ok(false);
+            }
+            while self.0.len() >= BATCHES_AHEAD {
+                self.finish_first(visit).await?;
+            }
+            let rest = writes.split_off(writes.len().min(BATCH));
+            let storing = visit.begin_to_store(index, writes);
+            if rest.is_empty() {
+                self.0.push_back((storing, cursor));
+                return Ok(true);
+            }
+            self.0.push_back((storing, None));
+            writes = rest;
         }
-        visit.store(index, writes).await?;
     }
-    Ok(true)
+
+    /// Waits until all is stored.
+    pub(crate) async fn finish(&mut self, visit: &mut Visit<'_>) -> Result<(), Stop> {
+        while !self.0.is_empty() {
+            self.finish_first(visit).await?;
+        }
+        Ok(())
+    }
+
+    async fn finish_first(&mut self, visit: &mut Visit<'_>) -> Result<(), Stop> {
+        let Some((storing, cursor)) = self.0.pop_front() else { return Ok(()) };
+        visit.stored(storing).await?;
+        match cursor {
+            Some(cursor) => visit.save(cursor).await,
+            None => Ok(()),
+        }
+    }
 }
 
 /// Whether a body that was read to its end was a list.

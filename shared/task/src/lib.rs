@@ -34,4 +34,4 @@ pub use limits::{Cutoff, STEP, VisitLimits};
 pub use retire::{Present, Retired};
 pub use stop::Stop;
 pub use stream::{BodyStream, Position};
-pub use visit::Visit;
+pub use visit::{Storing, Visit};

@@ -4,12 +4,14 @@
 //! next version apart, and the cursor, are kept back until everything that they stand for is stored. The end always runs,
 //! also when time ran out in the middle, so health, counts and cursor are true.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base::clock::{SKEW_MAX, WAIT_MAX, is_believed};
+use base::keep_days::KeepDays;
 use base::report::{Counts, Outcome, Problem, Reject, Report, SourceReport};
 use base::secrets::hidden;
 use base::validators::Validators;
@@ -19,11 +21,12 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use stores::documents::{Identity, Index, Misfit, Write, Written, fit};
+use stores::documents::{Documents, Fitted, Identity, Index, Misfit, Misfits, Write, Written, fit};
 use stores::retention;
 use stores::state::{
     LEDGER_MAX as LEDGER_ROWS, Lease, LedgerItem, LedgerKind, Retry, SourceState, VisitSum,
 };
+use tokio::task::JoinSet;
 
 use crate::answer::remembered_text;
 use crate::archive::Archive;
@@ -95,6 +98,55 @@ pub struct Visit<'a> {
     has_saved: bool,
     was_late: bool,
     pub(super) replay: Option<HashMap<String, VecDeque<PathBuf>>>,
+}
+
+/// Documents on their way to the store while their visit goes on. Dropped, what is not sent of it is not.
+#[must_use = "nothing of it is counted before it is handed to `Visit::stored`"]
+pub struct Storing {
+    index: &'static Index,
+    /// Documents that are not stored, as a limit was reached.
+    beyond: usize,
+    writing: JoinSet<Result<Stored>>,
+}
+
+/// What became of documents.
+struct Stored {
+    writes: Vec<Write>,
+    written: Vec<Written>,
+    bytes: u64,
+    misfits: Misfits,
+}
+
+/// Documents as their index takes them, by form and by age.
+struct Asked<'w> {
+    writes: Cow<'w, [Write]>,
+    /// Those that are beyond the age that is kept.
+    is_old: Vec<bool>,
+    bytes: u64,
+    misfits: Misfits,
+}
+
+impl<'w> Asked<'w> {
+    fn of(index: &Index, writes: &'w [Write], keep: &KeepDays, now: Timestamp) -> Self {
+        let Fitted { writes, misfits, bytes } = fit(index, writes);
+        let is_old = writes.iter().map(|write| retention::is_too_old(keep, index, write, now));
+        let is_old = is_old.collect();
+        Self { writes, is_old, bytes, misfits }
+    }
+
+    async fn write(&self, store: &dyn Documents, index: &'static Index) -> Result<Vec<Written>> {
+        if !self.is_old.contains(&true) {
+            return store.upsert(index, &self.writes).await;
+        }
+        let kept = self.writes.iter().zip(&self.is_old).filter(|(_, is_old)| !**is_old);
+        let kept: Vec<Write> = kept.map(|(write, _)| write.clone()).collect();
+        let mut written = store.upsert(index, &kept).await?.into_iter();
+        let one = |is_old: &bool| match is_old {
+            true => Some(Written::Filtered),
+            false => written.next(),
+        };
+        Ok(self.is_old.iter().filter_map(one).collect())
+    }
 }
 
 impl<'a> Visit<'a> {
@@ -212,16 +264,68 @@ impl<'a> Visit<'a> {
         index: &'static Index,
         writes: &[Write],
     ) -> Result<Vec<Written>, Stop> {
-        let items = writes.len() as u64;
+        if !self.takes(index, writes.len()) {
+            return Ok(vec![Written::Filtered; writes.len()]);
+        }
+        let written = self.write(index, writes).await?;
+        self.count(index, writes, &written);
+        Ok(written)
+    }
+
+    /// Begins to store documents as [`store`](Self::store) does, while the visit goes on; what became of them is told to
+    /// [`stored`](Self::stored), without which nothing of it is counted.
+    pub fn begin_to_store(&mut self, index: &'static Index, writes: Vec<Write>) -> Storing {
+        let mut writing = JoinSet::new();
+        let beyond = match self.takes(index, writes.len()) {
+            false => writes.len(),
+            true => {
+                let (store, now) = (Arc::clone(&self.ctx.store), self.ctx.now());
+                let keep = self.ctx.config.stores.keep_days.clone();
+                writing.spawn(async move {
+                    let asked = Asked::of(index, &writes, &keep, now);
+                    let written = asked.write(store.as_ref(), index).await?;
+                    let Asked { bytes, misfits, .. } = asked;
+                    Ok(Stored { writes, written, bytes, misfits })
+                });
+                0
+            }
+        };
+        Storing { index, beyond, writing }
+    }
+
+    /// Waits until documents are stored, and counts each by what became of it.
+    ///
+    /// # Errors
+    /// `Store`, when none of them could be written.
+    pub async fn stored(&mut self, mut storing: Storing) -> Result<Vec<Written>, Stop> {
+        let index = storing.index;
+        let Some(stored) = storing.writing.join_next().await else {
+            return Ok(vec![Written::Filtered; storing.beyond]);
+        };
+        let stored = stored
+            .map_err(|cause| Error::store(format!("write to `{}`", index.name)).because(cause))?;
+        let Stored { writes, written, bytes, misfits } = stored?;
+        self.note_fit(index, bytes, misfits);
+        self.keep_ledger(index, &writes, &written);
+        self.count(index, &writes, &written);
+        Ok(written)
+    }
+
+    /// Whether so many more items are within the limits; else they count as filtered.
+    fn takes(&mut self, index: &'static Index, items: usize) -> bool {
+        let items = items as u64;
         if self.is_full() {
             self.beyond += items;
             self.counts.entry(index.name).or_default().filtered += items;
-            return Ok(vec![Written::Filtered; writes.len()]);
+            return false;
         }
         self.given.add(items, 0);
         self.ctx.given.add(items, 0);
-        let written = self.write(index, writes).await?;
-        for (write, outcome) in writes.iter().zip(&written) {
+        true
+    }
+
+    fn count(&mut self, index: &'static Index, writes: &[Write], written: &[Written]) {
+        for (write, outcome) in writes.iter().zip(written) {
             let counts = self.counts.entry(index.name).or_default();
             match outcome {
                 Written::New => counts.new += 1,
@@ -235,7 +339,6 @@ impl<'a> Visit<'a> {
                 }
             }
         }
-        Ok(written)
     }
 
     /// Adds to documents that are there already, beside the items that were found: links between them, for one. Nothing is
@@ -263,35 +366,28 @@ impl<'a> Visit<'a> {
 
     /// Writes what its index takes, by form and by age, and keeps the ledger.
     async fn write(&mut self, index: &'static Index, writes: &[Write]) -> Result<Vec<Written>> {
-        let fitted = fit(index, writes);
-        self.given.add(0, fitted.bytes);
-        self.ctx.given.add(0, fitted.bytes);
-        for (field, misfit) in fitted.misfits {
+        let asked = Asked::of(index, writes, &self.ctx.config.stores.keep_days, self.ctx.now());
+        let written = asked.write(self.ctx.store.as_ref(), index).await;
+        let Asked { bytes, misfits, .. } = asked;
+        self.note_fit(index, bytes, misfits);
+        let written = written?;
+        self.keep_ledger(index, writes, &written);
+        Ok(written)
+    }
+
+    /// Takes note of how large items were, and of what their fields did not take.
+    fn note_fit(&mut self, index: &'static Index, bytes: u64, misfits: Misfits) {
+        self.given.add(0, bytes);
+        self.ctx.given.add(0, bytes);
+        for (field, misfit) in misfits {
             let all = self.misfits.entry((index.name, field)).or_default();
             all.too_large += misfit.too_large;
             all.wrong_type += misfit.wrong_type;
         }
-        let writes = &*fitted.writes;
-        let (keep, now) = (&self.ctx.config.stores.keep_days, self.ctx.now());
-        let is_old: Vec<bool> =
-            writes.iter().map(|write| retention::is_too_old(keep, index, write, now)).collect();
-        let written = if is_old.contains(&true) {
-            let kept: Vec<Write> = writes
-                .iter()
-                .zip(&is_old)
-                .filter(|(_, is_old)| !**is_old)
-                .map(|(write, _)| write.clone())
-                .collect();
-            let mut written = self.ctx.store.upsert(index, &kept).await?.into_iter();
-            let one = |is_old: &bool| match is_old {
-                true => Some(Written::Filtered),
-                false => written.next(),
-            };
-            is_old.iter().filter_map(one).collect()
-        } else {
-            self.ctx.store.upsert(index, writes).await?
-        };
-        for (write, outcome) in writes.iter().zip(&written) {
+    }
+
+    fn keep_ledger(&mut self, index: &'static Index, writes: &[Write], written: &[Written]) {
+        for (write, outcome) in writes.iter().zip(written) {
             let (kind, reason) = match outcome {
                 Written::Failed(reason) => (LedgerKind::Failed, reason),
                 Written::Rejected(reason) => (LedgerKind::Rejected, reason),
@@ -311,7 +407,6 @@ impl<'a> Visit<'a> {
                 self.ledger.push(LedgerItem { id, reason, kind });
             }
         }
-        Ok(written)
     }
 
     /// How far the source was stored by earlier visits, as its family wrote it; nothing where it cannot be read as such.
