@@ -12,6 +12,7 @@ mod rival;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use indicator::IndicatorKind;
@@ -32,6 +33,8 @@ const TEXT_RIVALS: [(&[&str], &str, usize); 2] = [
     (&["iocextract==1.16.1", "requests==2.32.5"], "iocextract_rival.py", 100),
     (&["ioc-finder==9.4.1"], "ioc_finder_rival.py", 20),
 ];
+/// Threads that read events: the task reads those of eight feeds at the same time, each event on a thread of its own.
+const THREADS: [usize; 2] = [1, 2];
 /// Our rounds over the events are short, so each takes this many passes.
 const PASSES: usize = 5;
 /// Rounds over the texts, for which the rivals take minutes.
@@ -48,13 +51,15 @@ fn main() {
         std::fs::write(folder.path().join(format!("{place}.json")), body).expect("it is written");
     }
     let mut rival = start(EVENTS_RIVAL, "pymisp_rival.py", folder.path());
-    let (mut ours, mut theirs, mut attributes) = (Vec::new(), Vec::new(), 0);
+    let attributes: u64 = bodies.iter().map(|body| event(&feed, body, now)).sum();
+    let (mut ours, mut theirs) = ([Vec::new(), Vec::new()], Vec::new());
     for _ in 0..ROUNDS {
-        let began = Instant::now();
-        for _ in 0..PASSES {
-            attributes = bodies.iter().map(|body| event(&feed, body, now)).sum::<u64>();
+        for (threads, ours) in THREADS.into_iter().zip(&mut ours) {
+            let began = Instant::now();
+            let read = events(&feed, &bodies, now, threads);
+            assert_eq!(read, PASSES as u64 * attributes, "each is read once in each pass");
+            ours.push(read as f64 / began.elapsed().as_secs_f64());
         }
-        ours.push((PASSES as u64 * attributes) as f64 / began.elapsed().as_secs_f64());
         if let Some(rival) = &mut rival {
             let answer = rival.ask("read").expect("the rival answered before");
             assert_eq!(answer["attributes"], attributes, "the rival reads them all");
@@ -62,7 +67,10 @@ fn main() {
         }
     }
     println!("events: {} with {attributes} attributes", bodies.len());
-    shown("attributes/s", EVENTS_RIVAL[0], ours, theirs);
+    for (threads, ours) in THREADS.into_iter().zip(ours) {
+        println!("on {threads} threads:");
+        shown("attributes/s", EVENTS_RIVAL[0], ours, theirs.clone());
+    }
 
     free_text(&feed, now);
 }
@@ -210,6 +218,21 @@ fn files(folders: &[&str], ending: &str) -> Vec<Vec<u8>> {
         .collect();
     paths.sort();
     paths.into_iter().map(|path| std::fs::read(path).expect("it is read")).collect()
+}
+
+/// Documents of all events in each pass, on so many threads; how many attributes were read.
+fn events(feed: &Feed, bodies: &[Vec<u8>], now: Timestamp, threads: usize) -> u64 {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let turns = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+        let turns = turns.take_while(|turn| *turn < PASSES * bodies.len());
+        turns.map(|turn| event(feed, &bodies[turn % bodies.len()], now)).sum::<u64>()
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let others = others.into_iter().map(|other| other.join().expect("it reads"));
+        work() + others.sum::<u64>()
+    })
 }
 
 /// Documents of an event; how many attributes it has.

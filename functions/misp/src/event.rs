@@ -468,6 +468,11 @@ fn whole(text: &str) -> Option<i64> {
 }
 
 fn truth(text: &[u8]) -> Option<bool> {
+    match text.trim_ascii() {
+        b"true" => return Some(true),
+        b"false" => return Some(false),
+        _ => {}
+    }
     match value_of(text)? {
         Value::Bool(truth) => Some(truth),
         Value::Number(number) => number.as_i64().map(|number| number != 0),
@@ -482,7 +487,10 @@ fn truth(text: &[u8]) -> Option<bool> {
 
 /// An instant as a text with a zone, a day, or seconds since 1970.
 fn instant(text: &[u8]) -> Option<Timestamp> {
-    let value = value_of(text)?;
+    let value = match plain(text) {
+        Some(text) => return date::instant(text.trim()).or_else(|| whole(text).and_then(second)),
+        None => value_of(text)?,
+    };
     let read = value.as_str().and_then(|text| date::instant(text.trim()));
     read.or_else(|| number_in(&value).and_then(second))
 }
