@@ -385,7 +385,7 @@ async fn one(
     });
     let mut ahead = Ahead::default();
     loop {
-        match parts.recv().await {
+        match ahead.meanwhile(visit, parts.recv()).await? {
             Some(Parsed::Batch(batch)) => {
                 if !ahead.store(visit, index, batch, None).await? {
                     ahead.finish(visit).await?;

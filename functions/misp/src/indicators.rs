@@ -19,8 +19,10 @@ use crate::wire::{Part, parts};
 /// What the family writes into an indicator.
 pub const OWNER: Owner = ioc::owner(NAME);
 
-/// Documents that are written together.
-pub const BATCH: usize = 1_024;
+/// Documents that are written together at the most.
+pub const BATCH: usize = 512;
+/// So many are enough where the store waits for them.
+const ENOUGH: usize = BATCH / 2;
 /// Bytes of what is written together.
 const BATCH_BYTES: usize = 1 << 20;
 /// Times that an event may name one value in its document; the rest is counted.
@@ -60,8 +62,14 @@ impl Batch {
         self.writes.len() >= BATCH || self.bytes >= BATCH_BYTES
     }
 
-    fn add(&mut self, write: Option<Write>) {
-        self.bytes += write.as_ref().map_or(0, Write::weight);
+    /// Whether it is worth a request to a store that has nothing else to do.
+    pub fn is_enough(&self) -> bool {
+        self.writes.len() >= ENOUGH || self.is_full()
+    }
+
+    /// Adds a document of about so many bytes.
+    fn add(&mut self, write: Option<Write>, bytes: usize) {
+        self.bytes += bytes;
         self.writes.extend(write);
     }
 
@@ -188,7 +196,9 @@ pub fn listed(
             more: vec![("category", typed.category().into()), ("port", facts.port.into())],
         };
         let observations = vec![observation];
-        batch.add(ioc::write(&OWNER, NAME, &feed.id, observations, &warned, now, Body::new()));
+        let write = ioc::write(&OWNER, NAME, &feed.id, observations, &warned, now, Body::new());
+        let bytes = write.as_ref().map_or(0, Write::weight);
+        batch.add(write, bytes);
     }
     ids
 }
@@ -320,23 +330,31 @@ pub fn of_event(
         held.or_else(|| read(event, entry))
     };
     let contributor = contributor(feed, &event.head.uuid);
+    let said_bytes = said.bytes();
     let mut rest = entries.as_slice();
     while let Some(first) = rest.first() {
         let length = rest.iter().take_while(|entry| entry.key == first.key).count();
         let (group, others) = rest.split_at(length);
         rest = others;
         let named = group.iter().filter(|entry| !entry.is_deleted).take(NAMED_MAX);
-        let named = named.filter_map(|entry| read(*entry));
+        let mut bytes = 0;
+        let named = named.filter_map(|entry| {
+            bytes += said_bytes + event.weight(entry.place as usize);
+            read(*entry)
+        });
         let observations: Vec<Observation> = named.map(|found| said.observation(found)).collect();
         if let Some(first) = observations.first() {
             let warned = warned(lists, &first.indicator);
             let own = Body::new();
-            batch.add(ioc::write(&OWNER, NAME, &contributor, observations, &warned, now, own));
+            let write = ioc::write(&OWNER, NAME, &contributor, observations, &warned, now, own);
+            batch.add(write, bytes);
             batch.merged += length as u64 - 1;
             done.keys.push(group[0].key);
         } else if is_known && let Some((_, found)) = read(group[0]) {
             let id = ioc::id(NAME, found.kind, &found.value);
-            batch.add(Some(Write::retire(id, &OWNER, Some(contributor.clone()), now)));
+            let write = Write::retire(id, &OWNER, Some(contributor.clone()), now);
+            let bytes = write.weight();
+            batch.add(Some(write), bytes);
             batch.merged += length as u64 - 1;
         } else {
             batch.filtered += length as u64;
@@ -397,6 +415,13 @@ impl<'a> Said<'a> {
         if is_link && references.len() < REFERENCES_MAX && !references.contains(&attribute.value) {
             references.push(attribute.value.trim().to_owned());
         }
+    }
+
+    /// About how many bytes it adds to each.
+    fn bytes(&self) -> usize {
+        let Labels { tags, actors, malware_families, attack_ids } = &self.labels;
+        let lists = [tags, actors, malware_families, attack_ids, &self.references];
+        self.head.info.len() + lists.into_iter().flatten().map(String::len).sum::<usize>()
     }
 
     fn observation(&self, (attribute, indicator): Found) -> Observation {

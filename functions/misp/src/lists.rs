@@ -3,6 +3,7 @@
 //! one, unless it came to what the last one came to.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use base::address::masked;
@@ -10,6 +11,7 @@ use base::report::Outcome;
 use base::{Error, Result};
 use bytes::Bytes;
 use fetch::{Limits, Request};
+use futures_util::future::{Either, select};
 use ioc::{Lists, Renewed, Tagged};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -340,40 +342,40 @@ pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Resul
         let reading = async {
             loop {
                 let mut failed = None;
-                let goes_on = body
-                    .next(feed, &mut |found| {
-                        if left == 0 {
-                            return;
-                        }
-                        match found {
-                            Found::Typed(typed, facts) => {
-                                let ids = listed(
-                                    feed,
-                                    &typed,
-                                    &facts,
-                                    Some(&lists),
-                                    now,
-                                    &mut seen,
-                                    &mut batch,
-                                );
-                                left = left.saturating_sub(ids.len() as u64);
-                                for id in ids {
-                                    total.add(&id);
-                                    let added = present.as_mut().map(|present| present.add(&id));
-                                    failed = added.and_then(Result::err).or(failed.take());
-                                }
-                            }
-                            Found::Excluded => {
-                                batch.found += 1;
-                                batch.filtered += 1;
-                            }
-                            Found::Untyped(cell) => {
-                                batch.found += 1;
-                                batch.reject(|| format!("`{cell}` is no indicator"));
+                let mut take = |found| {
+                    if left == 0 {
+                        return;
+                    }
+                    match found {
+                        Found::Typed(typed, facts) => {
+                            let ids = listed(
+                                feed,
+                                &typed,
+                                &facts,
+                                Some(&lists),
+                                now,
+                                &mut seen,
+                                &mut batch,
+                            );
+                            left = left.saturating_sub(ids.len() as u64);
+                            for id in ids {
+                                total.add(&id);
+                                let added = present.as_mut().map(|present| present.add(&id));
+                                failed = added.and_then(Result::err).or(failed.take());
                             }
                         }
-                    })
-                    .await?;
+                        Found::Excluded => {
+                            batch.found += 1;
+                            batch.filtered += 1;
+                        }
+                        Found::Untyped(cell) => {
+                            batch.found += 1;
+                            batch.reject(|| format!("`{cell}` is no indicator"));
+                        }
+                    }
+                };
+                let next = body.next(feed, &mut take);
+                let goes_on = ahead.meanwhile(visit, next).await??;
                 if let Some(error) = failed {
                     return Err(error.into());
                 }
@@ -388,7 +390,8 @@ pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Resul
                     return Err(Stop::new(Outcome::TooLarge, error));
                 }
                 let is_over = !goes_on || left == 0;
-                if batch.is_full() || (is_over && batch.found > 0) {
+                let is_due = batch.is_full() || (batch.is_enough() && ahead.has_room());
+                if is_due || (is_over && batch.found > 0) {
                     let reading = Reading { is_read: is_over, ..body.reading(total, is_first) };
                     let so_far = Cursor { reading: Some(reading), ..cursor.clone() };
                     let so_far = how.limit.is_none().then(|| json!(so_far));
@@ -476,7 +479,7 @@ impl Ahead {
             if visit.is_late() {
                 return Ok(false);
             }
-            while self.0.len() >= BATCHES_AHEAD {
+            while !self.has_room() {
                 self.finish_first(visit).await?;
             }
             let rest = writes.split_off(writes.len().min(BATCH));
@@ -487,6 +490,36 @@ impl Ahead {
             }
             self.0.push_back((storing, None));
             writes = rest;
+        }
+    }
+
+    /// Whether another batch may be on its way.
+    pub(crate) fn has_room(&self) -> bool {
+        self.0.len() < BATCHES_AHEAD
+    }
+
+    /// Waits for what comes next; the cursor of what is stored meanwhile is saved at once.
+    pub(crate) async fn meanwhile<T>(
+        &mut self,
+        visit: &mut Visit<'_>,
+        next: impl Future<Output = T>,
+    ) -> Result<T, Stop> {
+        let mut next = pin!(next);
+        loop {
+            let first = async {
+                match self.0.front_mut() {
+                    Some((storing, _)) => storing.over().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let came = match select(pin!(first), next.as_mut()).await {
+                Either::Left(_) => None,
+                Either::Right((came, _)) => Some(came),
+            };
+            match came {
+                Some(came) => return Ok(came),
+                None => self.finish_first(visit).await?,
+            }
         }
     }
 

@@ -26,7 +26,7 @@ use stores::retention;
 use stores::state::{
     LEDGER_MAX as LEDGER_ROWS, Lease, LedgerItem, LedgerKind, Retry, SourceState, VisitSum,
 };
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::answer::remembered_text;
 use crate::archive::Archive;
@@ -107,6 +107,17 @@ pub struct Storing {
     /// Documents that are not stored, as a limit was reached.
     beyond: usize,
     writing: JoinSet<Result<Stored>>,
+    /// What came of it, once it is over.
+    came: Option<std::result::Result<Result<Stored>, JoinError>>,
+}
+
+impl Storing {
+    /// Waits until it is over. It may be dropped before and asked for again.
+    pub async fn over(&mut self) {
+        if self.came.is_none() {
+            self.came = self.writing.join_next().await;
+        }
+    }
 }
 
 /// What became of documents.
@@ -290,7 +301,7 @@ impl<'a> Visit<'a> {
                 0
             }
         };
-        Storing { index, beyond, writing }
+        Storing { index, beyond, writing, came: None }
     }
 
     /// Waits until documents are stored, and counts each by what became of it.
@@ -298,8 +309,9 @@ impl<'a> Visit<'a> {
     /// # Errors
     /// `Store`, when none of them could be written.
     pub async fn stored(&mut self, mut storing: Storing) -> Result<Vec<Written>, Stop> {
-        let index = storing.index;
-        let Some(stored) = storing.writing.join_next().await else {
+        storing.over().await;
+        let Storing { index, came, .. } = storing;
+        let Some(stored) = came else {
             return Ok(vec![Written::Filtered; storing.beyond]);
         };
         let stored = stored

@@ -506,7 +506,9 @@ impl Keeper<'_> {
             }
         }
         for (index, writes) in writes {
-            visit.store(Index::named(index)?, &writes).await?;
+            // In a task of its own, so that what it plans holds up nobody who asks.
+            let storing = visit.begin_to_store(Index::named(index)?, writes);
+            visit.stored(storing).await?;
         }
         match self.saved {
             Some(saved) if saved.elapsed() < PROGRESS_EVERY => Ok(()),
