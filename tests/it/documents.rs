@@ -21,6 +21,7 @@ pub(crate) type Check = fn(&mut Place);
 
 pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("writes_only_what_changed_and_counts_its_writes", writes_only_what_changed),
+    ("what_is_stored_is_left_alone_though_all_before_it_was_new", what_is_stored_after_what_is_new),
     ("finds_words_phrases_beginnings_and_newest_first", finds_words),
     ("finds_words_without_their_accents", finds_words_without_their_accents),
     ("filters_by_terms_and_dates_and_by_alias", filters),
@@ -217,6 +218,35 @@ fn writes_only_what_changed(place: &mut Place) {
         );
         assert_eq!(store.sequence(index).await.expect("it counts"), 3);
         assert_eq!(put(&*store, &[]).await, []);
+    });
+}
+
+/// A store may send unread what is likely to be new.
+fn what_is_stored_after_what_is_new(place: &mut Place) {
+    block_on(async {
+        let (store, index) = (place.store().await, articles());
+        let one = |n: usize, title: &str| {
+            article(&format!("{n:02}"), title, "news", "2026-01-01T00:00:00Z")
+        };
+        let first: Vec<Write> = (0..20).map(|n| one(n, "one")).collect();
+        assert_eq!(put(&*store, &first).await, vec![Written::New; 20]);
+        let now = "2026-03-01T00:00:00Z".parse().expect("an instant");
+        let absent: Vec<Write> =
+            (60..80).map(|n| Write::retire(n.to_string(), &OWNER, None, now)).collect();
+        assert_eq!(put(&*store, &absent).await, vec![Written::Unchanged; 20], "nothing has left");
+        let mixed: Vec<Write> =
+            (10..40).map(|n| one(n, if n < 15 { "another" } else { "one" })).collect();
+        let outcomes = put(&*store, &mixed).await;
+        let expected = |n| match n {
+            10..15 => Written::Changed,
+            15..20 => Written::Unchanged,
+            _ => Written::New,
+        };
+        assert_eq!(outcomes, (10..40).map(expected).collect::<Vec<_>>());
+        assert_eq!(put(&*store, &mixed).await, vec![Written::Unchanged; 30]);
+        assert_eq!(store.sequence(index).await.expect("it counts"), 20 + 5 + 20);
+        let body = store.get(index, "12").await.expect("it is read").expect("it is there");
+        assert_eq!((&body["title"], &body["revision"]), (&json!("another"), &json!(2)));
     });
 }
 
