@@ -1,6 +1,6 @@
 //! What is deployed: the executables that `infra package` lays out, their machine, C library, size and start.
 //!
-//! A release build of all 27 takes long, so it is asked for: `MINERVA_PACKAGE=x86_64` or `arm64`; `.ci/run` does it last.
+//! A build of all 27 takes seven minutes, so it is asked for: `MINERVA_PACKAGE=x86_64` or `arm64`; `.ci/run` does it last.
 
 #![expect(
     clippy::unwrap_used,
