@@ -61,7 +61,7 @@ const RUNS: &[Run] = &[
 /// Bytes that a run logs.
 const LOG_BYTES: f64 = 10e3;
 
-/// Bytes of all artefacts, zipped, with some room: 219 MB were measured for arm64, 232 MB for x86_64.
+/// Bytes of all artefacts, zipped, with some room: 219 MB were measured for arm64, 232 MB for `x86_64`.
 const ARTEFACT_BYTES: f64 = 250e6;
 
 /// A row's share of the bill.
