@@ -45,7 +45,7 @@ const SLOW_FOR: Duration = Duration::from_secs(60);
 pub(crate) const SHRUNK_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Batches that are on their way to the store at the same time: while one is written, the next is planned.
-const BATCHES_AHEAD: usize = 2;
+const BATCHES_AHEAD: usize = 4;
 
 /// Runs that try to read a list once more in one piece; after them, what left it stays as it is.
 const SWEEPS_MAX: u32 = 3;
