@@ -20,7 +20,7 @@ use crate::wire::{Part, parts};
 pub const OWNER: Owner = ioc::owner(NAME);
 
 /// Documents that are written together at the most.
-pub const BATCH: usize = 256;
+pub const BATCH: usize = 192;
 /// So many are enough where the store waits for them.
 const ENOUGH: usize = BATCH / 2;
 /// Bytes of what is written together.

@@ -35,8 +35,3 @@ pub use retire::{Present, Retired};
 pub use stop::Stop;
 pub use stream::{BodyStream, Position};
 pub use visit::{Storing, Visit};
-
-/// Documents are trees of small texts: of the time from an event of MISP to its documents two fifths were glibc's `malloc` and
-/// `free`, and with this one it takes six tenths. It asks for no huge pages, in which a runner at rest would hold 13 MB instead of 5.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
