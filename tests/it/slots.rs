@@ -292,18 +292,20 @@ const EVERY_MIN: i64 = 5;
 /// How long all of it may take, with a take-over and the waits of retries.
 const PATIENCE: Duration = Duration::from_secs(200);
 
-/// Schemas in which runners are killed beside each other; with so many kills asked for, the machine has nothing else to do.
+/// Schemas in which runners are killed beside each other, among other trials.
 const PAIRS: usize = 3;
-const PAIRS_ALONE: usize = 10;
+
+/// Who asks for so many kills has the machine for this trial alone: so many schemas then.
 const KILLS_ALONE: usize = 1_000;
+const PAIRS_ALONE: usize = 10;
 
 #[expect(clippy::print_stdout, reason = "with `--nocapture` the figures are worth a look")]
 async fn two_runners_are_one_scheduler_and_one_takes_over_from_the_other(world: Arc<World>) {
     // Each kill of a runner costs its holds' expiry.
-    let pairs_of = if kills() < KILLS_ALONE { PAIRS } else { PAIRS_ALONE };
-    let rounds = kills().div_ceil(pairs_of * 13);
+    let schemas = if kills() < KILLS_ALONE { PAIRS } else { PAIRS_ALONE };
+    let rounds = kills().div_ceil(schemas * 13);
     let mut pairs = Vec::new();
-    for pair in 0..pairs_of {
+    for pair in 0..schemas {
         let world = Arc::clone(&world);
         pairs.push(thread::spawn(move || {
             let runtime = Runtime::new().unwrap();
@@ -324,7 +326,7 @@ async fn two_runners_are_one_scheduler_and_one_takes_over_from_the_other(world: 
     let cut_off: usize = struck.iter().map(|struck| struck.cut_off).sum();
     let mut took: Vec<Duration> = struck.into_iter().filter_map(|struck| struck.took).collect();
     took.sort_unstable();
-    println!("{} kills cut off {cut_off} attempts; taken over after {took:?}", rounds * pairs_of);
+    println!("{} kills cut off {cut_off} attempts; taken over after {took:?}", rounds * schemas);
     assert!(cut_off > 0, "nothing was under way");
     assert!(took.iter().all(|took| *took <= TAKE_OVER), "{took:?}");
 }
