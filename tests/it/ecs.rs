@@ -110,7 +110,8 @@ fn document(kind: IndicatorKind, value: &str) -> Body {
         comment: Some("seen".to_owned()),
         more: Vec::new(),
     };
-    let write = ioc::write(&OWNER, "ecs", "feed", vec![observation], &[], now, Body::new());
+    let id = ioc::id(OWNER.name, observation.indicator.kind, &observation.indicator.value);
+    let write = ioc::write(&OWNER, id, "feed", vec![observation], &[], now, Body::new());
     match plan(None, &write.expect("something is said")) {
         Plan::Create(body) => body,
         other => panic!("{other:?}"),

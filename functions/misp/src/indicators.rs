@@ -172,7 +172,7 @@ pub fn listed(
             batch.merged += 1;
             continue;
         }
-        ids.push(id);
+        ids.push(id.clone());
         let warned = warned(lists, &indicator);
         let mut tags = feed.tags.clone();
         tags.extend(facts.tags.iter().filter(|tag| !feed.tags.contains(tag)).cloned());
@@ -196,7 +196,7 @@ pub fn listed(
             more: vec![("category", typed.category().into()), ("port", facts.port.into())],
         };
         let observations = vec![observation];
-        let write = ioc::write(&OWNER, NAME, &feed.id, observations, &warned, now, Body::new());
+        let write = ioc::write(&OWNER, id, &feed.id, observations, &warned, now, Body::new());
         let bytes = write.as_ref().map_or(0, Write::weight);
         batch.add(write, bytes);
     }
@@ -252,7 +252,12 @@ struct Entry {
 }
 
 /// What was read of an entry.
-type Found = (Rc<Attribute>, Indicator);
+struct Found {
+    attribute: Rc<Attribute>,
+    indicator: Indicator,
+    /// The document's id.
+    id: String,
+}
 
 /// What an event came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -302,9 +307,10 @@ pub fn of_event(
             batch.found += 1;
             done.parts += u64::from(part > 0);
             match found {
-                Part::Indicator(found) => {
+                Part::Indicator(indicator) => {
+                    let id = ioc::id(NAME, indicator.kind, &indicator.value);
                     entries.push(Entry {
-                        key: key(&ioc::id(NAME, found.kind, &found.value)),
+                        key: key(&id),
                         number: entries.len() as u32,
                         place: place as u32,
                         part: part as u8,
@@ -312,7 +318,8 @@ pub fn of_event(
                     });
                     held_bytes += event.weight(place);
                     if held_bytes <= HELD_BYTES {
-                        held.push(Some((Rc::clone(&attribute), found)));
+                        let attribute = Rc::clone(&attribute);
+                        held.push(Some(Found { attribute, indicator, id }));
                     }
                 }
                 Part::Filtered(_) => batch.filtered += 1,
@@ -338,20 +345,21 @@ pub fn of_event(
         rest = others;
         let named = group.iter().filter(|entry| !entry.is_deleted).take(NAMED_MAX);
         let mut bytes = 0;
-        let named = named.filter_map(|entry| {
+        let mut named = named.filter_map(|entry| {
             bytes += said_bytes + event.weight(entry.place as usize);
             read(*entry)
         });
-        let observations: Vec<Observation> = named.map(|found| said.observation(found)).collect();
-        if let Some(first) = observations.first() {
+        if let Some(mut first) = named.next() {
             let warned = warned(lists, &first.indicator);
+            let id = std::mem::take(&mut first.id);
+            let all = std::iter::once(first).chain(named);
+            let observations = all.map(|found| said.observation(found)).collect();
             let own = Body::new();
-            let write = ioc::write(&OWNER, NAME, &contributor, observations, &warned, now, own);
+            let write = ioc::write(&OWNER, id, &contributor, observations, &warned, now, own);
             batch.add(write, bytes);
             batch.merged += length as u64 - 1;
             done.keys.push(group[0].key);
-        } else if is_known && let Some((_, found)) = read(group[0]) {
-            let id = ioc::id(NAME, found.kind, &found.value);
+        } else if is_known && let Some(Found { id, .. }) = read(group[0]) {
             let write = Write::retire(id, &OWNER, Some(contributor.clone()), now);
             let bytes = write.weight();
             batch.add(Some(write), bytes);
@@ -380,7 +388,10 @@ fn parts_of(attribute: &Attribute) -> Vec<Part> {
 fn read(event: &Event<'_>, entry: Entry) -> Option<Found> {
     let attribute = event.attribute(entry.place as usize).ok()?;
     match parts_of(&attribute).into_iter().nth(entry.part.into())? {
-        Part::Indicator(indicator) => Some((Rc::new(attribute), indicator)),
+        Part::Indicator(indicator) => {
+            let id = ioc::id(NAME, indicator.kind, &indicator.value);
+            Some(Found { attribute: Rc::new(attribute), indicator, id })
+        }
         Part::Filtered(_) | Part::Rejected(_) => None,
     }
 }
@@ -424,7 +435,7 @@ impl<'a> Said<'a> {
         self.head.info.len() + lists.into_iter().flatten().map(String::len).sum::<usize>()
     }
 
-    fn observation(&self, (attribute, indicator): Found) -> Observation {
+    fn observation(&self, Found { attribute, indicator, .. }: Found) -> Observation {
         let attribute = Rc::unwrap_or_clone(attribute);
         let Self { feed, head, .. } = *self;
         let mut labels = self.labels.clone();

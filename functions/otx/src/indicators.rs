@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use stores::documents::{Body, Contributions, Owner, Write};
 
-use indicator::IndicatorKind;
+use indicator::{Indicator, IndicatorKind};
 
 use crate::pulse::page;
 use crate::settings::{FEED, NAME};
@@ -73,6 +73,8 @@ pub fn write(
     warned: &[Warned],
     now: Timestamp,
 ) -> Option<Write> {
+    let Indicator { kind, value, .. } = &named.first()?.indicator;
+    let id = ioc::id(NAME, *kind, value);
     let observations: Vec<Observation> =
         named.iter().map(|one| observation(pulse, tlp, one)).collect();
     let content = named.iter().find(|one| one.indicator.kind == IndicatorKind::Yara);
@@ -84,7 +86,7 @@ pub fn write(
             Value::Array(named.iter().map(|one| of_pulse(pulse, tlp, one)).collect()),
         ),
     ]);
-    ioc::write(&OWNER, NAME, &pulse.id, observations, warned, now, own)
+    ioc::write(&OWNER, id, &pulse.id, observations, warned, now, own)
 }
 
 fn observation(pulse: &Pulse, tlp: Option<Tlp>, one: &PulseIndicator) -> Observation {

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use stores::documents::{Body, Owner, Write};
 
 use crate::iocs::{Layout, Line};
-use crate::settings;
 
 /// The index that indicators go to.
 pub const INDEX: &str = "signature_base_iocs";
@@ -203,7 +202,8 @@ fn write(
         }
     });
     let observations: Vec<Observation> = observations.collect();
-    ioc::write(&OWNER, settings::NAME, OWNER.name, observations, warned, now, own)
+    let id = ioc::id(OWNER.name, indicator.kind, &indicator.value);
+    ioc::write(&OWNER, id, OWNER.name, observations, warned, now, own)
 }
 
 fn distinct<'t>(texts: impl Iterator<Item = &'t str>) -> Vec<String> {

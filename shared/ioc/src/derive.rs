@@ -219,8 +219,9 @@ mod tests {
     }
 
     fn by(contributor: &str, observations: &[Observation], now: &str) -> Write {
-        write(&OWNER, "test", contributor, observations.to_vec(), &[], at(now), Body::new())
-            .unwrap()
+        let indicator = &observations[0].indicator;
+        let id = crate::id(OWNER.name, indicator.kind, &indicator.value);
+        write(&OWNER, id, contributor, observations.to_vec(), &[], at(now), Body::new()).unwrap()
     }
 
     fn laid(stored: Option<&Body>, write: &Write) -> Body {

@@ -90,10 +90,11 @@ pub fn id(family: &str, kind: IndicatorKind, value: &str) -> String {
 
 /// What `contributor` says of one indicator, as a write; nothing where it says nothing.
 ///
-/// `observations` are all on the same type and value: an event may name it several times. `own` are fields of the owner's own.
+/// `observations` are all on the same type and value, of which `id` is the id: an event may name it several times. `own` are
+/// fields of the owner's own, which is named as its family.
 pub fn write(
     owner: &'static Owner,
-    family: &str,
+    id: String,
     contributor: &str,
     observations: Vec<Observation>,
     warned: &[Warned],
@@ -102,11 +103,10 @@ pub fn write(
 ) -> Option<Write> {
     let first = observations.first()?;
     let Indicator { kind, value, .. } = &first.indicator;
-    let id = id(family, *kind, value);
     // In the order of a map, which is made faster in one piece than by its parts.
     let fields = [
         ("collected_at", seconds(now).into()),
-        ("source_family", family.into()),
+        ("source_family", owner.name.into()),
         ("type", kind.as_str().into()),
         ("value", value.as_str().into()),
         ("warninglist_hits", names(warned)),

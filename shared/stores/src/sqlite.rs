@@ -23,6 +23,10 @@ const SETTLE_TIMEOUT: Duration = Duration::from_millis(250);
 /// Connections a process holds to one file at the most: one writes while the others read.
 const CONNECTIONS_MAX: u32 = 4;
 
+/// Pages that a connection keeps, in KiB below nought. Each comes to hold as much; what they read again the system has in its own
+/// cache: with 4 MB for each, reading a list of 200,000 lines again took 83 MiB instead of 58 and was no faster.
+const CACHE: &str = "-1000";
+
 /// Bytes of a page, by which SQLite limits a file.
 const PAGE: u32 = 4096;
 
@@ -46,8 +50,7 @@ pub(crate) async fn open(
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(synchronous)
         .busy_timeout(BUSY_TIMEOUT)
-        // KiB; each of the connections comes to hold as much.
-        .pragma("cache_size", "-4000")
+        .pragma("cache_size", CACHE)
         .pragma("journal_size_limit", "67108864")
         .page_size(PAGE);
     if let Some(max_mb) = max_mb {

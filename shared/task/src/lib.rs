@@ -35,3 +35,8 @@ pub use retire::{Present, Retired};
 pub use stop::Stop;
 pub use stream::{BodyStream, Position};
 pub use visit::{Storing, Visit};
+
+/// Documents are trees of small texts: of the time from an event of MISP to its documents, two fifths were glibc's `malloc`
+/// and `free`; with this one it takes six tenths.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

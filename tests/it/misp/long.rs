@@ -163,10 +163,8 @@ fn a_long_list_is_gone_on_with_after_a_kill() {
     killer.join().unwrap();
     let (report, steps, after) = run.to_its_end("step");
     println!(
-        "{lines} lines in {:.1} s and {steps} continuations; {} KiB before the kill, {} KiB after it",
+        "{lines} lines in {:.1} s and {steps} continuations; {before:?} KiB before the kill, {after:?} KiB after it",
         began.elapsed().as_secs_f64(),
-        before.own,
-        after.own
     );
     assert_eq!(report["status"], "complete", "{report}");
     let stored = || {
@@ -182,6 +180,7 @@ fn a_long_list_is_gone_on_with_after_a_kill() {
     Lines::of(0..lines, Some("two")).serve_at(&upstream, "/list");
     let (again, _, later) = run.to_its_end("again");
     assert_eq!((&again["unchanged"], stored()), (&json!(lines), (lines, lines)), "{again}");
+    println!("read again: {later:?} KiB");
     for memory in [before, after, later] {
         assert!(memory.own <= LIST_KIB_MAX, "{memory:?} KiB");
     }

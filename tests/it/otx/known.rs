@@ -59,15 +59,9 @@ async fn put(
         comment: None,
         more: Vec::new(),
     };
-    let write = ioc::write(
-        &OWNER,
-        family,
-        "feed",
-        vec![observation],
-        &[],
-        NOW.parse().unwrap(),
-        Body::new(),
-    );
+    let id = ioc::id(family, observation.indicator.kind, &observation.indicator.value);
+    let write =
+        ioc::write(&OWNER, id, "feed", vec![observation], &[], NOW.parse().unwrap(), Body::new());
     let index = Index::named(index).unwrap();
     home.home.home.documents.ensure(index).await.unwrap();
     home.home.home.documents.upsert(index, &[write.unwrap()]).await.unwrap();
