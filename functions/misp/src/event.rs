@@ -111,58 +111,59 @@ impl<'a> Event<'a> {
     /// # Errors
     /// Why there is none. An event that ends too early is none: what it lacks would look as if it had been taken back.
     pub fn of(body: &'a [u8]) -> Result<Self, NoEvent> {
-        Self::within(body, WRAPPERS_MAX)
+        Self::within(Records::of(body), Elements::of(body), WRAPPERS_MAX)
     }
 
-    fn within(text: &'a [u8], wrappers: usize) -> Result<Self, NoEvent> {
-        if let Some(mut elements) = Elements::of(text) {
-            let first = elements.next().ok_or(NoEvent::Other)?.map_err(broken)?;
-            return if wrappers > 0 {
-                Self::within(first, wrappers - 1)
-            } else {
-                Err(NoEvent::Other)
-            };
-        }
+    /// The event in what is an object or a list. Its attributes are gone through once here, and once more when they are read.
+    fn within(
+        object: Option<Records<'a>>,
+        list: Option<Elements<'a>>,
+        wrappers: usize,
+    ) -> Result<Self, NoEvent> {
+        let Some(mut records) = object else {
+            let list = list.filter(|_| wrappers > 0).ok_or(NoEvent::Other)?;
+            return Self::within(list.first_object(), list.first_list(), wrappers - 1);
+        };
         let mut event = Self { head: Head::default(), attributes: Vec::new(), objects: Vec::new() };
         let mut is_bare = false;
-        for record in Records::of(text).ok_or(NoEvent::Other)? {
-            let record = record.map_err(broken)?;
-            let key = record.key.to_ascii_lowercase();
+        while let Some(key) = records.next_key() {
+            let key = key.map_err(broken)?.to_ascii_lowercase();
             is_bare |= matches!(key.as_str(), "uuid" | "info" | "attribute" | "object");
             match key.as_str() {
                 "event" | "response" if wrappers > 0 => {
-                    return Self::within(record.text, wrappers - 1);
+                    return Self::within(records.object(), records.list(), wrappers - 1);
                 }
-                "attribute" => event.list(record.text, None)?,
-                "object" => {
-                    for object in elements(record.text) {
-                        event.object(object.map_err(broken)?)?;
-                    }
-                }
-                key => event.head.read(key, record.text),
+                "attribute" => event.list(&mut records, None)?,
+                "object" => each(&mut records, |text| event.object(text))?,
+                key => event.head.read(key, records.text().map_err(broken)?),
             }
         }
         if is_bare { Ok(event) } else { Err(NoEvent::Other) }
     }
 
-    fn list(&mut self, text: &'a [u8], object: Option<u32>) -> Result<(), NoEvent> {
-        for text in elements(text) {
-            self.attributes.push(Place { text: text.map_err(broken)?, object });
-        }
-        Ok(())
+    fn list(&mut self, records: &mut Records<'a>, object: Option<u32>) -> Result<(), NoEvent> {
+        each(records, |text| {
+            self.attributes.push(Place { text, object });
+            Ok(())
+        })
     }
 
     fn object(&mut self, text: &'a [u8]) -> Result<(), NoEvent> {
         let place = u32::try_from(self.objects.len()).ok();
         let mut object = Object::default();
-        for record in Records::of(text).into_iter().flatten() {
-            let record = record.map_err(broken)?;
-            match &*record.key {
-                "Attribute" => self.list(record.text, place)?,
-                "name" => object.name = short(&text_of(record.text).unwrap_or_default()),
-                "deleted" => object.is_deleted = truth(record.text).unwrap_or_default(),
-                "first_seen" => object.first_seen = instant(record.text),
-                "last_seen" => object.last_seen = instant(record.text),
+        let Some(mut records) = Records::of(text) else { return Ok(()) };
+        while let Some(key) = records.next_key() {
+            let key = key.map_err(broken)?;
+            if key == "Attribute" {
+                self.list(&mut records, place)?;
+                continue;
+            }
+            let text = records.text().map_err(broken)?;
+            match &*key {
+                "name" => object.name = short(&text_of(text).unwrap_or_default()),
+                "deleted" => object.is_deleted = truth(text).unwrap_or_default(),
+                "first_seen" => object.first_seen = instant(text),
+                "last_seen" => object.last_seen = instant(text),
                 _ => {}
             }
         }
@@ -429,6 +430,22 @@ fn elements(text: &[u8]) -> impl Iterator<Item = Result<&[u8], Broken>> {
     let list = Elements::of(text);
     let one = (list.is_none() && Records::of(text).is_some()).then_some(Ok(text));
     list.into_iter().flatten().chain(one)
+}
+
+/// Each element of the value that `records` stand before; one object stands for a list of one.
+fn each<'a>(
+    records: &mut Records<'a>,
+    mut take: impl FnMut(&'a [u8]) -> Result<(), NoEvent>,
+) -> Result<(), NoEvent> {
+    let Some(mut list) = records.list() else {
+        let text = records.text().map_err(broken)?;
+        return if Records::of(text).is_some() { take(text) } else { Ok(()) };
+    };
+    for text in &mut list {
+        take(text.map_err(broken)?)?;
+    }
+    records.go_behind(&list);
+    Ok(())
 }
 
 /// A small value; where bytes are no UTF-8 they are replaced.

@@ -21,10 +21,15 @@ pub const DEPTH_MAX: usize = 16;
 pub const VALUES_MAX: usize = 50_000;
 
 /// The records of `{key: record, …}`, one after the other.
+///
+/// A long value need not be gone through twice: after [`Self::next_key`], [`Self::object`] and [`Self::list`] read it where it
+/// stands, without knowing its end.
 pub struct Records<'a> {
     body: &'a [u8],
     at: usize,
     state: State,
+    /// Whether it lies in another, so that something may follow.
+    is_nested: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,7 +65,56 @@ impl<'a> Records<'a> {
     /// Stands at the first byte behind a byte order mark.
     fn over(body: &'a [u8]) -> Self {
         let at = if body.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-        Self { body, at, state: State::First }
+        Self { body, at, state: State::First, is_nested: false }
+    }
+
+    /// The key of the next record, whose value is then read by one of [`Self::text`], [`Self::object`] and [`Self::list`].
+    pub fn next_key(&mut self) -> Option<Result<Cow<'a, str>, Broken>> {
+        if self.state == State::Over {
+            return None;
+        }
+        match self.key() {
+            Some(Some(key)) => Some(Ok(key)),
+            Some(None) => {
+                self.state = State::Over;
+                None
+            }
+            None => Some(Err(self.broken())),
+        }
+    }
+
+    /// The text of the value, which may be malformed.
+    ///
+    /// # Errors
+    /// Where the body ends before the value does.
+    pub fn text(&mut self) -> Result<&'a [u8], Broken> {
+        let from = self.at;
+        match self.value() {
+            Some(()) => Ok(&self.body[from..self.at]),
+            None => Err(self.broken()),
+        }
+    }
+
+    /// The value as an object; nothing where it is none. These records stay before it.
+    pub fn object(&self) -> Option<Self> {
+        let mut inner = Self { state: State::First, is_nested: true, ..*self };
+        (inner.token()? == b'{').then_some(inner)
+    }
+
+    /// The value as a list; nothing where it is none. These records stay before it until [`Self::go_behind`].
+    pub fn list(&self) -> Option<Elements<'a>> {
+        let mut inner = Self { state: State::First, is_nested: true, ..*self };
+        (inner.token()? == b'[').then_some(Elements(inner))
+    }
+
+    /// Goes on behind the value, a list that was read to its end.
+    pub fn go_behind(&mut self, list: &Elements<'a>) {
+        self.at = list.0.at;
+    }
+
+    fn broken(&mut self) -> Broken {
+        self.state = State::Over;
+        Broken { at: self.at.min(self.body.len()) }
     }
 
     fn skip_space(&mut self) {
@@ -123,12 +177,10 @@ impl<'a> Records<'a> {
         }
     }
 
-    fn record(&mut self) -> Option<Option<Raw<'a>>> {
+    fn key(&mut self) -> Option<Option<Cow<'a, str>>> {
         match (self.token()?, self.state) {
             (b'}', _) => {
-                self.skip_space();
-                // Nothing may follow.
-                return (self.at == self.body.len()).then_some(None);
+                return self.is_end().then_some(None);
             }
             (b'"', State::First) => {}
             (b',', State::Next) if self.token()? == b'"' => {}
@@ -143,12 +195,13 @@ impl<'a> Records<'a> {
             None => serde_json::from_slice(raw)
                 .map_or_else(|_| String::from_utf8_lossy(&raw[1..raw.len() - 1]), Cow::Owned),
         };
-        if self.token()? != b':' {
-            return None;
-        }
-        let from = self.at;
-        self.value()?;
-        Some(Some(Raw { key, text: &self.body[from..self.at] }))
+        (self.token()? == b':').then_some(Some(key))
+    }
+
+    /// Behind its end: whether nothing follows, or it is another's.
+    fn is_end(&mut self) -> bool {
+        self.skip_space();
+        self.is_nested || self.at == self.body.len()
     }
 }
 
@@ -156,20 +209,8 @@ impl<'a> Iterator for Records<'a> {
     type Item = Result<Raw<'a>, Broken>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.state == State::Over {
-            return None;
-        }
-        match self.record() {
-            Some(Some(record)) => Some(Ok(record)),
-            Some(None) => {
-                self.state = State::Over;
-                None
-            }
-            None => {
-                self.state = State::Over;
-                Some(Err(Broken { at: self.at.min(self.body.len()) }))
-            }
-        }
+        let key = self.next_key()?;
+        Some(key.and_then(|key| Ok(Raw { key, text: self.text()? })))
     }
 }
 
@@ -183,15 +224,23 @@ impl<'a> Elements<'a> {
         (list.token()? == b'[').then_some(Self(list))
     }
 
+    /// The first element as an object; nothing where it is none.
+    pub fn first_object(&self) -> Option<Records<'a>> {
+        self.0.object()
+    }
+
+    /// The first element as a list; nothing where it is none.
+    pub fn first_list(&self) -> Option<Self> {
+        self.0.list()
+    }
+
     fn element(&mut self) -> Option<Option<&'a [u8]>> {
         let list = &mut self.0;
         list.skip_space();
         match (list.body.get(list.at)?, list.state) {
             (b']', _) => {
                 list.at += 1;
-                list.skip_space();
-                // Nothing may follow.
-                return (list.at == list.body.len()).then_some(None);
+                return list.is_end().then_some(None);
             }
             (b',', State::Next) => list.at += 1,
             (_, State::First) => {}
@@ -216,7 +265,7 @@ impl<'a> Iterator for Elements<'a> {
             Some(Some(element)) => Some(Ok(element)),
             end => {
                 self.0.state = State::Over;
-                end.is_none().then(|| Err(Broken { at: self.0.at.min(self.0.body.len()) }))
+                end.is_none().then(|| Err(self.0.broken()))
             }
         }
     }
