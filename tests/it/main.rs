@@ -22,7 +22,6 @@ mod copy;
 mod cron;
 mod demo;
 mod documents;
-mod door;
 mod ecs;
 mod enrich;
 mod example;
@@ -37,13 +36,14 @@ mod hostile;
 mod indicator;
 mod kills;
 mod lambda;
+mod listener;
 mod llm;
 mod lookup;
 mod malpedia;
 mod malpedia_catalogue;
 mod malpedia_rules;
+mod malpedia_stats;
 mod malpedia_stores;
-mod malpedia_told;
 mod malpedia_values;
 mod memory;
 mod ministack;
@@ -86,7 +86,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("commands", commands::TRIALS),
     ("contract", contract::TRIALS),
     ("cron", cron::TRIALS),
-    ("door", door::TRIALS),
+    ("listener", listener::TRIALS),
     ("ecs", ecs::TRIALS),
     ("enrich", enrich::TRIALS),
     ("example", example::TRIALS),
@@ -107,7 +107,7 @@ const MODULES: &[(&str, &[Case])] = &[
     ("lookup", lookup::TRIALS),
     ("malpedia", malpedia::TRIALS),
     ("malpedia_catalogue", malpedia_catalogue::TRIALS),
-    ("malpedia_told", malpedia_told::TRIALS),
+    ("malpedia_stats", malpedia_stats::TRIALS),
     ("malpedia_values", malpedia_values::TRIALS),
     ("misp", misp::TRIALS),
     ("misp", misp::again::TRIALS),
@@ -176,7 +176,7 @@ fn main() -> ExitCode {
     skip("secrets::", false, &secrets::unavailable);
     skip("cloud::lint_", false, &cloud::wiring::no_validators);
     skip("cloud::moto_", false, &cloud::moto::no_moto);
-    skip("door::another_user", true, &|| known(door::unavailable()));
+    skip("listener::another_user", true, &|| known(listener::unavailable()));
     skip("export::readers_", false, &export::unavailable);
     skip("misp_export::readers_", false, &export::unavailable);
     skip("export::suricata_", true, &|| known(export::no_suricata()));
