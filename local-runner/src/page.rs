@@ -66,7 +66,7 @@ const HEADERS: [(HeaderName, &str); 7] = [
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Asked {
+struct PageQuery {
     q: String,
     category: String,
 }
@@ -78,7 +78,7 @@ pub(crate) fn routes(documents: Arc<dyn Documents>, zone: TimeZone) -> Router {
 
 async fn show(
     State((documents, zone)): State<(Arc<dyn Documents>, TimeZone)>,
-    Parameters(asked): Parameters<Asked>,
+    Parameters(asked): Parameters<PageQuery>,
 ) -> Response {
     let query = Query {
         text: Some(asked.q.clone()).filter(|text| !text.trim().is_empty()),
@@ -95,19 +95,20 @@ async fn show(
         Err(error) => Err(error),
     };
     let indicators = indicators(documents.as_ref(), &asked).await;
-    let shown = found.and_then(|found| Ok(Shown { articles: found, indicators: indicators? }));
+    let shown =
+        found.and_then(|found| Ok(PageContent { articles: found, indicators: indicators? }));
     let markup = page(&asked, shown.as_ref().map_err(base::Error::chain), &zone);
     (HEADERS, markup).into_response()
 }
 
 /// What one page shows.
-struct Shown {
+struct PageContent {
     articles: Page,
     indicators: Page,
 }
 
 /// The indicators to what was asked: of a value its own, of words those that mention them, else those that most sources name.
-async fn indicators(documents: &dyn Documents, asked: &Asked) -> base::Result<Page> {
+async fn indicators(documents: &dyn Documents, asked: &PageQuery) -> base::Result<Page> {
     let index = Index::named(INDICATORS)?;
     let newest = Query { limit: INDICATORS_SHOWN, ..Query::default() };
     let words = asked.q.trim();
@@ -125,7 +126,7 @@ async fn indicators(documents: &dyn Documents, asked: &Asked) -> base::Result<Pa
     documents.search(index, &Query { text: Some(words.to_owned()), ..newest }).await
 }
 
-fn page(asked: &Asked, found: Result<&Shown, String>, zone: &TimeZone) -> Markup {
+fn page(asked: &PageQuery, found: Result<&PageContent, String>, zone: &TimeZone) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -145,7 +146,7 @@ fn page(asked: &Asked, found: Result<&Shown, String>, zone: &TimeZone) -> Markup
                 }
                 @match found {
                     Err(problem) => p { "The store could not be read: " (shown::lines(&problem)) },
-                    Ok(Shown { articles: page, indicators }) => {
+                    Ok(PageContent { articles: page, indicators }) => {
                         @if !indicators.documents.is_empty() { (table(indicators)) }
                         p.meta {
                             (page.total) @if page.total == 1 { " article" } @else { " articles" }
@@ -272,14 +273,15 @@ mod tests {
         }
         body.insert("tags".to_owned(), json!([STEERING]));
         body.insert("cves".to_owned(), json!([STEERING]));
-        let asked = Asked { q: STEERING.to_owned(), category: STEERING.to_owned() };
+        let asked = PageQuery { q: STEERING.to_owned(), category: STEERING.to_owned() };
         let none = Page { documents: Vec::new(), total: 0 };
         for name in ["type", "value", "tlp", "source_name"] {
             body.insert(name.to_owned(), json!(STEERING));
         }
         body.insert("warninglist_hits".to_owned(), json!([STEERING]));
         let one = Document { id: "1".to_owned(), body: body.clone() };
-        let found = Shown { articles: none, indicators: Page { documents: vec![one], total: 1 } };
+        let found =
+            PageContent { articles: none, indicators: Page { documents: vec![one], total: 1 } };
         let shown = article(&body, &TimeZone::UTC).into_string()
             + &page(&asked, Ok(&found), &TimeZone::UTC).into_string()
             + &page(&asked, Err(STEERING.to_owned()), &TimeZone::UTC).into_string();

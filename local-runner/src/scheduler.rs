@@ -10,7 +10,8 @@ use base::{Class, Result};
 use jiff::{SignedDuration, Timestamp};
 use schedule::{CatchUp, Row, Timetable};
 use stores::state::{
-    Due, Firings, Identity, Missed, MissedSlot, Overlap, QueueEntry, QueueState, State, Taken,
+    ClaimedInvocation, Due, Firings, Identity, Missed, MissedSlot, Overlap, QueueEntry, QueueState,
+    State,
 };
 use task::events::{Invocation, scheduled};
 
@@ -124,7 +125,7 @@ impl Scheduler {
     ///
     /// # Errors
     /// `Store`, when the queue cannot be written.
-    pub(crate) async fn run(&self, taken: Taken, now: Timestamp) -> Result<Report> {
+    pub(crate) async fn run(&self, taken: ClaimedInvocation, now: Timestamp) -> Result<Report> {
         let began = Instant::now();
         let entry = &taken.entry;
         let attempt = Attempt {
@@ -163,7 +164,7 @@ impl Scheduler {
     }
 
     /// Whether the run that an invocation is about is over, or is none.
-    async fn is_done(&self, taken: &Taken, report: &Report) -> Result<bool> {
+    async fn is_done(&self, taken: &ClaimedInvocation, report: &Report) -> Result<bool> {
         let QueueEntry { request_id, task, event, .. } = &taken.entry;
         match Invocation::read(event.clone()) {
             Ok(Invocation::Continued(of)) if of.task == *task => {

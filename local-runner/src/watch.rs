@@ -29,12 +29,12 @@ pub(crate) struct Watch {
     name: String,
     workers: usize,
     started: Timestamp,
-    seen: Mutex<Seen>,
+    seen: Mutex<RunnerState>,
     busy: AtomicU64,
 }
 
 #[derive(Default)]
-struct Seen {
+struct RunnerState {
     /// When everything that is due was last looked at, the store included.
     ticked: Option<Timestamp>,
     /// What kept it from that since.
@@ -78,7 +78,7 @@ impl Watch {
         }
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+    fn seen(&self) -> std::sync::MutexGuard<'_, RunnerState> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use misp::event::Event;
 use misp::feeds::{Feed, Feeds};
 use misp::flat::{Found, Place, Reader};
-use misp::indicators::{Batch, Seen, listed, of_event};
+use misp::indicators::{Batch, SeenKeys, listed, of_event};
 use misp::wire::{Part, parts};
 use rival::{Rival, Spread};
 
@@ -247,7 +247,7 @@ fn event(feed: &Feed, body: &[u8], now: Timestamp) -> u64 {
 
 /// Documents of a list; how many.
 fn list(feed: &Feed, body: &[u8], now: Timestamp) -> u64 {
-    let (mut batch, mut seen, mut count) = (Batch::default(), Seen::default(), 0);
+    let (mut batch, mut seen, mut count) = (Batch::default(), SeenKeys::default(), 0);
     let mut reader = Reader::new(feed, Place::default()).expect("its settings are right");
     for part in body.chunks(64 << 10) {
         reader.push(part, false, &mut |found| {

@@ -83,7 +83,7 @@ enum Markup {
 
 /// A request as the site saw it.
 #[derive(Clone)]
-struct Asked {
+struct SiteRequest {
     path: String,
     at: Instant,
     agent: String,
@@ -105,7 +105,7 @@ struct Site {
     answers: BTreeMap<String, (u16, String)>,
     /// Something happens at this request to a list page.
     at_page: BTreeMap<usize, fn(&mut Site)>,
-    asked: Vec<Asked>,
+    asked: Vec<SiteRequest>,
     pages_asked: usize,
     open: usize,
     open_most: usize,
@@ -392,7 +392,7 @@ async fn serve(
         .to_owned();
     let (status, kind, body) = {
         let mut site = site.lock().unwrap();
-        site.asked.push(Asked { path: uri.path().to_owned(), at: Instant::now(), agent });
+        site.asked.push(SiteRequest { path: uri.path().to_owned(), at: Instant::now(), agent });
         site.open += 1;
         site.open_most = site.open_most.max(site.open);
         site.answer(&uri, &origin)

@@ -322,13 +322,13 @@ fn processes_share_the_days_limits_and_never_pass_them() {
 }
 
 /// A request as a [`Scripted`] server saw it.
-struct Asked {
+struct ModelRequest {
     line: String,
     headers: HeaderMap,
     body: Value,
 }
 
-impl Asked {
+impl ModelRequest {
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
@@ -342,7 +342,7 @@ type ScriptedAnswer = (u16, Option<(&'static str, &'static str)>, Value);
 struct Scripted {
     origin: String,
     answers: Arc<Mutex<VecDeque<ScriptedAnswer>>>,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    asked: Arc<Mutex<Vec<ModelRequest>>>,
 }
 
 impl Scripted {
@@ -359,7 +359,7 @@ impl Scripted {
         *self.answers.lock().unwrap() = answers.to_vec().into();
     }
 
-    fn asked(&self) -> Vec<Asked> {
+    fn asked(&self) -> Vec<ModelRequest> {
         std::mem::take(&mut *self.asked.lock().unwrap())
     }
 }
@@ -372,7 +372,11 @@ async fn scripted_answer(
     body: Bytes,
 ) -> Response {
     let body = serde_json::from_slice(&body).unwrap_or_default();
-    server.asked.lock().unwrap().push(Asked { line: format!("{method} {uri}"), headers, body });
+    server.asked.lock().unwrap().push(ModelRequest {
+        line: format!("{method} {uri}"),
+        headers,
+        body,
+    });
     let mut answers = server.answers.lock().unwrap();
     let (status, header, body) = match answers.len() {
         1 => answers[0].clone(),

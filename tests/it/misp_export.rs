@@ -44,7 +44,7 @@ const KEY: &str = "aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1xY3zA5bC7d";
 // The stand-in.
 
 #[derive(Default)]
-struct Held {
+struct StandInState {
     /// Events by UUID, as they stand.
     events: BTreeMap<String, Value>,
     blocked: HashSet<String>,
@@ -58,14 +58,14 @@ struct Held {
 
 pub(crate) struct Misp {
     url: String,
-    held: Arc<Mutex<Held>>,
+    held: Arc<Mutex<StandInState>>,
 }
 
 impl Misp {
     fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/misp/", listener.local_addr().unwrap());
-        let held = Arc::new(Mutex::new(Held::default()));
+        let held = Arc::new(Mutex::new(StandInState::default()));
         let shared = Arc::clone(&held);
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -90,7 +90,7 @@ impl Misp {
     }
 }
 
-fn serve(held: &mut Held, mut stream: TcpStream) {
+fn serve(held: &mut StandInState, mut stream: TcpStream) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut head = Vec::new();
     loop {
@@ -138,7 +138,12 @@ fn refusal(what: &str, errors: Value) -> (&'static str, String, Value) {
     )
 }
 
-fn answer(held: &mut Held, method: &str, path: &str, body: &[u8]) -> (&'static str, String, Value) {
+fn answer(
+    held: &mut StandInState,
+    method: &str,
+    path: &str,
+    body: &[u8],
+) -> (&'static str, String, Value) {
     let ok = |event: &Value, errors: Value| {
         let mut answer = json!({"Event": event});
         if errors.as_object().is_some_and(|errors| !errors.is_empty()) {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use yara::document::{self, RuleContext};
 use yara::store::SourceClaims;
-use yara::{Known, RULE_TOKENS_MAX, split};
+use yara::{KnownRules, RULE_TOKENS_MAX, split};
 
 pub(crate) const TRIALS: &[crate::Case] = &[(
     "a_hostile_file_of_rules_costs_no_more_than_its_size",
@@ -307,7 +307,7 @@ fn memory(what: &str) -> usize {
 /// Reads a file of rules into documents; gives their number, and the bytes of their values.
 fn read(input: &[u8]) -> (usize, usize) {
     let split = split(input);
-    let mut known = Known::default();
+    let mut known = KnownRules::default();
     split.rules.iter().for_each(|rule| known.add("f", &rule.name));
     let (origin, claims) = (signature_base::sync::origin(None), SourceClaims::default());
     let bytes = split.rules.iter().map(|rule| {

@@ -25,7 +25,7 @@ use crate::article::{self, INDEX};
 use crate::listing::{self, LOOKED_FOR, Listing, Teaser};
 use crate::post::{self, Post};
 use crate::settings::{SOURCE, Settings};
-use crate::site::{Ask, Given, PAGE, Site, refused};
+use crate::site::{Ask, PAGE, Site, SiteAnswer, refused};
 use crate::ways::{self, Sitemap, WORDPRESS_FIELDS, Way};
 
 /// How long a way that was found is taken for the best one.
@@ -135,7 +135,7 @@ struct ChangedPage {
 }
 
 /// What a list said of a post before.
-enum Known {
+enum PostState {
     No,
     Same,
     /// By another kind of list.
@@ -157,12 +157,12 @@ impl Cursor {
         })
     }
 
-    fn known(&self, kind: char, post: &Teaser) -> Known {
-        let Some(seen) = self.seen.get(&post.id) else { return Known::No };
+    fn known(&self, kind: char, post: &Teaser) -> PostState {
+        let Some(seen) = self.seen.get(&post.id) else { return PostState::No };
         match said(seen, kind) {
-            None => Known::Elsewhere,
-            Some(said) if said == post.fingerprint() => Known::Same,
-            Some(_) => Known::Changed,
+            None => PostState::Elsewhere,
+            Some(said) if said == post.fingerprint() => PostState::Same,
+            Some(_) => PostState::Changed,
         }
     }
 
@@ -426,7 +426,7 @@ impl Crawl {
 
     fn has_news(&self, list: &List, posts: &[Teaser]) -> bool {
         let is_news = |post: &Teaser| {
-            matches!(self.cursor.known(kind(&list.way), post), Known::No | Known::Changed)
+            matches!(self.cursor.known(kind(&list.way), post), PostState::No | PostState::Changed)
         };
         posts.iter().any(is_news)
     }
@@ -477,22 +477,22 @@ impl Crawl {
         let mut page = Page { is_cut: false, has_stored: false, has_news: false };
         for post in posts {
             let known = self.cursor.known(kind, post);
-            if self.met.contains(&post.id) && !matches!(known, Known::Changed) {
+            if self.met.contains(&post.id) && !matches!(known, PostState::Changed) {
                 visit.merged(self.index, 1);
-                if matches!(known, Known::Elsewhere) {
+                if matches!(known, PostState::Elsewhere) {
                     self.cursor.remember(kind, post);
                 }
                 page.has_news |= self.stored.contains(&post.id);
                 continue;
             }
             match known {
-                Known::Same | Known::Elsewhere => {
+                PostState::Same | PostState::Elsewhere => {
                     visit.unchanged(self.index, 1);
                     self.cursor.remember(kind, post);
                     self.met.insert(post.id);
                     self.has_met_known = true;
                 }
-                Known::No | Known::Changed => {
+                PostState::No | PostState::Changed => {
                     if visit.is_late() {
                         page.is_cut = true;
                         return Ok(page);
@@ -515,7 +515,7 @@ impl Crawl {
     ) -> Result<bool, Stop> {
         self.dates.extend(post.date.map(|when| when.at));
         let read = match self.site.get(visit, &post.link, Ask::Anyway, PAGE).await {
-            Ok(Given::Body(answer)) => {
+            Ok(SiteAnswer::Body(answer)) => {
                 let now = self.now;
                 match in_tree(visit, answer, move |page, base| post::read(page, base, now)).await? {
                     Ok(page) if page.is_empty() => {
@@ -527,19 +527,19 @@ impl Crawl {
                     Err(unread) => Read::Failed(too_much(&post.link, unread)),
                 }
             }
-            Ok(Given::Status(status @ (404 | 410))) => {
+            Ok(SiteAnswer::Status(status @ (404 | 410))) => {
                 visit.reject(
                     self.index,
                     format!("post {}: its page is gone (status {status})", post.id),
                 );
                 Read::Gone
             }
-            Ok(Given::Status(status)) => Read::Failed(refused(&post.link, status)),
-            Ok(Given::Forbidden) => {
+            Ok(SiteAnswer::Status(status)) => Read::Failed(refused(&post.link, status)),
+            Ok(SiteAnswer::Forbidden) => {
                 visit.note("`robots.txt` does not allow posts' own pages: what lists say of them is stored");
                 Read::Forbidden
             }
-            Ok(Given::Nothing) => {
+            Ok(SiteAnswer::Nothing) => {
                 visit.filtered(self.index, 1);
                 Read::Gone
             }
@@ -618,12 +618,14 @@ impl Crawl {
                 false => Next::End,
             };
             let answer = match self.site.get(visit, &url, ask, Limits::FEED).await? {
-                Given::Body(answer) => answer,
-                Given::Nothing if is_first => return Ok(Next::NotModified),
-                Given::Nothing => return Ok(Next::End),
-                Given::Status(status @ 500..) => return Err(refused(&url, status)),
-                Given::Status(status) => return Ok(broken(format!("status {status}"))),
-                Given::Forbidden => return Ok(broken("`robots.txt` does not allow it".to_owned())),
+                SiteAnswer::Body(answer) => answer,
+                SiteAnswer::Nothing if is_first => return Ok(Next::NotModified),
+                SiteAnswer::Nothing => return Ok(Next::End),
+                SiteAnswer::Status(status @ 500..) => return Err(refused(&url, status)),
+                SiteAnswer::Status(status) => return Ok(broken(format!("status {status}"))),
+                SiteAnswer::Forbidden => {
+                    return Ok(broken("`robots.txt` does not allow it".to_owned()));
+                }
             };
             match self.listed(&list.way, &url, answer).await? {
                 Some(Sitemap { posts, further }) if !posts.is_empty() || !further.is_empty() => {
@@ -667,12 +669,12 @@ impl Crawl {
             let is_first = list.page == 1;
             let ask = if is_first && list.is_conditional { Ask::IfChanged } else { Ask::Anyway };
             let answer = match self.site.get(visit, &url, ask, PAGE).await? {
-                Given::Body(answer) => answer,
-                Given::Nothing if is_first => return Ok(Next::NotModified),
-                Given::Nothing => return Ok(Next::End),
-                Given::Status(400 | 404 | 410) if !is_first => return Ok(Next::End),
-                Given::Status(status) => return Err(refused(&url, status)),
-                Given::Forbidden => {
+                SiteAnswer::Body(answer) => answer,
+                SiteAnswer::Nothing if is_first => return Ok(Next::NotModified),
+                SiteAnswer::Nothing => return Ok(Next::End),
+                SiteAnswer::Status(400 | 404 | 410) if !is_first => return Ok(Next::End),
+                SiteAnswer::Status(status) => return Err(refused(&url, status)),
+                SiteAnswer::Forbidden => {
                     visit.note(format!("`robots.txt` does not allow `{}`", shown(&url)));
                     return Ok(Next::End);
                 }
@@ -740,7 +742,8 @@ impl Crawl {
         let mut newest = self.first_of(visit, feeds.iter().cloned().map(Way::Feed)).await?;
         if newest.is_none() {
             let home = self.site.home.clone();
-            if let Given::Body(answer) = self.site.get(visit, &home, Ask::Anyway, PAGE).await? {
+            if let SiteAnswer::Body(answer) = self.site.get(visit, &home, Ask::Anyway, PAGE).await?
+            {
                 let url = answer.url().to_owned();
                 let hints = feed::Hints { content_type: answer.content_type(), url: &url };
                 let linked =
@@ -934,15 +937,15 @@ mod tests {
             edited: None,
         };
         let mut cursor = Cursor::default();
-        assert!(matches!(cursor.known('p', &post), Known::No));
+        assert!(matches!(cursor.known('p', &post), PostState::No));
         cursor.remember('p', &post);
-        assert!(matches!(cursor.known('p', &post), Known::Same));
-        assert!(matches!(cursor.known('f', &post), Known::Elsewhere));
+        assert!(matches!(cursor.known('p', &post), PostState::Same));
+        assert!(matches!(cursor.known('f', &post), PostState::Elsewhere));
         cursor.remember('f', &post);
         post.title = "B".to_owned();
         cursor.remember('p', &post);
-        assert!(matches!(cursor.known('p', &post), Known::Same));
-        assert!(matches!(cursor.known('f', &post), Known::Changed));
+        assert!(matches!(cursor.known('p', &post), PostState::Same));
+        assert!(matches!(cursor.known('f', &post), PostState::Changed));
         let kept: Cursor = serde_json::from_value(json!(cursor)).unwrap();
         assert_eq!(kept.seen, cursor.seen);
     }

@@ -34,7 +34,7 @@ pub(crate) enum Ask {
 }
 
 /// What an address gave.
-pub(crate) enum Given {
+pub(crate) enum SiteAnswer {
     Body(Answer),
     /// It has not changed, or a replay of the archive has no more of it.
     Nothing,
@@ -60,11 +60,11 @@ impl Site {
         }
         let url = site.address("/robots.txt")?;
         match site.get(visit, &url, Ask::Anyway, PAGE).await? {
-            Given::Body(answer) => site.robots = Robots::parse(answer.body(), page::ROBOT),
+            SiteAnswer::Body(answer) => site.robots = Robots::parse(answer.body(), page::ROBOT),
             // RFC 9309, 2.3.1.3: without one, everything is allowed.
-            Given::Status(400..=499) | Given::Nothing | Given::Forbidden => {}
+            SiteAnswer::Status(400..=499) | SiteAnswer::Nothing | SiteAnswer::Forbidden => {}
             // 2.3.1.4: a server in trouble allows nothing.
-            Given::Status(status) => {
+            SiteAnswer::Status(status) => {
                 let error = Error::upstream(format!(
                     "read `{}`: status `{status}`",
                     base::address::shown(&url)
@@ -131,9 +131,9 @@ impl Site {
         url: &Url,
         ask: Ask,
         limits: Limits,
-    ) -> Result<Given, Stop> {
+    ) -> Result<SiteAnswer, Stop> {
         if !self.allows(url) {
-            return Ok(Given::Forbidden);
+            return Ok(SiteAnswer::Forbidden);
         }
         let request = Request::get(url)
             .accept("text/html, application/xhtml+xml, application/rss+xml, application/atom+xml, application/xml;q=0.9, application/json;q=0.9, */*;q=0.5")
@@ -145,7 +145,7 @@ impl Site {
             Ask::IfChanged if !self.is_replay => visit.get(request).await?,
             _ => visit.get_again(request).await?,
         };
-        let Some(answer) = answer else { return Ok(Given::Nothing) };
+        let Some(answer) = answer else { return Ok(SiteAnswer::Nothing) };
         match answer.status() {
             200..=299 if answer.is_truncated() => {
                 let error = Error::upstream(format!(
@@ -154,7 +154,7 @@ impl Site {
                 ));
                 Err(Stop::new(Outcome::Truncated, error))
             }
-            200..=299 => Ok(Given::Body(answer)),
+            200..=299 => Ok(SiteAnswer::Body(answer)),
             status @ (429 | 503) => {
                 let error = Error::upstream(format!(
                     "read `{}`: status `{status}`",
@@ -173,7 +173,7 @@ impl Site {
                     None => stop,
                 })
             }
-            status => Ok(Given::Status(status)),
+            status => Ok(SiteAnswer::Status(status)),
         }
     }
 }

@@ -107,12 +107,12 @@ pub fn contributor(feed: &Feed, event: &str) -> String {
 ///
 /// Two generations of so many bound it: a value that comes again after `EACH` others is written again, and if its row says the same it is unchanged.
 #[derive(Default)]
-pub struct Seen {
+pub struct SeenKeys {
     young: HashSet<u128>,
     old: HashSet<u128>,
 }
 
-impl Seen {
+impl SeenKeys {
     const EACH: usize = 1 << 15;
 
     /// Whether it is there for the first time.
@@ -145,7 +145,7 @@ pub fn listed(
     facts: &Facts,
     lists: Option<&Lists>,
     now: Timestamp,
-    seen: &mut Seen,
+    seen: &mut SeenKeys,
     batch: &mut Batch,
 ) -> Vec<String> {
     let kind = feed.kind.as_deref().unwrap_or(typed.kind);
@@ -290,7 +290,7 @@ pub fn of_event(
 ) -> Result<EventDone> {
     let (mut batch, mut done) = (Batch::default(), EventDone::default());
     let mut entries: Vec<Entry> = Vec::new();
-    let mut said = Said::of(feed, event);
+    let mut said = EventContext::of(feed, event);
     let (mut held, mut held_bytes): (Vec<Option<Found>>, usize) = Default::default();
     done.attributes = event.len() as u64;
     for place in 0..event.len() {
@@ -397,7 +397,7 @@ fn read(event: &Event<'_>, entry: Entry) -> Option<Found> {
 }
 
 /// What a feed and an event say of each of the event's indicators.
-struct Said<'a> {
+struct EventContext<'a> {
     feed: &'a Feed,
     head: &'a Head,
     source: SourceName,
@@ -409,7 +409,7 @@ struct Said<'a> {
     references: Vec<String>,
 }
 
-impl<'a> Said<'a> {
+impl<'a> EventContext<'a> {
     fn of(feed: &'a Feed, event: &'a Event<'_>) -> Self {
         let mut labels = Labels::default();
         feed.tags.iter().for_each(|tag| labels.tag(tag));

@@ -21,7 +21,7 @@ use task::{BodyStream, Position, Present, Stop, Storing, Visit};
 
 use crate::feeds::{Feed, INDEX};
 use crate::flat::{Found, HEAD, Place, Reader, is_web_page};
-use crate::indicators::{BATCH, Batch, OWNER, Seen, ids, key, listed};
+use crate::indicators::{BATCH, Batch, OWNER, SeenKeys, ids, key, listed};
 use crate::sync::How;
 use crate::unzip::{MAGIC, Unzip};
 
@@ -335,7 +335,7 @@ pub(crate) async fn read(visit: &mut Visit<'_>, feed: &Feed, how: &How) -> Resul
         if from.is_none() && body.stream.position().offset > 0 {
             return Err(unreadable(feed, "its server gave a part that was not asked for"));
         }
-        let (mut seen, mut batch, mut barren_from) = (Seen::default(), Batch::default(), 0);
+        let (mut seen, mut batch, mut barren_from) = (SeenKeys::default(), Batch::default(), 0);
         let now = visit.ctx().now();
         let mut left = how.limit.unwrap_or(u64::MAX);
         let mut ahead = Ahead::default();
@@ -580,7 +580,7 @@ async fn sweep(
 ) -> Result<Option<(Present, Listed)>, Stop> {
     let mut body = Body::new(stream, feed, None)?;
     let (mut present, mut total, mut seen) =
-        (Present::default(), Listed::default(), Seen::default());
+        (Present::default(), Listed::default(), SeenKeys::default());
     loop {
         let mut failed = None;
         let goes_on = body

@@ -14,7 +14,7 @@ use crate::event::Event;
 use crate::events;
 use crate::feeds::{Feed, FeedKeys, Feeds, Format, Settings};
 use crate::flat::{Found, Place, Reader, is_web_page};
-use crate::indicators::{Batch, Seen, listed, of_event};
+use crate::indicators::{Batch, SeenKeys, listed, of_event};
 use crate::lists;
 
 /// Feeds in progress at once. The pace at one host is the HTTP client's matter.
@@ -83,7 +83,7 @@ pub(crate) fn preview(home: &Home, definition: Value) -> Pending<'_, Preview> {
                 })?;
             }
         } else {
-            let mut seen = Seen::default();
+            let mut seen = SeenKeys::default();
             let mut reader = Reader::new(&feed, Place::default())?;
             reader.push(&body, true, &mut |found| match found {
                 Found::Typed(typed, facts) => {

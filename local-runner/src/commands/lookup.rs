@@ -98,7 +98,7 @@ struct AskedValue {
 
 /// What is looked up.
 #[derive(Debug, Default)]
-struct Asked {
+struct AskedValues {
     /// Each value once, in the order in which they were given.
     values: Vec<AskedValue>,
     seen: HashSet<(IndicatorKind, String)>,
@@ -108,8 +108,8 @@ struct Asked {
     left_out: usize,
 }
 
-fn read(values: &[String]) -> Result<Asked> {
-    let mut asked = Asked::default();
+fn read(values: &[String]) -> Result<AskedValues> {
+    let mut asked = AskedValues::default();
     for value in values {
         if value != "-" {
             if !asked.line(value) && asked.text(value) == 0 {
@@ -133,7 +133,7 @@ fn read(values: &[String]) -> Result<Asked> {
     Ok(asked)
 }
 
-impl Asked {
+impl AskedValues {
     /// A list, a value or several a line, or a report: a line that is all values is a line of a list, and what stands between
     /// such lines is text.
     fn report(&mut self, text: &str) {
@@ -399,7 +399,7 @@ mod tests {
     use super::*;
 
     fn values(text: &str) -> String {
-        let mut asked = Asked::default();
+        let mut asked = AskedValues::default();
         asked.report(text);
         let shown = asked.values.iter().map(|one| format!("{} {}", one.kind, one.value));
         shown.collect::<Vec<_>>().join(", ")

@@ -20,7 +20,7 @@ pub(super) fn each(
     mut visit: impl FnMut(usize) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
     let mut at = 0;
-    while let Some((block, Seen { marks, hex })) = next(bytes, at) {
+    while let Some((block, BlockMarks { marks, hex })) = next(bytes, at) {
         for (place, lanes) in marks.chunks_exact(WORD).enumerate() {
             if place % 2 == 0 && hex >> (place / 2) & 1 == 1 {
                 visit(block + place * WORD)?;
@@ -39,7 +39,7 @@ pub(super) fn each(
 
 /// The next block that holds a place, from a block's start on. Compiled for 32 byte vectors too, which most processors have.
 #[multiversion::multiversion(targets("x86_64+avx2"))]
-fn next(bytes: &[u8], from: usize) -> Option<(usize, Seen)> {
+fn next(bytes: &[u8], from: usize) -> Option<(usize, BlockMarks)> {
     let mut at = from;
     while at < bytes.len() {
         let padded;
@@ -73,7 +73,7 @@ fn padded_window(bytes: &[u8], at: usize) -> [u8; LANES + 4] {
 }
 
 /// What a block holds.
-struct Seen {
+struct BlockMarks {
     /// 1 where there is a place.
     marks: [u8; LANES],
     /// Which half is nothing but hex digits, a bit each: two flags in memory, read as one number, cost 15 cycles a block.
@@ -81,7 +81,7 @@ struct Seen {
 }
 
 #[inline(always)]
-fn look(window: &[u8; LANES + 4]) -> Seen {
+fn look(window: &[u8; LANES + 4]) -> BlockMarks {
     let mut marks = [0_u8; LANES];
     let mut hex = [0_u8; LANES];
     for lane in 0..LANES {
@@ -103,7 +103,7 @@ fn look(window: &[u8; LANES + 4]) -> Seen {
             | u8::from((byte | 0x20).wrapping_sub(b'a') <= 5);
     }
     let all = |half: &[u8]| u8::from(half == [1; LANES / 2]);
-    Seen { marks, hex: all(&hex[..LANES / 2]) | all(&hex[LANES / 2..]) << 1 }
+    BlockMarks { marks, hex: all(&hex[..LANES / 2]) | all(&hex[LANES / 2..]) << 1 }
 }
 
 /// Whether four bytes may begin a letter that is hidden or stands for a plain one: generous, as it is looked at again, but

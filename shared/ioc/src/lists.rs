@@ -33,14 +33,14 @@ const FILE: &str = "list.json";
 pub struct Lists(Arc<Read>);
 
 /// What this process read last.
-struct Kept {
+struct CachedLists {
     place: String,
     run_id: String,
     validators: Validators,
     lists: Lists,
 }
 
-static KEPT: Mutex<Option<Kept>> = Mutex::const_new(None);
+static KEPT: Mutex<Option<CachedLists>> = Mutex::const_new(None);
 static BUILT_IN: LazyLock<Lists> = LazyLock::new(|| Lists(Arc::new(Warninglists::built_in())));
 
 impl Lists {
@@ -60,7 +60,7 @@ impl Lists {
         }
         let before = known.map(|known| (known.validators.clone(), known.lists.clone()));
         let (lists, validators) = of_place(&ctx.http, place, before).await?;
-        *kept = Some(Kept {
+        *kept = Some(CachedLists {
             place: place.clone(),
             run_id: ctx.run.run_id.clone(),
             validators,

@@ -24,7 +24,7 @@ use tokio::sync::Semaphore;
 
 pub use look::CHECK;
 use settings::{Endpoint, Provider};
-use wire::{Refusals, Said};
+use wire::{ModelAnswer, Refusals};
 
 /// The zone whose midnight begins a day of the limits: that of the timetable.
 const ZONE: &str = "America/Sao_Paulo";
@@ -108,7 +108,7 @@ pub struct Model {
 
 /// What one request came to.
 enum Came {
-    Answer(Said),
+    Answer(ModelAnswer),
     /// Something that is no answer; its tokens may have been used.
     Malformed(String),
     /// A wish about the request's form, or no wish to answer it.
@@ -353,7 +353,7 @@ impl Model {
     }
 
     /// The object of an answer in its schema's form, and whether it was repaired.
-    fn read(&self, question: &Question, said: &Said) -> Result<(Value, bool), String> {
+    fn read(&self, question: &Question, said: &ModelAnswer) -> Result<(Value, bool), String> {
         let shown = |why: &str| format!("{why}: {}", self.shown(&said.text));
         if let Some(cut) = &said.cut {
             return Err(shown(&self.shown(cut)));

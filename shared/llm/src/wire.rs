@@ -42,7 +42,7 @@ impl Refusals {
 
 /// What a server answered.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Said {
+pub(crate) struct ModelAnswer {
     /// What the model wrote.
     pub(crate) text: String,
     /// Tokens of the prompt and of the answer, where the server counts them.
@@ -142,7 +142,7 @@ fn defused(text: &str) -> String {
 ///
 /// # Errors
 /// What it is instead.
-pub(crate) fn answer(provider: Provider, body: &[u8]) -> Result<Said, String> {
+pub(crate) fn answer(provider: Provider, body: &[u8]) -> Result<ModelAnswer, String> {
     let body: Value = serde_json::from_slice(body).map_err(|cause| format!("no JSON: {cause}"))?;
     if let Some(says) = error_of(&body) {
         return Err(format!("an error: {says}"));
@@ -168,7 +168,7 @@ pub(crate) fn answer(provider: Provider, body: &[u8]) -> Result<Said, String> {
             let message = &choice["message"];
             if let Some(why) = message["refusal"].as_str() {
                 let cut = Some(format!("the model refused: {why}"));
-                return Ok(Said { text: String::new(), usage, cut });
+                return Ok(ModelAnswer { text: String::new(), usage, cut });
             }
             let called = &message["tool_calls"][0]["function"]["arguments"];
             let text = match &message["content"] {
@@ -189,7 +189,7 @@ pub(crate) fn answer(provider: Provider, body: &[u8]) -> Result<Said, String> {
         }
         _ => None,
     };
-    Ok(Said { text, usage, cut })
+    Ok(ModelAnswer { text, usage, cut })
 }
 
 /// The models that a listing names: all of a server, or the one that was asked for.
@@ -296,7 +296,8 @@ mod tests {
         usage: Option<(u64, u64)>,
         cut: Option<&str>,
     ) {
-        let expected = Said { text: text.to_owned(), usage, cut: cut.map(ToOwned::to_owned) };
+        let expected =
+            ModelAnswer { text: text.to_owned(), usage, cut: cut.map(ToOwned::to_owned) };
         assert_eq!(answer(provider, body.to_string().as_bytes()), Ok(expected));
     }
 

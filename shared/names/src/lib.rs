@@ -21,7 +21,7 @@ mod stored;
 mod words;
 
 pub use index::{Found, Names, Subject, SubjectKind};
-pub use link::{Known, Linked};
+pub use link::{KnownSubjects, Linked};
 
 /// Words of one name at the most; the longest known has eight.
 pub const WORDS_MAX: usize = 8;

@@ -6,7 +6,7 @@ use crate::index::{Names, SubjectKind};
 
 /// What a library says of a reference by itself: ids and names of families and actors.
 #[derive(Clone, Debug, Default)]
-pub struct Known<'a> {
+pub struct KnownSubjects<'a> {
     /// Of families.
     pub families: Vec<&'a str>,
     /// Of actors.
@@ -24,7 +24,7 @@ pub struct Linked {
 
 impl Names {
     /// Whom a reference means, by what is known of it and by its texts, each looked at by itself.
-    pub fn link(&self, known: &Known<'_>, texts: &[&str]) -> Linked {
+    pub fn link(&self, known: &KnownSubjects<'_>, texts: &[&str]) -> Linked {
         let mut linked = Linked::default();
         for name in &known.families {
             linked.meant.extend(self.named(SubjectKind::Family, name));

@@ -6,7 +6,7 @@ use std::path::Path;
 use regex::{Regex, RegexBuilder};
 
 use crate::common::key;
-use crate::{Known, Names, Subject, SubjectKind};
+use crate::{KnownSubjects, Names, Subject, SubjectKind};
 
 fn fixture(name: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/names");
@@ -105,7 +105,7 @@ fn names_in_titles_are_found_and_words_are_not() {
 }
 
 /// The names of those that a text means, by kind.
-fn meant(text: &str, known: &Known<'_>) -> (Vec<String>, Vec<String>) {
+fn meant(text: &str, known: &KnownSubjects<'_>) -> (Vec<String>, Vec<String>) {
     let names = galaxy();
     let linked = names.link(known, &[text]);
     let of =
@@ -115,7 +115,7 @@ fn meant(text: &str, known: &Known<'_>) -> (Vec<String>, Vec<String>) {
 
 #[track_caller]
 fn check(text: &str, families: &[&str], actors: &[&str]) {
-    let (of_families, of_actors) = meant(text, &Known::default());
+    let (of_families, of_actors) = meant(text, &KnownSubjects::default());
     assert_eq!(
         (of_families, of_actors),
         (
@@ -139,12 +139,12 @@ fn a_name_that_several_bear_goes_to_whom_the_text_tells() {
 
 #[test]
 fn what_is_known_of_a_reference_comes_first_and_settles_words() {
-    let known = Known { families: vec!["PLAY"], actors: vec!["Nobody At All"] };
+    let known = KnownSubjects { families: vec!["PLAY"], actors: vec!["Nobody At All"] };
     assert_eq!(meant("A look at Play", &known), (vec!["PLAY".to_owned()], vec![]));
-    let known = Known { families: vec!["win.qakbot"], actors: vec![] };
+    let known = KnownSubjects { families: vec!["win.qakbot"], actors: vec![] };
     assert_eq!(meant("Qbot again", &known).0, ["QakBot"]);
     let names = galaxy();
-    let linked = names.link(&Known::default(), &["A look at Play"]);
+    let linked = names.link(&KnownSubjects::default(), &["A look at Play"]);
     assert!(linked.meant.is_empty());
     assert_eq!(names.names_of(SubjectKind::Family, &linked.possible), ["PLAY"]);
 }

@@ -25,12 +25,12 @@ pub struct Allowance {
     requests: u32,
     tokens: u32,
     zone: TimeZone,
-    held: Mutex<Held>,
+    held: Mutex<ReservedBudget>,
 }
 
 /// What is reserved of a day and not given to a request.
 #[derive(Default)]
-struct Held {
+struct ReservedBudget {
     day: String,
     requests: u32,
     tokens: u64,
@@ -84,7 +84,12 @@ impl Allowance {
     }
 
     /// Reserves what a block of such requests lacks, and smaller ones near the limits; gives the limit that one alone would pass.
-    async fn take_block(&self, ctx: &Ctx, held: &mut Held, tokens: u32) -> Result<Option<String>> {
+    async fn take_block(
+        &self,
+        ctx: &Ctx,
+        held: &mut ReservedBudget,
+        tokens: u32,
+    ) -> Result<Option<String>> {
         let of_requests = self.requests / BLOCK_PART;
         let of_tokens = self.tokens / BLOCK_PART / tokens.max(1);
         let mut block = of_requests.min(of_tokens).clamp(1, BLOCK);
@@ -154,8 +159,8 @@ impl Allowance {
         self.give_back(ctx, &mut *self.held.lock().await).await
     }
 
-    async fn give_back(&self, ctx: &Ctx, held: &mut Held) -> Result<()> {
-        let Held { day, requests, tokens } = std::mem::take(held);
+    async fn give_back(&self, ctx: &Ctx, held: &mut ReservedBudget) -> Result<()> {
+        let ReservedBudget { day, requests, tokens } = std::mem::take(held);
         for (id, rest) in
             [(REQUESTS, i64::from(requests)), (TOKENS, i64::try_from(tokens).unwrap_or(i64::MAX))]
         {

@@ -129,7 +129,7 @@ struct Stored {
 }
 
 /// Documents as their index takes them, by form and by age.
-struct Asked<'w> {
+struct FittedWrites<'w> {
     writes: Cow<'w, [Write]>,
     /// Those that are beyond the age that is kept.
     is_old: Vec<bool>,
@@ -137,7 +137,7 @@ struct Asked<'w> {
     misfits: Misfits,
 }
 
-impl<'w> Asked<'w> {
+impl<'w> FittedWrites<'w> {
     fn of(index: &Index, writes: &'w [Write], keep: &KeepDays, now: Timestamp) -> Self {
         let Fitted { writes, misfits, bytes } = fit(index, writes);
         let is_old = writes.iter().map(|write| retention::is_too_old(keep, index, write, now));
@@ -293,9 +293,9 @@ impl<'a> Visit<'a> {
                 let (store, now) = (Arc::clone(&self.ctx.store), self.ctx.now());
                 let keep = self.ctx.config.stores.keep_days.clone();
                 writing.spawn(async move {
-                    let asked = Asked::of(index, &writes, &keep, now);
+                    let asked = FittedWrites::of(index, &writes, &keep, now);
                     let written = asked.write(store.as_ref(), index).await?;
-                    let Asked { bytes, misfits, .. } = asked;
+                    let FittedWrites { bytes, misfits, .. } = asked;
                     Ok(Stored { writes, written, bytes, misfits })
                 });
                 0
@@ -378,9 +378,10 @@ impl<'a> Visit<'a> {
 
     /// Writes what its index takes, by form and by age, and keeps the ledger.
     async fn write(&mut self, index: &'static Index, writes: &[Write]) -> Result<Vec<Written>> {
-        let asked = Asked::of(index, writes, &self.ctx.config.stores.keep_days, self.ctx.now());
+        let asked =
+            FittedWrites::of(index, writes, &self.ctx.config.stores.keep_days, self.ctx.now());
         let written = asked.write(self.ctx.store.as_ref(), index).await;
-        let Asked { bytes, misfits, .. } = asked;
+        let FittedWrites { bytes, misfits, .. } = asked;
         self.note_fit(index, bytes, misfits);
         let written = written?;
         self.keep_ledger(index, writes, &written);

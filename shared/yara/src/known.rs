@@ -21,7 +21,7 @@ type InFile = HashMap<String, HashSet<String>>;
 
 /// The rules of a source by name.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct KnownRules {
     in_file: InFile,
     anywhere: HashSet<String>,
 }
@@ -39,7 +39,7 @@ pub struct Needs {
     pub variables: Vec<(String, Meaning)>,
 }
 
-impl Known {
+impl KnownRules {
     /// Makes a rule of `file` known.
     pub fn add(&mut self, file: &str, name: &str) {
         self.anywhere.insert(name.to_owned());

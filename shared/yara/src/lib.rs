@@ -3,7 +3,7 @@
 //!
 //! - [`split()`] takes a file apart, to the exact text of each rule; a broken rule is a reject beside the others.
 //! - [`About`] is what a rule's meta means: dates, authors, hashes, families.
-//! - [`Known`] tells what the names in a rule's condition stand for: other rules, modules, variables of the scanner.
+//! - [`KnownRules`] tells what the names in a rule's condition stand for: other rules, modules, variables of the scanner.
 //! - [`verdict`] asks a compiler, once for each text.
 //! - [`apart`] is where that happens: a process of its own, whose end is not the task's.
 //! - [`document`] writes into `cti_yara_rules`; [`export`] reads it back.
@@ -31,7 +31,7 @@ pub mod verdict;
 
 pub use about::About;
 pub use condition::{Meaning, Name};
-pub use known::Known;
+pub use known::KnownRules;
 pub use split::{
     CALLS_MAX, HEIGHT_MAX, Meta, REJECTS_MAX, RULE_BYTES_MAX, RULE_TOKENS_MAX, RULES_MAX, Reject,
     Rule, Split, split,

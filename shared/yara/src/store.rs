@@ -15,7 +15,7 @@ use super::apart::{Compiler, STACK_BYTES, Unanswered};
 use super::document::{self, INDEX, OWNER, Origin, RuleContext};
 use super::known::{NEEDS_MAX, Needs};
 use super::verdict::{Unit, Verdict};
-use super::{Known, Rule, Split, about, portable, split};
+use super::{KnownRules, Rule, Split, about, portable, split};
 
 /// Rules that are written together.
 const BATCH: usize = 256;
@@ -268,7 +268,7 @@ async fn complete(
     stored: &HashMap<String, Stored>,
     collected: &mut Collected,
 ) -> Result<()> {
-    let mut known = Known::default();
+    let mut known = KnownRules::default();
     let (mut ids, mut dependants) = (HashMap::new(), HashMap::<&str, Vec<&str>>::new());
     for (id, rule) in stored.iter().filter(|(_, rule)| rule.is_active) {
         known.add(&rule.file, &rule.name);
@@ -363,7 +363,7 @@ fn write_all(
     cutoff: &Cutoff,
     batches: &mpsc::Sender<Batch>,
 ) {
-    let mut known = Known::default();
+    let mut known = KnownRules::default();
     for (path, split) in &collected.files {
         split.rules.iter().for_each(|rule| known.add(path, &rule.name));
     }
@@ -422,7 +422,7 @@ impl Judged {
 struct Verdicts<'c> {
     origin: &'c Origin,
     collected: &'c Collected,
-    known: Known,
+    known: KnownRules,
     stored: &'c HashMap<String, Stored>,
     compiler: Compiler,
     done: HashMap<&'c str, Judged>,

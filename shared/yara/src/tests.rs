@@ -43,7 +43,7 @@ rule Next { condition: pe.number_of_sections == 1 and Alive }"#;
         ("c", Meta::Integer(-1)),
     ];
     assert_eq!(alive.meta, expected.map(|(key, value)| (key.to_owned(), value)));
-    let mut known = Known::default();
+    let mut known = KnownRules::default();
     known.add("f", "Alive");
     known.add("f", "Next");
     let needs = known.needs("f", next);
@@ -226,7 +226,7 @@ fn a_variable_of_the_scanner_is_told_from_a_rule() {
     let split = split(
         b"rule A { condition: filename matches /x/ or (for any i in (1..2) : (i == 2)) or size_kb > 3 or Other or is_it }",
     );
-    let mut known = Known::default();
+    let mut known = KnownRules::default();
     known.add("f", "A");
     known.add("g", "Other");
     let needs = known.needs("f", &split.rules[0]);

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use llm::Question;
-use names::{Known, Linked, Names, SubjectKind};
+use names::{KnownSubjects, Linked, Names, SubjectKind};
 use serde_json::{Value, json};
 use stores::documents::{self, Body};
 use url::Url;
@@ -106,7 +106,7 @@ impl Entry {
 
     /// Whom it means, by what is known of it and by its own words.
     pub(crate) fn linked(&self, names: &Names) -> Linked {
-        let known = Known {
+        let known = KnownSubjects {
             families: self.families.iter().map(String::as_str).collect(),
             actors: self.actors.iter().map(String::as_str).collect(),
         };
@@ -115,7 +115,7 @@ impl Entry {
         let mut linked = names.link(&known, &texts);
         if let Some(page) = &self.page {
             // A page names others in passing: the model says whom it is about.
-            let named = names.link(&Known::default(), &[page]);
+            let named = names.link(&KnownSubjects::default(), &[page]);
             let new = named.meant.union(&named.possible).filter(|one| !linked.meant.contains(one));
             let new: Vec<u32> = new.copied().collect();
             linked.possible.extend(new);

@@ -104,7 +104,7 @@ pub(super) async fn export(cli: &Cli, args: &IndicatorsArgs) -> Outcome {
     let mut form = form(args)?;
     let store = open_documents(&settings).await?;
     let mut tally = Tally::new(args);
-    let mut seen = Seen::default();
+    let mut seen = SharedValues::default();
     let scan = Scan {
         text: selection::text(&args.words),
         filters,
@@ -181,14 +181,14 @@ fn left_out(args: &IndicatorsArgs, one: &Stored<'_>, now: Timestamp) -> Option<R
 
 /// Values that several families store; memory for those alone.
 #[derive(Default)]
-struct Seen {
+struct SharedValues {
     /// The ids of a page's documents whose value another family has too.
     shared: HashSet<String>,
     /// Such values that were met, with their kinds.
     met: HashSet<(String, String)>,
 }
 
-impl Seen {
+impl SharedValues {
     /// Asks of a page which of its values other families have.
     async fn learn(&mut self, store: &dyn DocumentReader, page: &[Document]) -> Result<()> {
         self.shared.clear();

@@ -37,7 +37,7 @@ pub(super) async fn add(cli: &Cli, settings: &Settings, args: &AddArgs) -> Outco
     let home = Home::open(settings.config.clone()).await?;
     let (family, editor) = editable(&args.category)?;
     let known = (family.sources.list)(&settings.config, home.state.as_ref()).await?;
-    let mut taken = Taken::of(&editor, &known);
+    let mut taken = TakenNames::of(&editor, &known);
     if let Some(same) = taken.urls.get(url.as_str()) {
         return Err(Error::config(format!("add `{url}`: `{same}` has that address already"))
             .hint(format!("`local-runner sources show {same}` shows it")));
@@ -283,7 +283,7 @@ struct Imported {
 }
 
 /// What sources have already, looked up once for each feed of a file.
-struct Taken {
+struct TakenNames {
     ids: HashSet<String>,
     /// Ids by address.
     urls: HashMap<String, String>,
@@ -292,7 +292,7 @@ struct Taken {
     numbers: HashMap<String, u32>,
 }
 
-impl Taken {
+impl TakenNames {
     fn of(editor: &SourceEditor, known: &[SourceEntry]) -> Self {
         let categories = categories(editor, known).into_iter().map(ToOwned::to_owned).collect();
         let (ids, urls, numbers) = (HashSet::new(), HashMap::new(), HashMap::new());
@@ -336,7 +336,7 @@ pub(super) async fn import(cli: &Cli, settings: &Settings, args: &ImportArgs) ->
     let (family, editor) = editable(&args.category)?;
     let known = (family.sources.list)(&settings.config, state.as_ref()).await?;
     is_category(&editor, &known, &args.category, args.new_category)?;
-    let mut taken = Taken::of(&editor, &known);
+    let mut taken = TakenNames::of(&editor, &known);
     let mut imported = Imported::default();
     for outline in outlines {
         match entry_of(&outline, args, &editor, &mut taken) {
@@ -418,7 +418,7 @@ fn entry_of(
     outline: &Outline,
     args: &ImportArgs,
     editor: &SourceEditor,
-    taken: &mut Taken,
+    taken: &mut TakenNames,
 ) -> Result<SourceEntry> {
     let plain = outline.url.strip_prefix("feed:").unwrap_or(&outline.url);
     let plain = if plain.starts_with("//") { format!("http:{plain}") } else { plain.to_owned() };

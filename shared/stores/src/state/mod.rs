@@ -38,7 +38,7 @@ pub use ledger::{LEDGER_MAX, Ledger, LedgerItem, LedgerKind, Retry};
 pub use moving::{Moving, Table};
 pub use postgres::{About, Postgres, Timing};
 pub use queue::{
-    Due, ENDED_MAX, Firings, Overlap, Queue, QueueEntry, QueueLimit, QueueState, Taken,
+    ClaimedInvocation, Due, ENDED_MAX, Firings, Overlap, Queue, QueueEntry, QueueLimit, QueueState,
 };
 pub use slots::{HistoryQuery, Missed, MissedSlot};
 pub use sql::Sql;

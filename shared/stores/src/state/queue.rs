@@ -112,7 +112,7 @@ pub struct QueueEntry {
 }
 
 /// An invocation that was taken: nobody else runs it while this lives.
-pub struct Taken {
+pub struct ClaimedInvocation {
     /// The invocation.
     pub entry: QueueEntry,
     pub(super) hold: Held,
@@ -160,12 +160,12 @@ pub trait Queue: Send + Sync {
     async fn has_room(&self, bytes: usize, limit: QueueLimit) -> Result<bool>;
 
     /// Takes the oldest invocation that is due, as running.
-    async fn take(&self, now: Timestamp) -> Result<Option<Taken>>;
+    async fn take(&self, now: Timestamp) -> Result<Option<ClaimedInvocation>>;
 
     /// Notes what came of an attempt: done, dead, or queued again for `due`. Refused when a later attempt has begun.
     async fn settle(
         &self,
-        taken: Taken,
+        taken: ClaimedInvocation,
         state: QueueState,
         due: Option<Timestamp>,
         error: Option<&str>,
@@ -176,7 +176,7 @@ pub trait Queue: Send + Sync {
     async fn recover(&self, now: Timestamp) -> Result<u64>;
 
     /// Puts back an invocation that another attempt keeps from its work, for `due`; this attempt does not count.
-    async fn put_back(&self, taken: Taken, due: Timestamp) -> Result<()>;
+    async fn put_back(&self, taken: ClaimedInvocation, due: Timestamp) -> Result<()>;
 
     /// Queues a dead letter again, for one more attempt; `false` where it is none.
     async fn redrive(&self, request_id: &str, now: Timestamp) -> Result<bool>;
@@ -307,19 +307,19 @@ impl<D: Driver> Queue for Sql<D> {
         Ok(!found.is_empty())
     }
 
-    async fn take(&self, now: Timestamp) -> Result<Option<Taken>> {
+    async fn take(&self, now: Timestamp) -> Result<Option<ClaimedInvocation>> {
         self.driver.take(&self.pool, now).await
     }
 
     async fn settle(
         &self,
-        taken: Taken,
+        taken: ClaimedInvocation,
         state: QueueState,
         due: Option<Timestamp>,
         error: Option<&str>,
     ) -> Result<()> {
         let failed = D::failed("settle an invocation");
-        let Taken { entry, hold } = taken;
+        let ClaimedInvocation { entry, hold } = taken;
         let mut transaction = self.pool.begin().await.map_err(&failed)?;
         let settled = transaction
             .execute(
@@ -348,8 +348,8 @@ impl<D: Driver> Queue for Sql<D> {
         Ok(put_back)
     }
 
-    async fn put_back(&self, taken: Taken, due: Timestamp) -> Result<()> {
-        let Taken { entry, hold } = taken;
+    async fn put_back(&self, taken: ClaimedInvocation, due: Timestamp) -> Result<()> {
+        let ClaimedInvocation { entry, hold } = taken;
         let sql = "UPDATE invocations SET state = 'queued', due_ms = $3, attempts = attempts - 1 WHERE request_id = $1 AND attempts = $2";
         let args = args![&entry.request_id, entry.attempts, due];
         let put_back = self.execute("put an invocation back", sql, args).await?;

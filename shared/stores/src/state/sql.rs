@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::db::{Arg, Pool, Row, Transaction, args, to_json};
 use super::{
-    Claim, Held, HistoryQuery, Hold, Identity, Lease, Override, RunRow, SourceState, State,
-    StateReader, Taken, ended,
+    Claim, ClaimedInvocation, Held, HistoryQuery, Hold, Identity, Lease, Override, RunRow,
+    SourceState, State, StateReader, ended,
 };
 
 /// What differs between databases: who holds what, what errors mean, and a few words of SQL.
@@ -51,7 +51,7 @@ pub(super) trait Driver: Send + Sync {
     async fn lease(&self, pool: &Pool, source: &str) -> Result<Option<Lease>>;
 
     /// Takes the oldest invocation that is due, as running and held.
-    async fn take(&self, pool: &Pool, now: Timestamp) -> Result<Option<Taken>>;
+    async fn take(&self, pool: &Pool, now: Timestamp) -> Result<Option<ClaimedInvocation>>;
 
     /// Queues again what is running and not held; gives how many.
     async fn recover(&self, pool: &Pool, now: Timestamp) -> Result<u64>;

@@ -14,7 +14,7 @@ use super::db::{Pool, args};
 use super::file_lock::{self, FileLock};
 use super::slots::{NOT_BESIDE, begin_attempt};
 use super::sql::{Driver, Sql, horizon, run_name};
-use super::{Held, Lease, Looked, QueueEntry, Taken};
+use super::{ClaimedInvocation, Held, Lease, Looked, QueueEntry};
 use crate::sqlite;
 
 const MIGRATIONS: &[&str] = &[
@@ -127,7 +127,7 @@ impl Driver for Files {
         Ok(Some(Lease { name: source.to_owned(), fence, _lock: Held::File(lock) }))
     }
 
-    async fn take(&self, pool: &Pool, now: Timestamp) -> Result<Option<Taken>> {
+    async fn take(&self, pool: &Pool, now: Timestamp) -> Result<Option<ClaimedInvocation>> {
         let failed = Self::failed("take an invocation from the queue");
         // The lock is taken within the transaction: nobody sees the row as running and unlocked.
         let mut transaction = pool.begin().await.map_err(&failed)?;
@@ -150,7 +150,7 @@ impl Driver for Files {
         let attempt = (entry.task.as_str(), entry.request_id.as_str(), entry.attempts);
         begin_attempt(&mut transaction, attempt, now).await.map_err(&failed)?;
         transaction.commit().await.map_err(&failed)?;
-        Ok(Some(Taken { entry, hold: Held::File(lock) }))
+        Ok(Some(ClaimedInvocation { entry, hold: Held::File(lock) }))
     }
 
     async fn recover(&self, pool: &Pool, now: Timestamp) -> Result<u64> {

@@ -14,7 +14,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a server said.
 #[derive(Debug)]
-pub struct Said {
+pub struct ServerAnswer {
     /// The status.
     pub status: u16,
     /// The body, null when it is not JSON.
@@ -25,7 +25,7 @@ pub struct Said {
 ///
 /// # Errors
 /// When the connection fails.
-pub fn call(url: &Url, method: &str, path: &str, body: &str) -> io::Result<Said> {
+pub fn call(url: &Url, method: &str, path: &str, body: &str) -> io::Result<ServerAnswer> {
     let (host, port) =
         (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(80));
     let mut stream = TcpStream::connect((host, port))?;
@@ -48,7 +48,7 @@ pub fn call(url: &Url, method: &str, path: &str, body: &str) -> io::Result<Said>
     // Long answers come in chunks, whatever version of HTTP was asked for.
     let whole =
         if head.contains("transfer-encoding: chunked") { joined(body) } else { body.to_vec() };
-    Ok(Said { status, body: serde_json::from_slice(&whole).unwrap_or_default() })
+    Ok(ServerAnswer { status, body: serde_json::from_slice(&whole).unwrap_or_default() })
 }
 
 /// The chunks of a body without their lengths.

@@ -19,7 +19,7 @@ mod call;
 mod elasticsearch;
 mod opensearch;
 
-pub use call::{Said, call};
+pub use call::{ServerAnswer, call};
 
 /// From a server's start to its first answer; the slowest seen was 40 s, beside a compiler.
 const START_MAX: Duration = Duration::from_secs(180);

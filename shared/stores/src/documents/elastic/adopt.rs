@@ -10,7 +10,7 @@ use base::{Error, Result};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::copy::{Action, Put, Seen};
+use super::copy::{Action, Put, ScrolledDocument};
 use super::look_up::Found;
 use super::moves::{Moves, PASSES_MAX, Progress, Refusals, add};
 use crate::documents::adopter::{Repaired, adopt, meet, origin};
@@ -231,7 +231,7 @@ impl Moves {
         &self,
         plan: &mut Plan<'_>,
         pass: &mut Pass,
-        page: Vec<Seen>,
+        page: Vec<ScrolledDocument>,
     ) -> Result<()> {
         pass.done.documents += page.len() as u64;
         let wanted: Vec<Option<String>> = page
@@ -265,7 +265,7 @@ impl Moves {
                 continue;
             }
             *(if is_renamed { &mut pass.done.renamed } else { &mut pass.done.kept_id }) += 1;
-            let Seen { id: old_id, body } = seen;
+            let ScrolledDocument { id: old_id, body } = seen;
             let (mut body, repaired) = adopt(plan.index, plan.from, &old_id, plan.shared, body);
             body.insert(ID.to_owned(), Value::String(id.clone()));
             pass.count(repaired);

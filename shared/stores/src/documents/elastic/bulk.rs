@@ -74,13 +74,13 @@ enum Action<'a> {
 
 /// What the server says to a bulk request.
 #[derive(Default, Deserialize)]
-struct Said {
-    items: Vec<SaidOfOne>,
+struct BulkAnswer {
+    items: Vec<ActionAnswer>,
 }
 
 /// What it says to one action, under that action's name.
 #[derive(Deserialize)]
-struct SaidOfOne {
+struct ActionAnswer {
     #[serde(alias = "create", alias = "delete")]
     index: Settled,
 }
@@ -352,7 +352,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn note(&mut self, actions: &[(usize, usize, Written)], said: Said) -> Result<()> {
+    fn note(&mut self, actions: &[(usize, usize, Written)], said: BulkAnswer) -> Result<()> {
         if said.items.len() != actions.len() {
             return Err(Error::store(format!(
                 "write to `{}`: {} answers to {} actions",
@@ -361,7 +361,7 @@ impl Batch<'_> {
                 actions.len()
             )));
         }
-        for ((_, place, outcome), SaidOfOne { index: Settled { status, error } }) in
+        for ((_, place, outcome), ActionAnswer { index: Settled { status, error } }) in
             actions.iter().zip(said.items)
         {
             if matches!(status, 200 | 201) {

@@ -20,13 +20,13 @@ const PAGE: u32 = 200;
 const KEPT: &str = "5m";
 
 /// A document of a view.
-pub(super) struct Seen {
+pub(super) struct ScrolledDocument {
     pub(super) id: String,
     pub(super) body: Body,
 }
 
 #[derive(Deserialize)]
-struct Answered {
+struct ScrollAnswer {
     #[serde(rename = "_scroll_id")]
     scroll: String,
     #[serde(rename = "_shards")]
@@ -69,7 +69,7 @@ impl View<'_> {
     ///
     /// # Errors
     /// `Store`, also when the server gave fewer documents than there were: an answer that is lost takes its page with it.
-    pub(super) async fn page(&mut self) -> Result<Option<Vec<Seen>>> {
+    pub(super) async fn page(&mut self) -> Result<Option<Vec<ScrolledDocument>>> {
         if self.next.is_empty() {
             let ids = json!({"scroll_id": [&self.scroll]});
             let path = "/_search/scroll";
@@ -98,19 +98,19 @@ impl View<'_> {
                     Error::config(format!("copy `{}`: it keeps no `_source`", self.of))
                         .hint("what was written to it cannot be read back from it")
                 })?;
-                Ok(Seen { id: hit.id, body })
+                Ok(ScrolledDocument { id: hit.id, body })
             })
             .collect::<Result<_>>()
             .map(Some)
     }
 }
 
-fn read(of: &str, is_good: bool, body: &[u8]) -> Result<Answered> {
+fn read(of: &str, is_good: bool, body: &[u8]) -> Result<ScrollAnswer> {
     let failed = |said: &Value| refused(&format!("read a page of `{of}`"), said);
     if !is_good {
         return Err(failed(&serde_json::from_slice(body).unwrap_or_default()));
     }
-    let answered: Answered =
+    let answered: ScrollAnswer =
         serde_json::from_slice(body).map_err(|cause| failed(&Value::Null).because(cause))?;
     if answered.shards.failed > 0 {
         return Err(failed(&json!({"error": "a part of the index did not answer"})));

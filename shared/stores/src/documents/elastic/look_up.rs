@@ -45,12 +45,12 @@ impl Found {
 }
 
 #[derive(Serialize)]
-struct Asked<'a> {
+struct LookUpRequest<'a> {
     ids: &'a [&'a str],
 }
 
 #[derive(Deserialize)]
-struct Answered {
+struct LookUpAnswer {
     docs: Vec<Found>,
 }
 
@@ -65,13 +65,13 @@ impl Elastic {
         let query = [("_source_includes", fields.unwrap_or_default())];
         let query = if fields.is_some() { &query[..] } else { &[] };
         let path = format!("/{alias}/_mget");
-        let body = serde_json::to_vec(&Asked { ids }).expect("JSON is written to memory");
+        let body = serde_json::to_vec(&LookUpRequest { ids }).expect("JSON is written to memory");
         let body = Bytes::from(body);
         let failed = |said: &Value| refused(&format!("read documents of `{alias}`"), said);
         let mut patience = self.client.patience();
         loop {
             let answer = self.client.ask(Method::Post, &path, query, Some(body.clone())).await?;
-            let read = serde_json::from_slice::<Answered>(&answer.body);
+            let read = serde_json::from_slice::<LookUpAnswer>(&answer.body);
             let mut answered = match read {
                 Ok(answered) if answer.is_good() => answered,
                 _ if !answer.is_json() => return Err(self.client.no_search_server(&answer)),

@@ -18,7 +18,7 @@ use self::holds::Holds;
 use super::db::{Pool, args, keepable, to_json};
 use super::slots::{NOT_BESIDE, begin_attempt};
 use super::sql::{Driver, Sql, horizon};
-use super::{Held, Lease, Looked, QueueEntry, Taken};
+use super::{ClaimedInvocation, Held, Lease, Looked, QueueEntry};
 
 mod holds;
 
@@ -421,7 +421,7 @@ impl Driver for Server {
         }))
     }
 
-    async fn take(&self, pool: &Pool, now: Timestamp) -> Result<Option<Taken>> {
+    async fn take(&self, pool: &Pool, now: Timestamp) -> Result<Option<ClaimedInvocation>> {
         let failed = failed("take an invocation from the queue");
         let mut transaction = pool.begin().await.map_err(&failed)?;
         // Of two that may not be run beside each other, another runner must not take one while this takes the other.
@@ -449,7 +449,7 @@ impl Driver for Server {
         begin_attempt(&mut transaction, attempt, now).await.map_err(&failed)?;
         transaction.commit().await.map_err(&failed)?;
         let hold = self.holds.taken(format!("invocation/{}", entry.request_id), fence);
-        Ok(Some(Taken { entry, hold: Held::Row(hold) }))
+        Ok(Some(ClaimedInvocation { entry, hold: Held::Row(hold) }))
     }
 
     async fn recover(&self, pool: &Pool, now: Timestamp) -> Result<u64> {
