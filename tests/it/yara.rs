@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base::config;
 use base::report::{Report, Status};
@@ -16,6 +18,7 @@ use signature_base::iocs::{self, Layout};
 use stores::documents::{Body, Index};
 use task::tarball;
 use task::testing::{TestHome, Upstream};
+use tests::misp::status_of;
 use yara::{Meta, Rule, Split, split};
 
 use crate::documents::cache;
@@ -34,6 +37,7 @@ pub(crate) const TRIALS: &[crate::Case] = &[
     ("what_the_known_ways_leave_out_the_compilers_find", the_compilers_find_the_rest),
     ("a_rule_that_only_yara_reads_is_kept", a_rule_that_only_yara_reads_is_kept),
     ("poisoned_rules_cost_themselves_beside_5000_good_ones", poisoned_rules_cost_themselves),
+    ("the_compiler_maps_no_more_than_it_may_write_to", the_compiler_maps_no_more),
     ("rules_in_a_long_chain_are_compiled_once_each", rules_in_a_long_chain_are_compiled_once),
 ];
 
@@ -749,6 +753,47 @@ fn poisoned_rules_cost_themselves() {
             before = stored.len();
         }
     });
+}
+
+/// The limit of its memory counts what is mapped to be written to: an allocator that maps a gigabyte at once would end it, or
+/// go by no limit, as one or the other came first.
+fn the_compiler_maps_no_more() {
+    let is_over = Arc::new(AtomicBool::new(false));
+    let watch = std::thread::spawn({
+        let is_over = Arc::clone(&is_over);
+        move || {
+            let mut most = None;
+            while !is_over.load(Ordering::Relaxed) {
+                most = most.max(mapped_kib_of_compilers());
+                std::thread::yield_now();
+            }
+            most
+        }
+    });
+    within(async || {
+        let home = Home::new().await;
+        let rules: String = (0..2_000)
+            .map(|at| format!("rule R{at} {{ strings: $a = \"good {at}\" condition: $a }}\n"))
+            .collect();
+        let report = home.rules(&[("yara/a.yar", &rules)]).await;
+        assert_eq!((report.status, report.counts.new), (Status::Complete, 2_000), "{report:?}");
+    });
+    is_over.store(true, Ordering::Relaxed);
+    let most = watch.join().expect("it reads").expect("a compiler was seen");
+    assert!(most < 128 << 10, "{most} KiB");
+}
+
+/// What the compilers of this process have mapped to be written to, the most of them; nothing where there is none.
+fn mapped_kib_of_compilers() -> Option<u64> {
+    let own = u64::from(std::process::id());
+    let mapped = |process: std::fs::DirEntry| {
+        let id = process.file_name().to_str()?.parse().ok()?;
+        let arguments = std::fs::read_to_string(process.path().join("cmdline")).ok()?;
+        let is_one = arguments.contains("compile-rules") && status_of(id, "PPid:")? == own;
+        is_one.then(|| status_of(id, "VmData:")).flatten()
+    };
+    let all = std::fs::read_dir("/proc").expect("Linux has it");
+    all.flatten().filter_map(mapped).max()
 }
 
 fn rules_in_a_long_chain_are_compiled_once() {

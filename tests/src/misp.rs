@@ -74,7 +74,7 @@ pub struct Memory {
 pub fn watch(child: &mut Child) -> Memory {
     let mut most = Memory::default();
     while child.try_wait().expect("it is ours").is_none() {
-        let own = memory_kb(child.id(), "RssAnon:").unwrap_or(0);
+        let own = status_of(child.id(), "RssAnon:").unwrap_or(0);
         most = most.max(Memory { own, whole: peak_kb(child.id()).unwrap_or(0) });
         thread::sleep(Duration::from_millis(10));
     }
@@ -89,10 +89,11 @@ impl Memory {
 
 /// The most memory that a process has held so far, in KiB.
 pub fn peak_kb(pid: u32) -> Option<u64> {
-    memory_kb(pid, "VmHWM:")
+    status_of(pid, "VmHWM:")
 }
 
-fn memory_kb(pid: u32, what: &str) -> Option<u64> {
+/// A number of a process's status, by the name that the kernel gives it, with its colon; nothing where the process has ended.
+pub fn status_of(pid: u32, what: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(what))?;
     line.split_whitespace().next()?.parse().ok()

@@ -129,6 +129,9 @@ impl Process {
     fn start(program: &PathBuf) -> io::Result<Self> {
         let mut command = Command::new(program);
         command.arg(ARGUMENT).env_clear().stderr(Stdio::null());
+        // `restrict` counts what may be written to, and mimalloc takes a gigabyte at once that may: where the limit came after it,
+        // every rule ended the compiler. Now it asks for each piece when it has something to put there.
+        command.env("MIMALLOC_ARENA_EAGER_COMMIT", "0");
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         restrict(&child);
         let (Some(units), Some(out)) = (child.stdin.take(), child.stdout.take()) else {
