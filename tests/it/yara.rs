@@ -4,9 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use base::config;
 use base::report::{Report, Status};
@@ -755,20 +754,14 @@ fn poisoned_rules_cost_themselves() {
     });
 }
 
-/// The limit of its memory counts what is mapped to be written to: an allocator that maps a gigabyte at once would end it, or
-/// go by no limit, as one or the other came first.
+/// The limit of its memory counts what is mapped to be written to: an allocator that maps a gigabyte at once, and does so before
+/// the limit is set, would have nothing left. So a compiler is started once more as it was, without a limit.
 fn the_compiler_maps_no_more() {
-    let is_over = Arc::new(AtomicBool::new(false));
-    let watch = std::thread::spawn({
-        let is_over = Arc::clone(&is_over);
-        move || {
-            let mut most = None;
-            while !is_over.load(Ordering::Relaxed) {
-                most = most.max(mapped_kib_of_compilers());
-                std::thread::yield_now();
-            }
-            most
-        }
+    let watch = std::thread::spawn(|| {
+        let until = Instant::now() + Duration::from_secs(60);
+        let compiler =
+            || running_compilers().find_map(|path| std::fs::read(path.join("environ")).ok());
+        std::iter::repeat_with(compiler).find(|found| found.is_some() || Instant::now() > until)
     });
     within(async || {
         let home = Home::new().await;
@@ -778,22 +771,30 @@ fn the_compiler_maps_no_more() {
         let report = home.rules(&[("yara/a.yar", &rules)]).await;
         assert_eq!((report.status, report.counts.new), (Status::Complete, 2_000), "{report:?}");
     });
-    is_over.store(true, Ordering::Relaxed);
-    let most = watch.join().expect("it reads").expect("a compiler was seen");
-    assert!(most < 128 << 10, "{most} KiB");
+    let environment = watch.join().expect("it reads").flatten().expect("a compiler was seen");
+    let environment = String::from_utf8(environment).expect("it is text");
+    let variables = environment.split('\0').filter_map(|variable| variable.split_once('='));
+    let mut compiler = Command::new(std::env::current_exe().expect("it has a name"));
+    compiler.arg("compile-rules-of-standard-input").env_clear().envs(variables);
+    let mut compiler = compiler.stdin(Stdio::piped()).spawn().expect("it starts");
+    // The thread that compiles is there.
+    let is_up = || status_of(compiler.id(), "Threads:") == Some(2);
+    assert!(std::iter::repeat_with(is_up).take(10_000_000).any(|is_up| is_up));
+    let mapped = status_of(compiler.id(), "VmData:").expect("it waits for a rule");
+    compiler.kill().expect("it is there");
+    compiler.wait().expect("it ends");
+    assert!(mapped < 128 << 10, "{mapped} KiB");
 }
 
-/// What the compilers of this process have mapped to be written to, the most of them; nothing where there is none.
-fn mapped_kib_of_compilers() -> Option<u64> {
+/// The processes of this one that compile.
+fn running_compilers() -> impl Iterator<Item = PathBuf> {
     let own = u64::from(std::process::id());
-    let mapped = |process: std::fs::DirEntry| {
-        let id = process.file_name().to_str()?.parse().ok()?;
-        let arguments = std::fs::read_to_string(process.path().join("cmdline")).ok()?;
-        let is_one = arguments.contains("compile-rules") && status_of(id, "PPid:")? == own;
-        is_one.then(|| status_of(id, "VmData:")).flatten()
-    };
-    let all = std::fs::read_dir("/proc").expect("Linux has it");
-    all.flatten().filter_map(mapped).max()
+    let processes = std::fs::read_dir("/proc").expect("Linux has it").flatten();
+    processes.map(|process| process.path()).filter(move |path| {
+        let id = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+        let arguments = std::fs::read_to_string(path.join("cmdline")).unwrap_or_default();
+        arguments.contains("compile-rules") && id.and_then(|id| status_of(id, "PPid:")) == Some(own)
+    })
 }
 
 fn rules_in_a_long_chain_are_compiled_once() {
@@ -812,7 +813,7 @@ fn rules_in_a_long_chain_are_compiled_once() {
             };
             // The last ones first, so that each is needed before it is read.
             let text: String = (0..count).rev().map(rule).collect();
-            let started = std::time::Instant::now();
+            let started = Instant::now();
             let report = home.rules(&[("yara/chain.yar", &text)]).await;
             took.push(started.elapsed());
             let expected = json!({"compiled": count, "left": 0, "broken": 0});
