@@ -21,6 +21,7 @@ use tests::misp::status_of;
 use yara::{Meta, Rule, Split, split};
 
 use crate::documents::cache;
+use crate::home::eventually_within;
 use crate::misp::again::warn;
 
 pub(crate) const TRIALS: &[crate::Case] = &[
@@ -779,7 +780,7 @@ fn the_compiler_maps_no_more() {
     let mut compiler = compiler.stdin(Stdio::piped()).spawn().expect("it starts");
     // The thread that compiles is there.
     let is_up = || status_of(compiler.id(), "Threads:") == Some(2);
-    assert!(std::iter::repeat_with(is_up).take(10_000_000).any(|is_up| is_up));
+    assert!(eventually_within(Duration::from_secs(20), is_up));
     let mapped = status_of(compiler.id(), "VmData:").expect("it waits for a rule");
     compiler.kill().expect("it is there");
     compiler.wait().expect("it ends");

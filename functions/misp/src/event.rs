@@ -533,7 +533,8 @@ mod tests {
     use super::*;
 
     const BARE: &str = r#"{"info": "X", "uuid": "AAAA", "timestamp": "17", "threat_level_id": 2,
-        "Attribute": [{"type": "ip-dst", "value": "192.0.2.1", "to_ids": "1", "deleted": 0}]}"#;
+        "Attribute": [{"type": "ip-dst", "value": "192.0.2.1", "to_ids": "1", "deleted": 0}],
+        "Object": [{"name": "file", "Attribute": []}]}"#;
 
     #[test]
     fn an_event_is_found_in_each_of_its_wrappers() {
@@ -551,6 +552,9 @@ mod tests {
             assert_eq!((event.head.timestamp, event.head.threat_level), (Some(17), Some("medium")));
             let attribute = event.attribute(0).unwrap();
             assert!(attribute.to_ids && !attribute.is_deleted);
+            for end in 0..before.len() + BARE.len() {
+                assert!(Event::of(&body.as_bytes()[..end]).is_err(), "{before} ends at {end}");
+            }
         }
         for none in ["", "[]", "{}", "7", "<html>", "{\"errors\": \"x\"}", "[[[[[[{}]]]]]]"] {
             assert!(matches!(Event::of(none.as_bytes()), Err(NoEvent::Other)), "{none}");
