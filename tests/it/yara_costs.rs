@@ -14,6 +14,8 @@ use yara::document::{self, RuleContext};
 use yara::store::SourceClaims;
 use yara::{KnownRules, RULE_TOKENS_MAX, split};
 
+use crate::indicator::PURGE_DELAY;
+
 pub(crate) const TRIALS: &[crate::Case] = &[(
     "a_hostile_file_of_rules_costs_no_more_than_its_size",
     a_hostile_file_costs_no_more_than_its_size,
@@ -334,7 +336,10 @@ fn weight(value: &Value) -> usize {
 
 fn cost(place: usize, size: usize) -> Cost {
     let program = std::env::current_exe().expect("this program");
-    let output = Command::new(program).env(VARIABLE, format!("{place} {size}")).output();
+    let output = Command::new(program)
+        .env(VARIABLE, format!("{place} {size}"))
+        .env(PURGE_DELAY.0, PURGE_DELAY.1)
+        .output();
     let output = output.expect("it starts");
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
         panic!("it ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr))
