@@ -18,11 +18,7 @@ pub struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Starts a run; `request` is its id.
-    ///
-    /// # Panics
-    /// When it cannot be started.
-    pub fn start(&self, event: &Value, request: &str) -> Child {
+    fn start(&self, event: &Value, request: &str) -> Child {
         Command::new(self.program)
             .args(["sync_all_misp_feeds", "870000", &event.to_string(), request])
             .env_clear()
@@ -36,25 +32,44 @@ impl Run<'_> {
             .expect("it starts")
     }
 
-    /// A run with its continuations: its last report, how many there were, and the most memory that any process held.
+    /// A run with its continuations: the report of each step, and the most memory that any process held.
     ///
     /// # Panics
     /// When one prints no report.
-    pub fn to_its_end(&self, name: &str) -> (Value, u32, Memory) {
-        let (mut event, mut steps, mut most) = (json!({}), 0, Memory::default());
+    pub fn to_its_end(&self, name: &str) -> (Vec<Value>, Memory) {
+        self.killed_when(name, || false)
+    }
+
+    /// As [`Run::to_its_end`], but the process of a step is killed where `is_time` says so, and another gets the same event, as
+    /// Lambda and the runner do with an event whose run died.
+    ///
+    /// # Panics
+    /// When a process that was not killed prints no report.
+    pub fn killed_when(
+        &self,
+        name: &str,
+        mut is_time: impl FnMut() -> bool,
+    ) -> (Vec<Value>, Memory) {
+        let (mut event, mut reports, mut kills) = (json!({}), Vec::new(), 0);
+        let mut most = Memory::default();
         loop {
-            let mut child = self.start(&event, &format!("{name}-{steps}"));
-            most = most.max(watch(&mut child));
+            let mut child = self.start(&event, &format!("{name}-{}-{kills}", reports.len()));
+            let (memory, is_killed) = watch(&mut child, &mut is_time);
+            most = most.max(memory);
+            if is_killed {
+                kills += 1;
+                continue;
+            }
             let output = child.wait_with_output().expect("it is ours");
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
             let printed: Value = serde_json::from_str(text.lines().last().unwrap_or_default())
                 .unwrap_or_else(|_| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)));
+            reports.push(printed["report"].clone());
             let Some(sent) = printed["continuations"].as_array().and_then(|sent| sent.last())
             else {
-                return (printed["report"].clone(), steps, most);
+                return (reports, most);
             };
             event = json!({"source": "minerva", "detail-type": "Minerva Task Continuation", "detail": sent});
-            steps += 1;
         }
     }
 }
@@ -67,18 +82,20 @@ pub struct Memory {
     pub whole: u64,
 }
 
-/// The most memory that a process held until it ended.
-///
-/// # Panics
-/// When it is not ours.
-pub fn watch(child: &mut Child) -> Memory {
+/// The most memory that a process held until it ended, and whether that was because it was killed.
+fn watch(child: &mut Child, is_time: &mut impl FnMut() -> bool) -> (Memory, bool) {
     let mut most = Memory::default();
     while child.try_wait().expect("it is ours").is_none() {
         let own = status_of(child.id(), "RssAnon:").unwrap_or(0);
         most = most.max(Memory { own, whole: peak_kb(child.id()).unwrap_or(0) });
+        if is_time() {
+            child.kill().expect("it is ours");
+            child.wait().expect("it is ours");
+            return (most, true);
+        }
         thread::sleep(Duration::from_millis(10));
     }
-    most
+    (most, false)
 }
 
 impl Memory {

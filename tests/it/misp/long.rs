@@ -17,7 +17,7 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
 use serde_json::json;
 use task::testing::Upstream;
-use tests::misp::{Run, large_event, watch};
+use tests::misp::{Run, large_event};
 
 use super::{ONE, feed, index};
 use crate::documents::{Check, Place};
@@ -151,22 +151,23 @@ fn a_long_list_is_gone_on_with_after_a_kill() {
     std::fs::write(folder.path().join("feeds.toml"), feeds).unwrap();
     let run = Run { program: env!("CARGO_BIN_EXE_example"), folder: folder.path(), settings: &[] };
     let began = Instant::now();
-    let mut killed = run.start(&json!({}), "killed");
-    let pid = rustix::process::Pid::from_child(&killed);
-    let killer = thread::spawn(move || {
-        half.recv_timeout(Duration::from_secs(3_000)).unwrap();
-        // What is on its way is stored, or not: either must do.
-        thread::sleep(Duration::from_millis(100));
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let mut kills = 0;
+    let (reports, first) = run.killed_when("first", || {
+        let is_time = half.try_recv().is_ok();
+        if is_time {
+            kills += 1;
+            // What is on its way is stored, or not: either must do.
+            thread::sleep(Duration::from_millis(100));
+        }
+        is_time
     });
-    let before = watch(&mut killed);
-    killer.join().unwrap();
-    let (report, steps, after) = run.to_its_end("step");
     println!(
-        "{lines} lines in {:.1} s and {steps} continuations; {before:?} KiB before the kill, {after:?} KiB after it",
+        "{lines} lines in {:.1} s and {} steps, killed in the middle: {first:?} KiB",
         began.elapsed().as_secs_f64(),
+        reports.len()
     );
-    assert_eq!(report["status"], "complete", "{report}");
+    assert_eq!(kills, 1, "it reached the middle: {reports:?}");
+    assert_eq!(reports.last().unwrap()["status"], "complete", "{reports:?}");
     let stored = || {
         runtime.block_on(async {
             use stores::documents::DocumentReader as _;
@@ -175,17 +176,23 @@ fn a_long_list_is_gone_on_with_after_a_kill() {
             (count, store.sequence(index()).await.unwrap())
         })
     };
-    assert_eq!(stored(), (lines, lines), "each once: {report}");
+    assert_eq!(stored(), (lines, lines), "each once: {reports:?}");
     // Unchanged but for its tag.
     Lines::of(0..lines, Some("two")).serve_at(&upstream, "/list");
-    let (again, _, later) = run.to_its_end("again");
-    assert_eq!((&again["unchanged"], stored()), (&json!(lines), (lines, lines)), "{again}");
-    println!("read again: {later:?} KiB");
-    for memory in [before, after, later] {
+    let began = Instant::now();
+    let (again, later) = run.to_its_end("again");
+    println!(
+        "read again in {:.1} s and {} steps: {later:?} KiB",
+        began.elapsed().as_secs_f64(),
+        again.len()
+    );
+    let unchanged: u64 = again.iter().map(|report| report["unchanged"].as_u64().unwrap()).sum();
+    assert_eq!((unchanged, stored()), (lines, (lines, lines)), "{again:?}");
+    for memory in [first, later] {
         assert!(memory.own <= LIST_KIB_MAX, "{memory:?} KiB");
     }
-    let (quiet, ..) = run.to_its_end("quiet");
-    assert_eq!(quiet["sources"][0]["outcome"], "not_modified", "{quiet}");
+    let (quiet, _) = run.to_its_end("quiet");
+    assert_eq!(quiet[0]["sources"][0]["outcome"], "not_modified", "{quiet:?}");
 }
 
 #[expect(clippy::print_stdout, reason = "with `--nocapture` the figures are worth a look")]
@@ -207,7 +214,7 @@ fn a_large_event_is_stored(place: &mut Place) {
     let run =
         Run { program: env!("CARGO_BIN_EXE_example"), folder: folder.path(), settings: &settings };
     let began = Instant::now();
-    let (report, steps, memory) = run.to_its_end("large");
+    let (reports, memory) = run.to_its_end("large");
     println!(
         "{attributes} attributes in {} KiB: {:.1} s, {} KiB of memory",
         bytes >> 10,
@@ -216,7 +223,7 @@ fn a_large_event_is_stored(place: &mut Place) {
     );
     // A name of a file and its hash are two.
     let found = attributes + attributes / 6;
-    assert_eq!((&report["new"], steps), (&json!(found), 0), "{report}");
+    assert_eq!((&reports[0]["new"], reports.len()), (&json!(found), 1), "{reports:?}");
     let max = EVENT_KIB_MAX / 2 + EVENT_KIB_MAX / 2 * attributes / 43_000;
     assert!(memory.own <= max, "{memory:?} of {max} KiB");
 }
