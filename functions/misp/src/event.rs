@@ -432,17 +432,24 @@ fn elements(text: &[u8]) -> impl Iterator<Item = Result<&[u8], Broken>> {
     list.into_iter().flatten().chain(one)
 }
 
-/// Each element of the value that `records` stand before; one object stands for a list of one.
+/// Each element of the value that `records` stand before; one object stands for a list of one. Where `take` finds one to be
+/// broken it tells the byte in that element.
 fn each<'a>(
     records: &mut Records<'a>,
     mut take: impl FnMut(&'a [u8]) -> Result<(), NoEvent>,
 ) -> Result<(), NoEvent> {
+    let mut take = |text: &'a [u8], end: usize| {
+        take(text).map_err(|why| match why {
+            NoEvent::Broken(at) => NoEvent::Broken(end - text.len() + at),
+            NoEvent::Other => NoEvent::Other,
+        })
+    };
     let Some(mut list) = records.list() else {
         let text = records.text().map_err(broken)?;
-        return if Records::of(text).is_some() { take(text) } else { Ok(()) };
+        return if Records::of(text).is_some() { take(text, records.at()) } else { Ok(()) };
     };
-    for text in &mut list {
-        take(text.map_err(broken)?)?;
+    while let Some(text) = list.next() {
+        take(text.map_err(broken)?, list.at())?;
     }
     records.go_behind(&list);
     Ok(())
@@ -561,6 +568,22 @@ mod tests {
         }
         let cut = &BARE[..BARE.len() - 4];
         assert!(matches!(Event::of(cut.as_bytes()), Err(NoEvent::Broken(_))));
+    }
+
+    #[test]
+    fn where_an_event_is_broken_is_told_by_its_byte_in_the_body() {
+        for body in [
+            "{\"Event\": {\"info\" §1}}",
+            "\u{feff}{\"Event\": {\"Object\": [{\"name\": \"a\"}, {\"name\" §1}]}}",
+            "[{\"info\": \"a\", \"Object\": {\"name\": \"a\" §\"b\": 1}}]",
+            "{\"info\": \"a\", \"Object\": [{\"Attribute\": [{}, {} §{}]}]}",
+        ] {
+            let at = body.find('§').unwrap();
+            let why = Event::of(body.replace('§', "").as_bytes()).err();
+            // It is told when the byte was read, or before.
+            let told = [at, at + 1].map(|at| Some(NoEvent::Broken(at)));
+            assert!(told.contains(&why), "{body}: {why:?}, not {at}");
+        }
     }
 
     #[test]

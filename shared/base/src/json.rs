@@ -112,6 +112,11 @@ impl<'a> Records<'a> {
         self.at = list.0.at;
     }
 
+    /// The byte behind what was read last, from 0.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
     fn broken(&mut self) -> Broken {
         self.state = State::Over;
         Broken { at: self.at.min(self.body.len()) }
@@ -222,6 +227,11 @@ impl<'a> Elements<'a> {
     pub fn of(body: &'a [u8]) -> Option<Self> {
         let mut list = Records::over(body);
         (list.token()? == b'[').then_some(Self(list))
+    }
+
+    /// The byte behind what was read last, from 0.
+    pub fn at(&self) -> usize {
+        self.0.at
     }
 
     /// The first element as an object; nothing where it is none.
