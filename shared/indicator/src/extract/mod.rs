@@ -29,6 +29,7 @@ mod ids;
 #[cfg(test)]
 mod tests;
 mod versions;
+mod vocabulary;
 mod words;
 
 use std::collections::HashSet;

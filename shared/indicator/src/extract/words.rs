@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::versions::{bare, is_link, says_host};
+use super::vocabulary::{bare, is_link, says_host};
 use super::{MAX_WORD_BYTES, Search, digits, is_host_byte, is_mark, is_separator, is_wide};
 use crate::files::{Likeness, likeness, says_file};
 use crate::kind::IndicatorKind;
