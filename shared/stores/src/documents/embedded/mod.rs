@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use base::{Error, Result};
-use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use sqlx::sqlite::{SqlitePool, SqliteRow, SqliteSynchronous};
@@ -20,13 +19,17 @@ use tokio::sync::Mutex;
 use super::batches::batches;
 use super::plan::{Intent, Plan};
 use super::scan::Selection;
-use super::words::{Word, Words};
+use super::words::Words;
 use super::{
-    Aggregation, Body, Bucket, Counts, Document, DocumentReader, Documents, Filter, Identity,
-    Index, LookedAt, Page, Per, Query, Scan, Sort, Write, Written, boost, countable, deleted,
-    nothings, parts, too_large, wholes, within_reach, writable,
+    Aggregation, Body, Bucket, Counts, Document, DocumentReader, Documents, Identity, Index,
+    LookedAt, Page, Query, Scan, Sort, Write, Written, countable, deleted, nothings, parts,
+    too_large, wholes, within_reach, writable,
 };
 use crate::sqlite::{self, failed};
+
+use self::query::{By, Rows, dates, document, each, is_nested, path, terms};
+
+mod query;
 
 const MIGRATIONS: &[&str] = &[
     "CREATE TABLE sequences (index_name TEXT PRIMARY KEY, writes INTEGER NOT NULL) WITHOUT ROWID",
@@ -53,8 +56,9 @@ const FILTERED: [&str; 12] = [
     "warninglist_hits",
 ];
 
-/// Values of one condition that are asked of the index; more are compared document by document.
-const FILTER_VALUES: usize = 64;
+/// Documents that a query is about, from which on its page is looked for among all by date: to fetch and sort so many takes
+/// longer.
+const MANY: u64 = 5_000;
 
 /// Documents written in one transaction at the most, so that other writers get their turn.
 const BATCH: usize = 1_000;
@@ -533,7 +537,7 @@ fn tokens(body: &Body) -> String {
     tokens.join(" ")
 }
 
-/// Every value of a field, as [`each`] and [`SHOWN`] give them.
+/// Every value of a field, as [`each`] and [`query::SHOWN`] give them.
 fn values_at(body: &Body, field: &str, values: &mut Vec<String>) {
     if let Some((object, rest)) = field.split_once('.') {
         let objects = match body.get(object) {
@@ -611,297 +615,6 @@ fn read_body(text: &str) -> sqlx::Result<Body> {
     serde_json::from_str(text).map_err(|cause| sqlx::Error::Decode(cause.into()))
 }
 
-/// Documents that a query is about, from which on its page is looked for among all by date: to fetch and sort so many takes
-/// longer.
-const MANY: u64 = 5_000;
-
-/// The newest documents in which a page of so many is looked for first.
-const NEWEST: u32 = 1_000;
-
-/// The rows that a query is about, as a subquery, and the values it binds, all as text.
-struct Found {
-    sql: String,
-    /// How many they are, as an expression: each index is counted for itself.
-    count: String,
-    values: Vec<String>,
-}
-
-/// How rows that hold a query's words are found.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum By {
-    /// By the words, the rows after them.
-    Words,
-    /// By the words, with their rank.
-    Rank,
-    /// By date, of which those are kept that hold the words.
-    Date,
-    /// As the one before, of the newest alone.
-    Newest,
-}
-
-impl Found {
-    /// The rows of each index, with their `rank` when it is asked for: how well the text matches, the best lowest.
-    fn of(index: &'static Index, query: &Query, by: By) -> Result<Self> {
-        let mut found = Self { sql: String::new(), count: String::new(), values: Vec::new() };
-        let mut conditions = Conditions::default();
-        for filter in &query.filters {
-            found.filter(&mut conditions, index, filter)?;
-        }
-        let words = query.text.as_deref().and_then(Words::read);
-        let mut bind = |words: &[Word]| {
-            if words.is_empty() { String::new() } else { found.bind(any_of(words)) }
-        };
-        let matching = words
-            .map(|words| Matching { wanted: bind(&words.wanted), unwanted: bind(&words.unwanted) });
-        let (mut parts, mut counts) = (Vec::new(), Vec::new());
-        for index in index.members() {
-            let part = found_in(index, &conditions, matching.as_ref(), by);
-            let counted = counted(index, &conditions, matching.as_ref());
-            counts.push(format!("(SELECT COUNT(*) FROM ({}))", counted.as_ref().unwrap_or(&part)));
-            parts.push(part);
-        }
-        found.sql = format!("({})", parts.join(" UNION ALL "));
-        found.count = counts.join(" + ");
-        Ok(found)
-    }
-
-    fn bind(&mut self, value: String) -> String {
-        self.values.push(value);
-        format!("${}", self.values.len())
-    }
-
-    fn filter(
-        &mut self,
-        conditions: &mut Conditions,
-        index: &Index,
-        filter: &Filter,
-    ) -> Result<()> {
-        let sql = &mut conditions.others;
-        match filter {
-            Filter::Terms(field, values) => {
-                index.exact(field)?;
-                let name = index.field(field)?.0;
-                let values: Vec<String> =
-                    values.iter().map(|value| index.value(field, value)).collect::<Result<_>>()?;
-                if FILTERED.contains(&name) && (1..=FILTER_VALUES).contains(&values.len()) {
-                    let tokens: Vec<String> =
-                        values.iter().map(|value| token(name, value)).collect();
-                    conditions.exact.push(self.bind(tokens.join(" OR ")));
-                    return Ok(());
-                }
-                let each = each("body", name);
-                let place =
-                    self.bind(serde_json::to_string(&values).expect("a list of strings is JSON"));
-                let _ = write!(
-                    sql,
-                    " AND EXISTS (SELECT 1 FROM {each} WHERE {SHOWN} IN (SELECT value FROM json_each({place})))"
-                );
-            }
-            Filter::Range(field, from, to) => {
-                let field = index.field(field)?.0;
-                let mut within = String::new();
-                // Of a field that is not in a list, as SQLite has an index on some of those.
-                let value = if is_nested(field) {
-                    "each.value".to_owned()
-                } else {
-                    format!("json_extract(body, '{}')", path(field))
-                };
-                for (limit, comparison) in [(from, ">="), (to, "<")] {
-                    if let Some(limit) = limit {
-                        let place = self.bind(limit.clone());
-                        let _ = write!(within, " AND {value} {comparison} {place}");
-                    }
-                }
-                if is_nested(field) && !within.is_empty() {
-                    let each = each("body", field);
-                    let _ = write!(sql, " AND EXISTS (SELECT 1 FROM {each} WHERE 1{within})");
-                } else {
-                    sql.push_str(&within);
-                }
-            }
-            Filter::Exists(field) => {
-                let _ = write!(sql, " AND {}", has_value(index.field(field)?.0));
-            }
-            Filter::Missing(field) => {
-                let _ = write!(sql, " AND NOT {}", has_value(index.field(field)?.0));
-            }
-        }
-        Ok(())
-    }
-
-    /// The documents that a statement about it gives; of each what is selected, or everything.
-    async fn select(
-        self,
-        pool: &SqlitePool,
-        sql: String,
-        selection: Option<&Selection>,
-    ) -> sqlx::Result<Vec<Document>> {
-        let mut statement = sqlx::query(AssertSqlSafe(sql));
-        for value in self.values {
-            statement = statement.bind(value);
-        }
-        // One text at a time is in memory, however little of it is wanted.
-        let rows = statement.fetch(pool).map(|row| {
-            let row = row?;
-            let Some(selection) = selection else { return document(&row) };
-            let body = selection.read(row.try_get("body")?);
-            let body = body.map_err(|cause| sqlx::Error::Decode(cause.into()))?;
-            Ok(Document { id: row.try_get("id")?, body })
-        });
-        rows.try_collect().await
-    }
-
-    /// Its values, bound to a statement about it.
-    async fn fetch(self, pool: &SqlitePool, sql: String) -> sqlx::Result<Vec<SqliteRow>> {
-        let mut statement = sqlx::query(AssertSqlSafe(sql));
-        for value in self.values {
-            statement = statement.bind(value);
-        }
-        statement.fetch_all(pool).await
-    }
-}
-
-/// A value of `json_each`, named `each`, as its document shows it: SQLite has numbers for truth values.
-const SHOWN: &str = "CASE each.type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE CAST(each.value AS TEXT) END";
-
-/// What documents must be beside holding words.
-#[derive(Default)]
-struct Conditions {
-    /// Where the tokens are bound that the index of exact values is asked for, of each condition.
-    exact: Vec<String>,
-    /// Those that the documents themselves are asked for, each with ` AND ` before it.
-    others: String,
-}
-
-/// Where the words to be found, and those not to be, are bound; empty where there are none.
-struct Matching {
-    wanted: String,
-    unwanted: String,
-}
-
-/// The numbers of the rows that are meant, by the full-text indices alone; nothing where those do not tell.
-fn counted(index: &Index, conditions: &Conditions, matching: Option<&Matching>) -> Option<String> {
-    if !conditions.others.is_empty() {
-        return None;
-    }
-    let of = |table: &str, place: &str| {
-        let table = format!(r#""{}_{table}""#, index.name);
-        format!("SELECT rowid FROM {table} WHERE {table} MATCH {place}")
-    };
-    let mut sets: Vec<String> = conditions.exact.iter().map(|place| of("exact", place)).collect();
-    let mut without = String::new();
-    if let Some(Matching { wanted, unwanted }) = matching {
-        index.text_fields().next()?;
-        if !wanted.is_empty() {
-            sets.insert(0, of("text", wanted));
-        }
-        if !unwanted.is_empty() {
-            without = format!(" AND rowid NOT IN ({})", of("text", unwanted));
-        }
-    }
-    let (first, others) = sets.split_first()?;
-    let others: String = others.iter().map(|set| format!(" AND rowid IN ({set})")).collect();
-    Some(format!("{first}{others}{without}"))
-}
-
-/// The rows of one index.
-fn found_in(index: &Index, conditions: &Conditions, matching: Option<&Matching>, by: By) -> String {
-    let name = index.name;
-    let is_in = |table: &str, place: &str| {
-        let table = format!(r#""{name}_{table}""#);
-        let said = format!("FROM {table} WHERE {table} MATCH {place}");
-        match by {
-            // A row at a time, of which there are few.
-            By::Newest => format!(" AND EXISTS (SELECT 1 {said} AND rowid = n)"),
-            // The sign keeps SQLite from going by these numbers.
-            By::Date => format!(" AND +n IN (SELECT rowid {said})"),
-            By::Words | By::Rank => format!(" AND n IN (SELECT rowid {said})"),
-        }
-    };
-    let exact: String = conditions.exact.iter().map(|place| is_in("exact", place)).collect();
-    let mut conditions = format!("{exact}{}", conditions.others);
-    let rows = match (&index.newest_by, by) {
-        (Some(date), By::Newest) => format!(
-            r#"(SELECT n, id, body FROM "{name}" ORDER BY json_extract(body, '{}') DESC, id LIMIT {NEWEST})"#,
-            path(date)
-        ),
-        _ => format!(r#""{name}""#),
-    };
-    let Some(Matching { wanted, unwanted }) = matching else {
-        return format!("SELECT n, id, body FROM {rows} WHERE 1{conditions}");
-    };
-    let weights: Vec<String> = index.text_fields().map(|field| boost(field).to_string()).collect();
-    if weights.is_empty() {
-        // No word stands anywhere; the statement names what is bound for the others of a group.
-        let (rank, bound) = (if by == By::Rank { ", 0 AS rank" } else { "" }, [wanted, unwanted]);
-        let bound = bound.iter().filter(|place| !place.is_empty());
-        let bound: String = bound.map(|place| format!(" AND {place} IS NOT NULL")).collect();
-        let any = if wanted.is_empty() { "1" } else { "0" };
-        return format!(r#"SELECT n, id, body{rank} FROM "{name}" WHERE {any}{bound}{conditions}"#);
-    }
-    if !unwanted.is_empty() {
-        let _ = write!(
-            conditions,
-            r#" AND n NOT IN (SELECT rowid FROM "{name}_text" WHERE "{name}_text" MATCH {unwanted})"#
-        );
-    }
-    if by == By::Rank {
-        let (text, weights) = (format!(r#""{name}_text""#), weights.join(", "));
-        return format!(
-            r#"SELECT n, id, body, found.score AS rank FROM (SELECT rowid AS row, bm25({text}, {weights}) AS score FROM {text} WHERE {text} MATCH {wanted}) AS found CROSS JOIN "{name}" ON n = found.row WHERE 1{conditions}"#
-        );
-    }
-    let matching = if wanted.is_empty() { String::new() } else { is_in("text", wanted) };
-    format!("SELECT n, id, body FROM {rows} WHERE 1{matching}{conditions}")
-}
-
-/// A field's JSON path. Field names come from mappings, so they hold no quotes.
-fn path(field: &str) -> String {
-    format!(r#"$."{field}""#)
-}
-
-/// Whether a field is within an object or a list of them.
-fn is_nested(field: &str) -> bool {
-    field.contains('.')
-}
-
-/// Every value of a field of the document `body`, as rows named `each`: those of a list, and of all objects of a list.
-fn each(body: &str, field: &str) -> String {
-    let mut names: Vec<&str> = field.split('.').collect();
-    let last = names.pop().unwrap_or_default();
-    let (mut rows, mut within) = (String::new(), body.to_owned());
-    for (level, name) in names.iter().enumerate() {
-        let objects = format!("{within} -> '{}'", path(name));
-        // `json_each` takes an object apart; what is looked for is the object.
-        let _ = write!(
-            rows,
-            "json_each(CASE json_type({objects}) WHEN 'array' THEN {objects} ELSE json_array(json({objects})) END) AS each{level}, "
-        );
-        within = format!("CASE each{level}.type WHEN 'object' THEN each{level}.value END");
-    }
-    format!("{rows}json_each({within}, '{}') AS each", path(last))
-}
-
-/// That a field has a value: an empty list is none.
-fn has_value(field: &str) -> String {
-    if is_nested(field) {
-        return format!(
-            "EXISTS (SELECT 1 FROM {} WHERE each.value IS NOT NULL)",
-            each("body", field)
-        );
-    }
-    format!("(coalesce(json_extract(body, '{}'), '[]') <> '[]')", path(field))
-}
-
-/// Any of these words, as an expression of SQLite's full-text search.
-fn any_of(words: &[Word]) -> String {
-    let quoted: Vec<String> = words
-        .iter()
-        .map(|word| format!("\"{}\"{}", word.text, if word.is_prefix { "*" } else { "" }))
-        .collect();
-    quoted.join(" OR ")
-}
-
 #[async_trait]
 impl Documents for Embedded {
     async fn ensure(&self, index: &'static Index) -> Result<()> {
@@ -938,7 +651,7 @@ impl Documents for Embedded {
 impl DocumentReader for Embedded {
     async fn get(&self, index: &'static Index, id: &str) -> Result<Option<Body>> {
         self.ensure(index).await?;
-        let mut found = Found::of(index, &Query::default(), By::Words)?;
+        let mut found = Rows::of(index, &Query::default(), By::Words)?;
         let place = found.bind(id.to_owned());
         let sql = format!("SELECT id, body FROM {} WHERE id = {place}", found.sql);
         let failed = failed("read a document");
@@ -954,7 +667,7 @@ impl DocumentReader for Embedded {
         fields: &[&str],
     ) -> Result<Vec<Option<Body>>> {
         self.ensure(index).await?;
-        let mut found = Found::of(index, &Query::default(), By::Words)?;
+        let mut found = Rows::of(index, &Query::default(), By::Words)?;
         let place = found.bind(serde_json::to_string(ids).expect("a list of strings is JSON"));
         let sql = format!(
             "SELECT id, body FROM {} WHERE id IN (SELECT value FROM json_each({place}))",
@@ -970,7 +683,7 @@ impl DocumentReader for Embedded {
 
     async fn count(&self, index: &'static Index, query: &Query) -> Result<u64> {
         self.ensure(index).await?;
-        let found = Found::of(index, query, By::Words)?;
+        let found = Rows::of(index, query, By::Words)?;
         let sql = format!("SELECT {} AS total", found.count);
         let rows = found.fetch(&self.pool, sql).await.map_err(failed("count documents"))?;
         Ok(rows.first().map_or(0, |row| row.get::<i64, _>("total").cast_unsigned()))
@@ -1014,7 +727,7 @@ impl DocumentReader for Embedded {
         let failed = failed("search documents");
         let mut rows = Vec::new();
         for by in ways {
-            let found = Found::of(index, query, *by)?;
+            let found = Rows::of(index, query, *by)?;
             let sql = format!(
                 "SELECT id, body, {key} AS sorted_by FROM {} ORDER BY sorted_by {order} LIMIT {} OFFSET {}",
                 found.sql, query.limit, query.offset
@@ -1036,7 +749,7 @@ impl DocumentReader for Embedded {
     ) -> Result<Counts> {
         countable(index, aggregation)?;
         self.ensure(index).await?;
-        let found = Found::of(index, query, By::Words)?;
+        let found = Rows::of(index, query, By::Words)?;
         let sql = match aggregation {
             Aggregation::Terms { field, size } => terms(index, &found.sql, field, *size)?,
             Aggregation::Dates { field, per } => dates(index, &found.sql, field, *per)?,
@@ -1068,7 +781,7 @@ impl DocumentReader for Embedded {
         self.ensure(index).await?;
         let query =
             Query { text: scan.text.clone(), filters: scan.filters.clone(), ..Query::default() };
-        let mut found = Found::of(index, &query, By::Words)?;
+        let mut found = Rows::of(index, &query, By::Words)?;
         let place = found.bind(scan.after.clone().unwrap_or_default());
         let fields = scan.fields.as_ref();
         // Ids alone stand in their index.
@@ -1118,50 +831,6 @@ impl DocumentReader for Embedded {
 fn is_missing_table(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::RowNotFound)
         || error.as_database_error().is_some_and(|error| error.message().contains("no such table"))
-}
-
-/// Counts by value: a row for each that is given, then one without `shown` for all others.
-fn terms(index: &Index, found: &str, field: &str, size: u32) -> Result<String> {
-    let each = each("found.body", index.field(field)?.0);
-    let longest = index.exact(field)?.1.unwrap_or(u64::from(u32::MAX));
-    Ok(format!(
-        "WITH counted AS (
-             SELECT value, shown, COUNT(*) AS count FROM (
-                 SELECT DISTINCT found.id, each.value AS value, {SHOWN} AS shown
-                 FROM {found} AS found, {each}
-                 WHERE each.value IS NOT NULL AND length(each.value) <= {longest}
-             ) GROUP BY value, shown
-         ), placed AS (
-             SELECT shown, count, row_number() OVER (ORDER BY count DESC, value) AS place FROM counted
-         )
-         SELECT CASE WHEN place <= {size} THEN shown END AS shown, SUM(count) AS count
-         FROM placed GROUP BY min(place, {size} + 1) ORDER BY min(place, {size} + 1)"
-    ))
-}
-
-/// Counts by a part of the calendar, with the first and the last instant of each.
-///
-/// What is no date is left out, as a server leaves it out; SQLite would take a bare number for a day of Julius Scaliger's.
-fn dates(index: &Index, found: &str, field: &str, per: Per) -> Result<String> {
-    let each = each("found.body", index.field(field)?.0);
-    let form = match per {
-        Per::Day => "%Y-%m-%d",
-        Per::Month => "%Y-%m",
-        Per::Year => "%Y",
-    };
-    let most = Aggregation::DATES_MAX + 1;
-    Ok(format!(
-        "SELECT strftime('{form}', instant) AS shown, COUNT(*) AS count, min(instant) AS first, max(instant) AS last
-         FROM (
-             SELECT strftime('%Y-%m-%dT%H:%M:%SZ', each.value) AS instant
-             FROM {found} AS found, {each}
-             WHERE each.value GLOB '[0-9][0-9][0-9][0-9]-*'
-         ) WHERE instant IS NOT NULL GROUP BY shown ORDER BY shown LIMIT {most}"
-    ))
-}
-
-fn document(row: &SqliteRow) -> sqlx::Result<Document> {
-    Ok(Document { id: row.try_get("id")?, body: read_body(row.try_get("body")?)? })
 }
 
 #[cfg(test)]
