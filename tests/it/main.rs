@@ -142,7 +142,7 @@ fn main() -> ExitCode {
     if let Some(code) = ::yara::apart::serve()
         .or_else(yara_costs::reader)
         .or_else(faults::writer)
-        .or_else(state::claimer)
+        .or_else(state::contended::claimer)
         .or_else(indicator::reading)
         .or_else(llm::asker)
     {
