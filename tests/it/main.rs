@@ -98,6 +98,8 @@ const MODULES: &[(&str, &[Case])] = &[
     ("indicator", indicator::TRIALS),
     ("kills", kills::TRIALS),
     ("lambda", lambda::TRIALS),
+    ("lambda", lambda::protocol::TRIALS),
+    ("lambda", lambda::ends::TRIALS),
     ("lambda", lambda::artefacts::TRIALS),
     ("lambda", lambda::day::TRIALS),
     ("lambda", lambda::invoked::TRIALS),

@@ -22,8 +22,10 @@ use serde_json::{Value, json};
 
 pub(crate) mod artefacts;
 pub(crate) mod day;
+pub(crate) mod ends;
 pub(crate) mod invoked;
 mod platform;
+pub(crate) mod protocol;
 mod sources;
 pub(crate) mod tasks;
 
@@ -33,6 +35,7 @@ macro_rules! trials {
         pub(crate) const TRIALS: &[(&str, fn())] = &[$((stringify!($name), $name)),*];
     };
 }
+use trials;
 
 trials! {
     an_event_comes_back_by_every_name_of_its_function
@@ -51,18 +54,10 @@ trials! {
     a_process_without_work_grows_cold
     a_program_that_was_built_again_is_started_again
     a_function_that_never_stops_printing_is_answered_all_the_same
-    a_response_is_taken_for_the_attempt_at_hand_only
-    a_stream_that_breaks_off_is_a_failure
-    only_a_process_with_an_extension_is_warned_of_its_end
-    an_extension_hears_of_each_event
     a_process_sees_nothing_of_the_runners_environment
     a_page_of_another_origin_is_refused
     only_loopback_is_listened_on
     put_events_answers_for_each_entry
-    a_caller_that_hangs_up_does_not_stop_the_run
-    nothing_is_left_behind
-    a_stop_waits_for_the_runs_under_way
-    answers_are_fast
 }
 
 // What the tests stand on.
@@ -806,193 +801,6 @@ pub(crate) fn a_function_that_never_stops_printing_is_answered_all_the_same() {
     assert!(answer.tail().contains("END RequestId: "));
 }
 
-// The Runtime and Extensions API, by hand.
-
-pub(crate) fn a_response_is_taken_for_the_attempt_at_hand_only() {
-    let function = Function { timeout: Duration::from_millis(1_500), ..puppet("puppet") };
-    let runner = Runner::of([function], Limits::default());
-    let (caller, api) = runner.puppet(r#"{"n":1}"#);
-    let mut runtime = runner.http();
-    let event = runtime.call("GET", &format!("{api}/invocation/next"), &[], b"");
-    assert_eq!((event.status, event.json()), (200, json!({"n": 1})));
-    let id = event.header("lambda-runtime-aws-request-id").unwrap().to_owned();
-    let fence = event.header("lambda-runtime-invocation-id").unwrap().to_owned();
-    let respond = |http: &mut Http, id: &str, fence: &str| {
-        let headers = [("lambda-runtime-invocation-id", fence)];
-        let answer =
-            http.call("POST", &format!("{api}/invocation/{id}/response"), &headers, b"\"done\"");
-        (answer.status, answer.error_type())
-    };
-    assert_eq!(
-        runtime.call("GET", &format!("{api}/invocation/next"), &[], b"").status,
-        403,
-        "busy"
-    );
-    assert_eq!(
-        runtime.call("POST", &format!("{api}/init/error"), &[], b"{}").status,
-        403,
-        "not starting"
-    );
-    assert_eq!(respond(&mut runtime, "another", &fence), (400, "InvalidRequestID".to_owned()));
-    assert_eq!(respond(&mut runtime, &id, "an older attempt").0, 410);
-    assert_eq!(respond(&mut runtime, &id, &fence).0, 202);
-    assert_eq!(respond(&mut runtime, &id, &fence).0, 410, "once is enough");
-    runtime.send("GET", &format!("{api}/invocation/next"), &[], b"");
-    assert_eq!(caller.join().unwrap().json(), "done");
-
-    // The same process is handed the next event, and sits on it until it is too late.
-    let mut late = runner.http();
-    late.send("POST", "/2015-03-31/functions/puppet/invocations", &[("x-amz-date", "x")], b"2");
-    let event = runtime.receive();
-    let id = event.header("lambda-runtime-aws-request-id").unwrap().to_owned();
-    let fence = event.header("lambda-runtime-invocation-id").unwrap().to_owned();
-    assert_eq!(late.receive().error_type(), "Sandbox.Timedout");
-    assert_eq!(respond(&mut runtime, &id, &fence).0, 410);
-    eventually(|| runner.pids().is_empty());
-    assert_eq!(runtime.call("GET", &format!("{api}/invocation/next"), &[], b"").status, 410);
-}
-
-pub(crate) fn a_stream_that_breaks_off_is_a_failure() {
-    let runner = Runner::of([puppet("puppet")], Limits::default());
-    let chunked =
-        [("transfer-encoding", "chunked"), ("lambda-runtime-function-response-mode", "streaming")];
-    let (caller, api) = runner.puppet("1");
-    let mut runtime = runner.http();
-    let event = runtime.call("GET", &format!("{api}/invocation/next"), &[], b"");
-    let id = event.header("lambda-runtime-aws-request-id").unwrap().to_owned();
-    let trailer = "trailer: lambda-runtime-function-error-type, lambda-runtime-function-error-body";
-    let headers = [chunked[0], chunked[1], trailer.split_once(": ").unwrap()];
-    // {"errorType":"Function.Format","errorMessage":"m"}
-    let body = "5\r\n\"half\r\n0\r\nlambda-runtime-function-error-type: Function.Format\r\nlambda-runtime-function-error-body: \
-                eyJlcnJvclR5cGUiOiJGdW5jdGlvbi5Gb3JtYXQiLCJlcnJvck1lc3NhZ2UiOiJtIn0=\r\n\r\n";
-    let taken =
-        runtime.call("POST", &format!("{api}/invocation/{id}/response"), &headers, body.as_bytes());
-    assert_eq!(taken.status, 202);
-    runtime.send("GET", &format!("{api}/invocation/next"), &[], b"");
-    assert_eq!(caller.join().unwrap().error_type(), "Function.Format");
-
-    let mut whole = runner.http();
-    whole.send("POST", "/2015-03-31/functions/puppet/invocations", &[], b"2");
-    let event = runtime.receive();
-    let id = event.header("lambda-runtime-aws-request-id").unwrap().to_owned();
-    runtime.send(
-        "POST",
-        &format!("{api}/invocation/{id}/response"),
-        &chunked,
-        b"3\r\n\"ab\r\n2\r\nc\"\r\n0\r\n\r\n",
-    );
-    assert_eq!(runtime.receive().status, 202);
-    runtime.send("GET", &format!("{api}/invocation/next"), &[], b"");
-    assert_eq!(whole.receive().json(), "abc", "a stream is collected");
-
-    whole.send("POST", "/2015-03-31/functions/puppet/invocations", &[], b"3");
-    let event = runtime.receive();
-    let id = event.header("lambda-runtime-aws-request-id").unwrap().to_owned();
-    let odd = [("lambda-runtime-function-response-mode", "odd")];
-    let path = format!("{api}/invocation/{id}/response");
-    assert_eq!(runtime.call("POST", &path, &odd, b"1").error_type(), "InvalidFunctionResponseMode");
-    assert_eq!(whole.receive().error_type(), "Runtime.InvalidResponseModeHeader");
-}
-
-pub(crate) fn only_a_process_with_an_extension_is_warned_of_its_end() {
-    // Of one that asks for work only once its end has begun, the question waits as well.
-    for (extension, grace, late) in [(true, 0, 0), (false, 0, 0), (true, 600, 0), (true, 600, 100)]
-    {
-        let script = if grace == 0 {
-            "trap 'echo warned; exit 0' TERM; while :; do /bin/sleep 0.02; done"
-        } else {
-            "trap 'echo warned' TERM; while :; do /bin/sleep 0.02; done"
-        };
-        let args = vec!["-c".to_owned(), script.to_owned()];
-        let mut runner = Runner::of(
-            [Function { args, ..Function::new("puppet", "/bin/sh") }],
-            Limits::default(),
-        );
-        let (caller, api) = runner.puppet("1");
-        if extension {
-            let path = api.replace("2018-06-01/runtime", "2020-01-01/extension/register");
-            let headers =
-                [("lambda-extension-name", "e"), ("lambda-extension-accept-feature", "accountId")];
-            let answer = runner.http().call("POST", &path, &headers, br#"{"events":[]}"#);
-            assert_eq!(
-                (answer.status, answer.json()["functionName"].as_str()),
-                (200, Some("puppet"))
-            );
-            assert_eq!(answer.json()["accountId"], "000000000000");
-            let shutdown =
-                runner.http().call("POST", &path, &headers, br#"{"events":["SHUTDOWN"]}"#);
-            assert_eq!(shutdown.status, 403);
-        }
-        let mut runtime = runner.http();
-        let event = runtime.call("GET", &format!("{api}/invocation/next"), &[], b"");
-        let id = event.header("lambda-runtime-aws-request-id").unwrap().to_owned();
-        runtime.call("POST", &format!("{api}/invocation/{id}/response"), &[], b"1");
-        caller.join().unwrap();
-        let pid = runner.pids()[0];
-        let next = format!("{api}/invocation/next");
-        if late == 0 {
-            runtime.send("GET", &next, &[], b"");
-        }
-        let began = Instant::now();
-        let answered = std::thread::spawn(move || {
-            if late > 0 {
-                std::thread::sleep(Duration::from_millis(late));
-                runtime.send("GET", &next, &[], b"");
-            }
-            let first = runtime.stream.fill_buf().map(<[u8]>::len);
-            first.is_ok_and(|length| length > 0).then(Instant::now)
-        });
-        runner.runtime.block_on(runner.lambda.take().unwrap().stop(Duration::ZERO));
-        // lambda_runtime panics at any answer to `next` but an event, and would never come to the warning.
-        let answered = answered.join().unwrap();
-        assert!(grace == 0 || answered.is_none_or(|at| at - began >= Duration::from_millis(500)));
-        let took = began.elapsed();
-        assert!(!is_alive(pid));
-        let warned = runner.told.lines.lock().unwrap().iter().any(|(_, text)| text == "warned");
-        assert_eq!(warned, extension);
-        // One that ignores the warning is ended after half a second.
-        assert_eq!(took >= Duration::from_millis(500), grace > 0, "{took:?}");
-        assert!(took < Duration::from_millis(1_500), "{took:?}");
-    }
-}
-
-pub(crate) fn an_extension_hears_of_each_event() {
-    let runner = Runner::of([puppet("puppet")], Limits::default());
-    let (caller, api) = runner.puppet("1");
-    let extension = api.replace("2018-06-01/runtime", "2020-01-01/extension");
-    let name = [("lambda-extension-name", "e")];
-    let registered = runner.http().call(
-        "POST",
-        &format!("{extension}/register"),
-        &name,
-        br#"{"events":["INVOKE"]}"#,
-    );
-    let identifier = registered.header("lambda-extension-identifier").unwrap();
-    let mut listener = runner.http();
-    listener.send(
-        "GET",
-        &format!("{extension}/event/next"),
-        &[("lambda-extension-identifier", identifier)],
-        b"",
-    );
-    let mut runtime = runner.http();
-    let event = runtime.call("GET", &format!("{api}/invocation/next"), &[], b"");
-    let id = event.header("lambda-runtime-aws-request-id").unwrap().to_owned();
-    let heard = listener.receive().json();
-    assert_eq!(
-        (heard["eventType"].as_str(), heard["requestId"].as_str()),
-        (Some("INVOKE"), Some(id.as_str()))
-    );
-    let late =
-        runner.http().call("POST", &format!("{extension}/register"), &name, br#"{"events":[]}"#);
-    assert_eq!(late.status, 403, "extensions register before the first `next`");
-    let telemetry = api.replace("2018-06-01/runtime", "2022-07-01/telemetry");
-    assert_eq!(runner.http().call("PUT", &telemetry, &[], b"{}").status, 200);
-    runtime.call("POST", &format!("{api}/invocation/{id}/response"), &[], b"1");
-    runtime.send("GET", &format!("{api}/invocation/next"), &[], b"");
-    assert_eq!(caller.join().unwrap().status, 200);
-}
-
 // The process's surroundings.
 
 pub(crate) fn a_process_sees_nothing_of_the_runners_environment() {
@@ -1101,154 +909,4 @@ pub(crate) fn put_events_answers_for_each_entry() {
         assert_eq!((answer.status, answer.json()["__type"].as_str()), (400, Some(kind)));
     }
     assert_eq!(runner.told.entries.lock().unwrap().len(), 2);
-}
-
-// Ends.
-
-pub(crate) fn a_caller_that_hangs_up_does_not_stop_the_run() {
-    let runner = Runner::echo();
-    let mut http = runner.http();
-    http.send("POST", "/2015-03-31/functions/echo/invocations", &[], br#"{"do":"sleep","ms":150}"#);
-    eventually(|| runner.invoker.instances().iter().any(|instance| instance.state == "busy"));
-    drop(http);
-    eventually(|| {
-        runner.told.lines.lock().unwrap().iter().any(|(_, text)| text.starts_with("REPORT "))
-    });
-    eventually(|| runner.invoker.instances().iter().any(|instance| instance.state == "idle"));
-}
-
-pub(crate) fn nothing_is_left_behind() {
-    for way in ["stop", "drop", "the async runtime ends"] {
-        let mut runner = Runner::of([echo("echo"), echo_with("hang", "hang")], Limits::default());
-        let orphan = runner.invoke("echo", &json!({"do": "orphan"}));
-        let mut busy = runner.http();
-        busy.send(
-            "POST",
-            "/2015-03-31/functions/echo/invocations",
-            &[("x-amz-date", "x")],
-            br#"{"do":"sleep","ms":60000}"#,
-        );
-        let mut starting = runner.http();
-        starting.send(
-            "POST",
-            "/2015-03-31/functions/hang/invocations",
-            &[("x-amz-date", "x")],
-            b"{}",
-        );
-        eventually(|| {
-            runner.pids().len() == 2
-                && runner.invoker.instances().iter().any(|one| one.state == "busy")
-        });
-        let mut pids = runner.pids();
-        pids.extend([pid_of(&orphan, "pid"), pid_of(&orphan, "own")]);
-        let began = Instant::now();
-        let lambda = runner.lambda.take().unwrap();
-        match way {
-            "stop" => {
-                runner.runtime.block_on(lambda.stop(Duration::ZERO));
-                assert_eq!(busy.receive().error_type(), "Runtime.ExitError");
-                assert_eq!(starting.receive().error_type(), "Runtime.ExitError");
-                assert!(runner.pids().is_empty());
-                let after = runner.runtime.block_on(runner.invoker.invoke(
-                    "echo",
-                    Bytes::new(),
-                    Options::default(),
-                ));
-                assert_eq!(after.unwrap_err(), Refused::Stopping);
-            }
-            "drop" => {
-                drop(lambda);
-                eventually(|| runner.pids().is_empty());
-            }
-            _ => {
-                drop(runner);
-                eventually(|| !pids.iter().any(|&pid| is_alive(pid)));
-                drop(lambda);
-            }
-        }
-        for pid in pids {
-            eventually(|| !is_alive(pid));
-        }
-        assert!(began.elapsed() < Duration::from_secs(1), "{way}: {:?}", began.elapsed());
-    }
-}
-
-pub(crate) fn a_stop_waits_for_the_runs_under_way() {
-    let mut runner = Runner::echo();
-    let mut http = runner.http();
-    http.send("POST", "/2015-03-31/functions/echo/invocations", &[], br#"{"do":"sleep","ms":300}"#);
-    eventually(|| runner.invoker.instances().iter().any(|instance| instance.state == "busy"));
-    let lambda = runner.lambda.take().unwrap();
-    runner.runtime.block_on(lambda.stop(Duration::from_secs(10)));
-    assert_eq!(http.receive().json(), json!({"slept": 300}));
-}
-
-/// Prints the figures; holds them to bars that also a debug build on a busy machine keeps. The bars of a release build
-/// are in `docs`: warm 0.5 ms (p50) and 5 ms (p99), cold 15 ms (p50), 27 cold at once 250 ms.
-#[expect(clippy::print_stdout, reason = "the figures are what one runs it for")]
-pub(crate) fn answers_are_fast() {
-    let names: Vec<String> = (0..27).map(|n| format!("f{n}")).collect();
-    let limits = Limits { keep_warm: Duration::from_millis(1), ..Limits::default() };
-    let measure = |figures: &mut Vec<Duration>, run: &mut dyn FnMut()| {
-        let began = Instant::now();
-        run();
-        figures.push(began.elapsed());
-    };
-    let percentile = |figures: &mut Vec<Duration>, percent: usize| {
-        figures.sort_unstable();
-        figures[(figures.len() - 1) * percent / 100]
-    };
-
-    let runner = Runner::echo();
-    let mut http = runner.http();
-    let mut warm = Vec::new();
-    http.invoke("echo", &[], b"{}");
-    for _ in 0..1_000 {
-        measure(&mut warm, &mut || assert_eq!(http.invoke("echo", &[], b"{}").status, 200));
-    }
-    let (warm_p50, warm_p99) = (percentile(&mut warm, 50), percentile(&mut warm, 99));
-    drop(runner);
-
-    let runner = Runner::of([echo("echo")], limits);
-    let mut http = runner.http();
-    let mut cold = Vec::new();
-    for _ in 0..40 {
-        eventually(|| runner.pids().is_empty());
-        measure(&mut cold, &mut || assert_eq!(http.invoke("echo", &[], b"{}").status, 200));
-    }
-    let (cold_p50, cold_p95) = (percentile(&mut cold, 50), percentile(&mut cold, 95));
-
-    let mut crash = Vec::new();
-    for _ in 0..20 {
-        eventually(|| runner.pids().is_empty());
-        measure(&mut crash, &mut || {
-            assert_eq!(http.invoke("echo", &[], br#"{"do":"exit"}"#).status, 500);
-        });
-    }
-    let (crash_p50, crash_max) = (percentile(&mut crash, 50), percentile(&mut crash, 100));
-    drop(runner);
-
-    let mut together = Vec::new();
-    for _ in 0..5 {
-        let runner = Runner::of(names.iter().map(|name| echo(name)), Limits::default());
-        let mut all: Vec<Http> = names.iter().map(|_| runner.http()).collect();
-        measure(&mut together, &mut || {
-            for (http, name) in all.iter_mut().zip(&names) {
-                http.send("POST", &format!("/2015-03-31/functions/{name}/invocations"), &[], b"{}");
-            }
-            for http in &mut all {
-                assert_eq!(http.receive().status, 200);
-            }
-        });
-    }
-    let together_p50 = percentile(&mut together, 50);
-    println!(
-        "warm p50 {warm_p50:?} p99 {warm_p99:?}; cold p50 {cold_p50:?} p95 {cold_p95:?}; crash, cold, p50 {crash_p50:?} \
-         max {crash_max:?}; 27 cold at once p50 {together_p50:?} max {:?}",
-        together.iter().max().unwrap()
-    );
-    assert!(warm_p50 < Duration::from_millis(5), "{warm_p50:?}");
-    assert!(cold_p50 < Duration::from_millis(60), "{cold_p50:?}");
-    assert!(crash_p50 < Duration::from_millis(100), "{crash_p50:?}");
-    assert!(together_p50 < Duration::from_secs(1), "{together_p50:?}");
 }
