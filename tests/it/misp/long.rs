@@ -186,8 +186,8 @@ fn a_long_list_is_gone_on_with_after_a_kill() {
         began.elapsed().as_secs_f64(),
         again.len()
     );
-    let unchanged: u64 = again.iter().map(|report| report["unchanged"].as_u64().unwrap()).sum();
-    assert_eq!((unchanged, stored()), (lines, (lines, lines)), "{again:?}");
+    let unchanged = again.last().unwrap()["unchanged"].as_u64();
+    assert_eq!((unchanged, stored()), (Some(lines), (lines, lines)), "{again:?}");
     for memory in [first, later] {
         assert!(memory.own <= LIST_KIB_MAX, "{memory:?} KiB");
     }
