@@ -22,6 +22,7 @@ use tokio::sync::OnceCell;
 
 use crate::archive::Archive;
 use crate::events::{Continuation, Events, Invocation};
+use crate::limits::STEP;
 use crate::{Ctx, Family, Registered, Run};
 use crate::{retention, secrets, telemetry};
 
@@ -337,10 +338,17 @@ async fn conclude(home: &Home, ctx: &Ctx, hold: Hold, report: Report) -> Result<
         return Ok(ended);
     }
     let (task, run_id, next) = (whole.task.clone(), hold.run_id.clone(), hold.step + 1);
-    let reason = whole
-        .reason
-        .clone()
-        .unwrap_or_else(|| "time ran out; a continuation carries on".to_owned());
+    let reason = whole.reason.clone().unwrap_or_else(|| {
+        let why = match ctx.is_full() {
+            true => format!(
+                "a step stores {} items or {} GiB at the most",
+                STEP.items,
+                STEP.bytes >> 30
+            ),
+            false => "time ran out".to_owned(),
+        };
+        format!("{why}; a continuation carries on")
+    });
     let suspended =
         Report { status: Status::Partial, reason: Some(reason), continues: Some(next), ..whole };
     let step = home.state.suspend(hold, &checkpoint, &suspended, now).await?;
