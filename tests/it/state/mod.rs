@@ -511,12 +511,6 @@ async fn a_ledger_is_bounded_and_keeps_what_is_tried_again(world: Arc<World>) {
     assert_eq!(counts().await, [0, 1]);
 }
 
-/// When the next queued invocation is due.
-async fn next_due(state: &dyn State) -> Option<Timestamp> {
-    let queued = state.queue(QueueState::Queued, 1000).await.expect("the queue");
-    queued.iter().map(|entry| entry.due).min()
-}
-
 async fn a_source_is_reset_unless_it_is_held(world: Arc<World>) {
     let state = world.open().await;
     let lease = state.lease("rss/a").await.expect("an answer").expect("it is free");

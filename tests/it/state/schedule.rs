@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use base::report::Status;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use stores::state::{
     AttemptEnd, AttemptRow, Due, ENDED_MAX, Firings, HISTORY_KEPT, HistoryQuery, Identity,
-    LOG_KEPT, Log, Missed, MissedSlot, Overlap, QueueLimit, QueueState, SlotRow,
+    LOG_KEPT, Log, Missed, MissedSlot, Overlap, QueueLimit, QueueState, SlotRow, State,
 };
 
-use super::{Test, World, at, begin, by_name, due, eventually, held, next_due, noon, report};
+use super::{Test, World, at, begin, by_name, due, eventually, held, noon, report};
 
 pub(super) const SUITE: &[(&str, Test)] = by_name![
     the_timetable_moves_forward_once
@@ -26,6 +26,12 @@ pub(super) const SUITE: &[(&str, Test)] = by_name![
     what_waits_in_the_queue_is_limited_and_so_is_what_ended
     many_takers_take_each_invocation_once
 ];
+
+/// When the next queued invocation is due.
+async fn next_due(state: &dyn State) -> Option<Timestamp> {
+    let queued = state.queue(QueueState::Queued, 1000).await.expect("the queue");
+    queued.iter().map(|entry| entry.due).min()
+}
 
 async fn the_timetable_moves_forward_once(world: Arc<World>) {
     let state = world.open().await;
